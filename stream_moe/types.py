@@ -1,0 +1,208 @@
+"""The nouns of the engine: what a feature is, what an event is, and how a run of events is laid out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_moe.errors import ConfigError
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column of the features.
+
+    Parameters
+    ----------
+    name
+        Name of the feature, unique in its schema.
+    categories
+        None for a numeric feature. For a nominal one its categories in index order: column values
+        are indices into it, and a category that is not in it counts as missing (NaN).
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
+
+    @property
+    def is_nominal(self) -> bool:
+        return self.categories is not None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Names and kinds of the features, and the class labels.
+
+    Examples
+    --------
+    >>> schema = Schema.numeric(2, ["no", "yes"])
+    >>> schema.n_features, schema.n_classes, schema.class_index["yes"]
+    (2, 2, 1)
+    >>> Schema.from_dict(schema.to_dict()) == schema
+    True
+    """
+
+    features: tuple[Feature, ...]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for what, names in (("feature", [f.name for f in self.features]), ("class", list(self.classes))):
+            repeated = sorted({name for name in names if names.count(name) > 1}) if len(names) < 2048 else []
+            if repeated:
+                raise ConfigError(f"schema: {what} {repeated[0]!r} appears twice; give each {what} its own name")
+
+    @classmethod
+    def numeric(cls, n_features: int, classes: Sequence[str], names: Sequence[str] | None = None) -> Schema:
+        """Make a schema of numeric features only, named x0, x1, ... unless named."""
+        names = names or [f"x{j}" for j in range(n_features)]
+        return cls(tuple(Feature(name) for name in names), tuple(classes))
+
+    @property
+    def n_features(self) -> int:
+        return len(self.features)
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+    @cached_property
+    def n_categories(self) -> Int32:
+        """int32 [d]: how many categories each feature has, 0 for a numeric one."""
+        return np.array([len(f.categories or ()) for f in self.features], np.int32)
+
+    @cached_property
+    def class_index(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.classes)}
+
+    @cached_property
+    def feature_index(self) -> dict[str, int]:
+        return {f.name: index for index, f in enumerate(self.features)}
+
+    @cached_property
+    def category_index(self) -> tuple[dict[str, int] | None, ...]:
+        """For each feature None (numeric) or the index of each category."""
+        return tuple(
+            None if f.categories is None else {name: i for i, name in enumerate(f.categories)} for f in self.features
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "features": [
+                {"name": f.name} if f.categories is None else {"name": f.name, "categories": list(f.categories)}
+                for f in self.features
+            ],
+            "classes": list(self.classes),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Schema:
+        """Read what `to_dict` wrote; ConfigError when it is not that."""
+        try:
+            features = tuple(
+                Feature(str(f["name"]), tuple(map(str, f["categories"])) if "categories" in f else None)
+                for f in plain["features"]
+            )
+            return cls(features, tuple(str(c) for c in plain["classes"]))
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"schema: {error!r} in {str(plain)[:80]!r}; it needs 'features' (list of objects with 'name' and, "
+                "for a nominal one, 'categories') and 'classes' (list of names)"
+            ) from None
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 over names, kinds, categories and classes: equal schemas, equal digests."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class Block:
+    """A run of consecutive events as columns.
+
+    Attributes
+    ----------
+    x
+        float32 [n, d]; a nominal feature as its category index; NaN = missing. Never infinite.
+    y
+        int32 [n], class index; -1 = no label (yet).
+    ids
+        n event ids, or an empty list where the position is the id (replay).
+    has_features
+        bool [n]; False for a record that carries only a label. None = all True.
+    offsets
+        int64 [n], position in the log.
+    timestamps
+        int64 [n], event time in milliseconds since 1970; -1 = unknown.
+    """
+
+    x: Float32
+    y: Int32
+    ids: list[str] = field(default_factory=list)
+    has_features: Bool | None = None
+    offsets: Int64 | None = None
+    timestamps: Int64 | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(slots=True)
+class RecordBatch:
+    """Raw records of one partition, in log order, as a log hands them out.
+
+    Attributes
+    ----------
+    offsets, timestamps
+        int64 [n]; timestamps in milliseconds since 1970.
+    keys, values
+        n byte strings or None each.
+    corrupt
+        Offsets that the log itself could not read (bad checksum, bad batch): each is a dead letter.
+    next_offset
+        The position after this batch. It may lie beyond offsets[-1] + 1 where the log holds control records.
+    headers
+        Headers of the FIRST record only, (key, value) pairs; a producer puts its schema there.
+    """
+
+    offsets: Int64
+    timestamps: Int64
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    next_offset: int
+    corrupt: list[int] = field(default_factory=list)
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(slots=True)
+class DeadLetter:
+    """A record that could not be used: its original bytes and why.
+
+    `stage` is where it failed ("log", "decode", "join"), `reason` a short constant for counting
+    ("bad-json", "unknown-class", ...), `message` the sentence for a person.
+    """
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    stage: str
+    reason: str
+    message: str
