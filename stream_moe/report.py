@@ -39,6 +39,8 @@ class LearnerReport:
     mixture_drifts: int = 0
     last_drift_event: int = -1  # labelled events seen when the latest drift was detected
     model_bytes: int = 0
+    expert_detector: str = "adwin"  # which detector counted each expert's warnings and drifts
+    mixture_detector: str = "adwin"
 
 
 @dataclass(slots=True)

@@ -1,0 +1,78 @@
+"""Is the engine alive, is it ready: the answers behind /healthz and /readyz."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from stream_moe.telemetry.metrics import EngineMetrics
+
+
+class Verdict(NamedTuple):
+    """Yes or no, and one line that says why."""
+
+    ok: bool
+    reason: str
+
+
+class Health:
+    """Liveness from the loop's heartbeat, readiness from the latest report.
+
+    Parameters
+    ----------
+    metrics
+        Holds the latest report.
+    stalled_after
+        Seconds without a heartbeat after which the process counts as dead. A loop turn includes a whole
+        block, a commit and a checkpoint copy, so this is generous: a restart costs a replay.
+    max_lag_seconds
+        Ready only while the committed position is at most this far behind the end of the log.
+    clock
+        Monotonic seconds; another one in tests.
+
+    Examples
+    --------
+    >>> health = Health(EngineMetrics())
+    >>> health.ready()
+    Verdict(ok=False, reason='no report yet')
+    """
+
+    def __init__(
+        self,
+        metrics: EngineMetrics,
+        stalled_after: float = 120.0,
+        max_lag_seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._metrics = metrics
+        self._stalled_after = stalled_after
+        self._max_lag_seconds = max_lag_seconds
+        self._clock = clock
+        self._last_beat = clock()
+
+    def beat(self) -> None:
+        """Say that the loop turned; the engine calls it on every turn, idle ones and replay included."""
+        self._last_beat = self._clock()
+
+    def live(self) -> Verdict:
+        """Whether the loop turned recently."""
+        silence = self._clock() - self._last_beat
+        if silence > self._stalled_after:
+            return Verdict(
+                False, f"the loop stands still for {silence:.0f} s (limit {self._stalled_after:g} s)"
+            )
+        return Verdict(True, "the loop turns")
+
+    def ready(self) -> Verdict:
+        """Whether the engine runs and is close enough to the end of the log."""
+        report = self._metrics.report
+        if report is None:
+            return Verdict(False, "no report yet")
+        if report.state != "running":
+            return Verdict(False, f"{report.state}, not running")
+        if report.lag_seconds > self._max_lag_seconds:
+            lag = f"{report.lag_seconds:.1f} s and {report.lag_records} records behind"
+            return Verdict(False, f"{lag} (limit {self._max_lag_seconds:g} s)")
+        alive = self.live()
+        return Verdict(True, "running") if alive.ok else alive

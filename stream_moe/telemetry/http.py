@@ -1,0 +1,231 @@
+"""A small HTTP server for /metrics, /healthz, /readyz and a page of headline numbers.
+
+It shares the process with the engine, so it is built to stay harmless: loopback by default, one request per
+connection, a bounded number of connections, and a deadline on each, whatever the client does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from types import TracebackType
+from typing import Any
+
+from stream_moe.errors import ConfigError
+from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.metrics import CONTENT_TYPE, EngineMetrics
+from stream_moe.telemetry.page import render_page
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PORT = 9108
+TEXT = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+_POLL_SECONDS = 0.1  # how late a deadline or `close` may be noticed
+# The page has one inline style sheet and nothing else: no script may run, nothing may be loaded.
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+
+
+class TelemetryServer:
+    """Serves an engine's metrics and health from a daemon thread.
+
+    Parameters
+    ----------
+    metrics
+        Holds the latest report.
+    live, ready
+        Answer /healthz and /readyz: 200 or 503 with the reason. Usually `Health.live` and `Health.ready`.
+    host, port
+        Where to listen. Port 0 takes any free one; `port` tells which.
+    max_connections
+        Open connections at a time; when another comes, the oldest one is cut.
+    deadline
+        Seconds after which a connection is cut, however far it got.
+
+    Raises
+    ------
+    ConfigError
+        When the address cannot be listened on.
+
+    Examples
+    --------
+    >>> from stream_moe.telemetry.health import Health
+    >>> metrics = EngineMetrics()
+    >>> health = Health(metrics)
+    >>> with TelemetryServer(metrics, health.live, health.ready, port=0) as server:
+    ...     server.url == f"http://127.0.0.1:{server.port}/"
+    True
+    """
+
+    def __init__(
+        self,
+        metrics: EngineMetrics,
+        live: Callable[[], Verdict],
+        ready: Callable[[], Verdict],
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        max_connections: int = 16,
+        deadline: float = 5.0,
+    ) -> None:
+        routes = {
+            "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE, metrics.exposition()),
+            "/healthz": lambda: _answer(live()),
+            "/readyz": lambda: _answer(ready()),
+            "/": lambda: (HTTPStatus.OK, HTML, render_page(metrics.report).encode()),
+        }
+        try:
+            self._server = _Server((host, port), routes, max_connections, deadline)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ConfigError(
+                f"cannot serve metrics on {host}:{port}: {reason}; "
+                "choose another port with --metrics-port (0 = any free one) or address with --metrics-host"
+            ) from None
+        self.host = host
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="telemetry-http", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Address of the page."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
+    def close(self) -> None:
+        """Stop listening and cut what is open; safe to call twice."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> TelemetryServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+Answer = tuple[HTTPStatus, str, bytes]
+
+
+def _answer(verdict: Verdict) -> Answer:
+    status = HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE
+    return status, TEXT, f"{' '.join(verdict.reason.split())}\n".encode()
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    daemon_threads = True  # a slow client never keeps the process alive
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        routes: dict[str, Callable[[], Answer]],
+        max_connections: int,
+        deadline: float,
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.routes = routes
+        self.deadline = deadline
+        self._max_connections = max_connections
+        self._opened: dict[socket.socket, float] = {}  # oldest first
+        self._opened_lock = threading.Lock()
+        super().__init__(address, _Handler)
+
+    # `process_request`, `service_actions` and `server_close` run on the serving thread, `shutdown_request` on
+    # the connection's own. Cutting means shutting the socket down: its thread reads an end and closes it.
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._opened_lock:
+            while len(self._opened) >= self._max_connections:
+                self._cut(next(iter(self._opened)))
+            self._opened[request] = time.monotonic() + self.deadline
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Cut connections past their deadline; `serve_forever` calls this at every poll."""
+        now = time.monotonic()
+        with self._opened_lock:
+            for request in [request for request, deadline in self._opened.items() if deadline < now]:
+                self._cut(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._opened_lock:
+            self._opened.pop(request, None)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        with self._opened_lock:
+            for request in list(self._opened):
+                self._cut(request)
+
+    def _cut(self, request: socket.socket) -> None:
+        del self._opened[request]
+        with contextlib.suppress(OSError):  # the client was faster
+            request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Note that a client went away, which is no news; the default prints a traceback."""
+        logger.debug("connection ended early", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = "stream_moe"
+    sys_version = ""
+    error_content_type = TEXT
+    error_message_format = "%(code)d %(message)s\n"
+
+    def do_GET(self) -> None:
+        route = self.server.routes.get(self.path.partition("?")[0])
+        if route is None:
+            known = " ".join(self.server.routes)
+            self._reply(HTTPStatus.NOT_FOUND, TEXT, f"not here; try {known}\n".encode())
+            return
+        try:
+            status, content_type, body = route()
+        except Exception:  # a fault in a view must not look like a fault of the network
+            logger.exception("cannot answer %s", self.path.partition("?")[0])
+            self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, b"internal error, see the log\n")
+        else:
+            self._reply(status, content_type, body)
+
+    do_HEAD = do_GET  # noqa: N815 (the name is http.server's)
+
+    def _not_allowed(self) -> None:
+        self._reply(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n")
+
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _not_allowed  # noqa: N815
+
+    def _reply(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if content_type == HTML:
+            self.send_header("Content-Security-Policy", _PAGE_POLICY)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def version_string(self) -> str:
+        return self.server_version
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: a scrape every few seconds says nothing, and lines would carry what clients send."""

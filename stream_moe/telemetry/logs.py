@@ -1,0 +1,154 @@
+"""Logs of the daemon: one record is one line, whatever was logged, and secrets stay out of it."""
+
+from __future__ import annotations
+
+import json as json_format
+import logging
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+MASK = "***"
+OUR_LOGGERS = ("stream_moe", "connectors")
+
+# A name with one of these words holds a secret, unless it only says where the secret lies (`..._file`).
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|secret|token|credential|api_?key|private_?key|jaas|authorization"
+)
+_PLACE_NAME = re.compile(r"_?(file|filename|path|location)$")
+_URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
+# Control characters and Unicode's own line ends: a terminal or a viewer may break the line at each.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def setup_logging(
+    level: str | int = "INFO",
+    *,
+    json: bool = False,
+    secrets: Sequence[str] = (),
+    stream: TextIO | None = None,
+) -> None:
+    """Send logs to stderr, as lines for people or as JSON lines; calling it again replaces the former set-up.
+
+    Parameters
+    ----------
+    level
+        Of our own loggers. Other libraries stay at WARNING: numba, say, writes thousands of lines at DEBUG.
+    json
+        One JSON object per line: time, level, logger, message, and exception if there is one.
+    secrets
+        Values (passwords) that are replaced by *** wherever they turn up, tracebacks included.
+    stream
+        Where to write instead of stderr.
+    """
+    handler = _Handler(sys.stderr if stream is None else stream)
+    handler.setFormatter(JsonFormatter(secrets) if json else HumanFormatter(secrets))
+    handler.addFilter(_keep)
+    root = logging.getLogger()
+    for former in [h for h in root.handlers if isinstance(h, _Handler)]:
+        root.removeHandler(former)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    for name in OUR_LOGGERS:
+        logging.getLogger(name).setLevel(level)
+    # At DEBUG kafka-python logs whole requests, SASL passwords included.
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+def settings_line(settings: Mapping[str, Any]) -> str:
+    """Render settings in one line, secrets masked, nested ones under dotted names.
+
+    Examples
+    --------
+    >>> settings_line({"bootstrap": "kafka:9092", "sasl": {"user": "me", "password": "hunter2"}})
+    'bootstrap=kafka:9092 sasl.user=me sasl.password=***'
+    """
+    return " ".join(f"{name}={_plain(value)}" for name, value in _flat("", settings))
+
+
+def escape_line(text: str) -> str:
+    r"""Escape what would end or rewrite a line: control characters, line and paragraph separators.
+
+    Examples
+    --------
+    >>> escape_line("ok\nERROR forged \x1b[2J")
+    'ok\\nERROR forged \\x1b[2J'
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, to tell it from handlers that others put on the root logger."""
+
+
+def _keep(record: logging.LogRecord) -> bool:
+    """Drop DEBUG records of kafka-python even where somebody lowered one of its loggers."""
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] != "kafka"
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._secrets = sorted((s for s in secrets if s), key=len, reverse=True)  # one may contain another
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+
+    def _traceback(self, record: logging.LogRecord) -> str:
+        parts = [self.formatException(record.exc_info)] if record.exc_info else []
+        parts += [record.stack_info] if record.stack_info else []
+        return self._clean("\n".join(parts))
+
+
+class HumanFormatter(_Formatter):
+    """`2025-01-31 12:00:00.123 INFO    stream_moe.engine: message`; lines of a traceback start with a bar."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = _time(record).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        message = escape_line(self._clean(record.getMessage()))
+        lines = [f"{when} {record.levelname:<7} {record.name}: {message}"]
+        lines += [f"    | {escape_line(line)}" for line in self._traceback(record).split("\n") if line]
+        return "\n".join(lines)
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object per record, plain ASCII."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": _time(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self._clean(record.getMessage()),
+        }
+        traceback = self._traceback(record)
+        if traceback:
+            fields["exception"] = traceback
+        return json_format.dumps(fields)
+
+
+def _time(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, UTC)
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
+    if name and _SECRET_NAME.search(name.lower()) and not _PLACE_NAME.search(name.lower()):
+        return [(name, value if value is None else MASK)]
+    if isinstance(value, Mapping):
+        return [
+            pair for key, item in value.items() for pair in _flat(f"{name}.{key}" if name else str(key), item)
+        ]
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        return [pair for i, item in enumerate(value) for pair in _flat(f"{name}.{i}", item)]
+    return [(name, value)]
+
+
+def _plain(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = escape_line(_URL_PASSWORD.sub(rf"\1:{MASK}@", text))
+    return json_format.dumps(text, ensure_ascii=False) if not text or re.search(r'[\s"=]', text) else text

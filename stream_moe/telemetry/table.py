@@ -1,0 +1,255 @@
+"""The one table of all metrics: name, kind, help, labels, and how to read the value from a report.
+
+Dashboards, alerts and their tests look names up here; `stream_moe.telemetry.metrics` renders it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from stream_moe import __version__
+from stream_moe.report import EngineReport, ExpertReport
+
+PREFIX = "stream_moe_"
+STATES = ("starting", "recovering", "running", "draining", "stopped")
+
+# Bounds that keep one process under 2,000 series whatever the model and the data are. What is beyond a bound
+# is added up under "other" (classes, reasons) or left out (experts, phases).
+MAX_EXPERTS = 64
+MAX_CLASSES = 32
+MAX_AFFINITIES = 1_024  # experts x classes: 64 experts show 16 classes, 12 experts all 33
+MAX_REASONS = 32
+MAX_PHASES = 8
+OTHER = "other"
+
+Samples = Iterable[tuple[tuple[str, ...], float | None]]
+Reader = Callable[[EngineReport], "Samples | float | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name
+        Full name as scraped; a counter's ends in `_total`.
+    kind
+        counter, gauge or histogram.
+    help, labels
+        HELP text, and label names in the order of the values that `read` gives.
+    read
+        Report -> one value, or (label values, value) pairs. None and NaN are left out of the scrape: a gap
+        says "unknown", a zero would say "zero". None for histograms, which are accumulated in `update`.
+    of_process
+        True for a counter that starts at zero with the process; the others are part of the model's state.
+    """
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    read: Reader | None = None
+    of_process: bool = False
+
+
+def _class_label(classes: tuple[str, ...], index: int, limit: int) -> str:
+    """Name of a class; those after the first `limit` share one."""
+    return classes[index] if len(classes) <= limit or index < limit else OTHER
+
+
+def _by_class(
+    classes: tuple[str, ...], values: npt.NDArray[Any], limit: int = MAX_CLASSES
+) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for index, value in enumerate(values.tolist()):
+        label = _class_label(classes, index, limit)
+        totals[label] = totals.get(label, 0.0) + value  # a class may itself be called "other"
+    return totals
+
+
+def _per_class(values: Callable[[EngineReport], npt.NDArray[Any]]) -> Reader:
+    def read(report: EngineReport) -> Samples:
+        return [((label,), n) for label, n in _by_class(report.classes, values(report)).items()]
+
+    return read
+
+
+def _per_expert(value: Callable[[ExpertReport], float]) -> Reader:
+    def read(report: EngineReport) -> Samples:
+        return [((str(e),), value(x)) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
+
+    return read
+
+
+def _affinity(report: EngineReport) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Share of each class in the labelled events routed to each expert; an expert without any has no row."""
+    rows = report.learner.expert_class[:MAX_EXPERTS]
+    limit = min(MAX_CLASSES, MAX_AFFINITIES // max(1, len(rows)) - 1)
+    for e, row in enumerate(rows):
+        total = row.sum()
+        if total > 0:
+            for label, share in _by_class(report.classes, row / total, limit).items():
+                yield (str(e), label), share
+
+
+def _scored(value: Callable[[EngineReport], float]) -> Reader:
+    """A quality is unknown, not zero, before the first labelled event."""
+    return lambda report: value(report) if report.quality.events > 0 else None
+
+
+def _saved(value: Callable[[EngineReport], float]) -> Reader:
+    return lambda report: None if report.checkpoint_time is None else value(report)
+
+
+def _dead_letters(report: EngineReport) -> Samples:
+    totals: dict[str, float] = {}
+    for index, (reason, count) in enumerate(report.dead_letters.items()):
+        label = reason if index < MAX_REASONS else OTHER
+        totals[label] = totals.get(label, 0.0) + count
+    return [((reason,), count) for reason, count in totals.items()]
+
+
+def _accuracy(report: EngineReport) -> Samples:
+    quality = report.quality
+    if quality.events > 0:
+        return [(("all",), quality.accuracy), (("recent",), quality.window_accuracy)]
+    return []
+
+
+def _expert_accuracy(report: EngineReport) -> Samples:
+    if report.quality.events == 0:
+        return []
+    return [((str(e),), x.window_accuracy) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
+
+
+def _lag(report: EngineReport) -> Samples:
+    return [((report.topic, str(report.partition)), report.lag_records)]
+
+
+def _warnings(report: EngineReport) -> Samples:
+    learner = report.learner
+    return [(("expert",), sum(x.warnings for x in learner.experts)), (("mixture",), learner.mixture_warnings)]
+
+
+def _drifts(report: EngineReport) -> Samples:
+    learner = report.learner
+    return [
+        (("expert", learner.expert_detector), sum(x.drifts for x in learner.experts)),
+        (("mixture", learner.mixture_detector), learner.mixture_drifts),
+    ]
+
+
+def _last_drift(report: EngineReport) -> float | None:
+    return report.learner.last_drift_event if report.learner.last_drift_event >= 0 else None
+
+
+def _kinds(report: EngineReport) -> Samples:
+    return [((str(e), x.kind), 1.0) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
+
+
+def _state(report: EngineReport) -> Samples:
+    return [((state,), float(report.state == state)) for state in STATES]
+
+
+def _counter(name: str, text: str, read: Reader, *labels: str, of_process: bool = False) -> MetricSpec:
+    return MetricSpec(PREFIX + name, "counter", text, labels, read, of_process)
+
+
+def _gauge(name: str, text: str, read: Reader, *labels: str) -> MetricSpec:
+    return MetricSpec(PREFIX + name, "gauge", text, labels, read)
+
+
+def _histogram(name: str, text: str, *labels: str) -> MetricSpec:
+    return MetricSpec(PREFIX + name, "histogram", text, labels)
+
+
+METRICS: tuple[MetricSpec, ...] = (
+    # flow
+    _counter("events_consumed_total", "Records with features read from the log.",
+             lambda r: [((str(r.partition),), r.events_consumed)], "partition"),
+    _counter("labels_consumed_total", "Labels read from the log.", lambda r: r.labels_consumed),
+    _counter("predictions_committed_total", "Predictions published.", lambda r: r.predictions_committed),
+    _counter("dead_letters_total", "Records that could not be used, by reason.", _dead_letters, "reason"),
+    _gauge("consumer_lag_records", "Records in the log beyond the committed position.",
+           _lag, "topic", "partition"),
+    _gauge("consumer_lag_seconds", "How far the committed position is behind the end of the log.",
+           lambda r: r.lag_seconds),
+    _gauge("block_size_events", "Events in the latest block.", lambda r: r.block_size),
+    # time
+    _histogram("prediction_latency_seconds", "From a record's timestamp to the commit of its prediction."),
+    _histogram("step_duration_seconds", "Time per block spent in each phase of the loop.", "phase"),
+    _histogram("commit_duration_seconds", "Time per block to commit predictions and position."),
+    # labels
+    _gauge("pending_events", "Predicted events that wait for their label.", lambda r: r.pending_events),
+    _counter("labels_expired_total", "Events given up before a label came.", lambda r: r.labels_expired),
+    _counter("labels_duplicate_total", "Labels for an event that already had one.",
+             lambda r: r.labels_duplicate),
+    _counter("labels_orphan_total", "Labels for which no event was found.", lambda r: r.labels_orphan),
+    # quality
+    _gauge("accuracy_ratio", "Prequential accuracy, over all labelled events or the recent ones.",
+           _accuracy, "window"),
+    _gauge("kappa_ratio", "Cohen's kappa: accuracy beyond chance.", _scored(lambda r: r.quality.kappa)),
+    _gauge("kappa_majority_ratio", "Accuracy beyond always naming the majority class.",
+           _scored(lambda r: r.quality.kappa_majority)),
+    _gauge("kappa_temporal_ratio", "Accuracy beyond repeating the previous label.",
+           _scored(lambda r: r.quality.kappa_temporal)),
+    _gauge("log_loss", "Mean negative log probability of the true class.",
+           _scored(lambda r: r.quality.log_loss)),
+    _counter("class_predictions_total", "Labelled events by predicted class.",
+             _per_class(lambda r: r.quality.class_predictions), "class"),
+    _counter("class_labels_total", "Labelled events by true class.",
+             _per_class(lambda r: r.quality.class_labels), "class"),
+    # drift
+    _counter("drift_warnings_total", "Drift warnings, of the experts together or of the mixture.",
+             _warnings, "scope"),
+    _counter("drift_detections_total", "Drifts detected, of the experts together or of the mixture.",
+             _drifts, "scope", "detector"),
+    _counter("expert_resets_total", "Times an expert was replaced or started anew.",
+             _per_expert(lambda x: x.resets), "expert"),
+    _gauge("last_drift_events", "Labelled events seen when the latest drift was detected.", _last_drift),
+    # specialization
+    _gauge("expert_info", "Kind of each expert; always 1.", _kinds, "expert", "kind"),
+    _counter("expert_routed_total", "Events an expert had the highest router weight for.",
+             _per_expert(lambda x: x.routed), "expert"),
+    _counter("expert_trained_total", "Events an expert learnt.", _per_expert(lambda x: x.trained), "expert"),
+    _gauge("expert_accuracy_ratio", "Accuracy of an expert over about the last 1,000 labelled events.",
+           _expert_accuracy, "expert"),
+    _gauge("expert_class_affinity_ratio", "Share of a class in the labelled events routed to an expert.",
+           _affinity, "expert", "class"),
+    _gauge("expert_overlap_ratio", "How often two experts are right together, of when either is.",
+           lambda r: r.learner.overlap),
+    _gauge("router_load_entropy_ratio", "0 = one expert is routed everything, 1 = uniform load.",
+           lambda r: r.learner.load_entropy),
+    _gauge("router_confidence_ratio", "Mean highest router weight.", lambda r: r.learner.confidence),
+    _gauge("router_class_information_ratio", "Mutual information of routed expert and class / class entropy.",
+           lambda r: r.learner.class_information),
+    _gauge("router_loss", "Training loss of the router.", lambda r: r.learner.router_loss),
+    # trees
+    _gauge("expert_nodes", "Nodes of an expert's trees.", _per_expert(lambda x: x.nodes), "expert"),
+    _gauge("expert_memory_bytes", "Memory an expert holds.", _per_expert(lambda x: x.memory_bytes), "expert"),
+    _counter("expert_splits_total", "Leaves an expert has split.", _per_expert(lambda x: x.splits), "expert"),
+    # durability
+    _gauge("checkpoint_age_seconds", "Time since the newest checkpoint.",
+           _saved(lambda r: max(0.0, time.time() - (r.checkpoint_time or 0.0)))),
+    _gauge("checkpoint_duration_seconds", "Time the newest checkpoint took.",
+           _saved(lambda r: r.checkpoint_seconds)),
+    _gauge("checkpoint_bytes", "Size of the newest checkpoint.", _saved(lambda r: r.checkpoint_bytes)),
+    _counter("checkpoint_failures_total", "Checkpoints that could not be written.",
+             lambda r: r.checkpoint_failures, of_process=True),
+    _gauge("replayed_events", "Events replayed from the log when the process started.",
+           lambda r: r.replayed_events),
+    _gauge("recovery_duration_seconds", "Time from start to the first new event.",
+           lambda r: r.recovery_seconds),
+    _counter("transactions_total", "Transactions by outcome.",
+             lambda r: [(("committed",), r.transactions_committed)], "outcome", of_process=True),
+    # process
+    _gauge("build_info", "Version of stream_moe; always 1.", lambda r: [((__version__,), 1.0)], "version"),
+    _gauge("state", "1 for the state the engine is in, 0 for the others.", _state, "state"),
+    _gauge("model_bytes", "Memory the model holds.", lambda r: r.learner.model_bytes),
+)  # fmt: skip

@@ -1,0 +1,245 @@
+"""The HTTP server: what it answers, and that no client can do it harm."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from stream_moe.errors import ConfigError
+from stream_moe.telemetry.health import Health, Verdict
+from stream_moe.telemetry.http import TelemetryServer
+from stream_moe.telemetry.metrics import EngineMetrics
+from stream_moe.telemetry.page import render_page
+from tests.unit.reports import make_report
+
+PATHS = ("/", "/metrics", "/healthz", "/readyz")
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def metrics() -> EngineMetrics:
+    return EngineMetrics(cache_seconds=0)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def server(metrics: EngineMetrics, clock: Clock) -> Iterator[TelemetryServer]:
+    health = Health(metrics, stalled_after=120, max_lag_seconds=60, clock=clock)
+    with TelemetryServer(metrics, health.live, health.ready, port=0) as running:
+        yield running
+
+
+def ask(server: TelemetryServer, path: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
+    with closing(http.client.HTTPConnection(server.host, server.port, timeout=30)) as connection:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read().decode()
+
+
+def test_metrics_are_served_as_prometheus_text(server: TelemetryServer, metrics: EngineMetrics) -> None:
+    metrics.update(make_report())
+    status, headers, body = ask(server, "/metrics?ignored=1")
+    assert status == 200
+    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert '\nstream_moe_accuracy_ratio{window="all"} 0.875\n' in body
+
+
+def test_health_follows_the_heartbeat(server: TelemetryServer, clock: Clock) -> None:
+    assert ask(server, "/healthz")[::2] == (200, "the loop turns\n")
+    clock.now += 121
+    assert ask(server, "/healthz")[::2] == (503, "the loop stands still for 121 s (limit 120 s)\n")
+
+
+def test_readiness_follows_state_lag_and_heartbeat(
+    server: TelemetryServer, metrics: EngineMetrics, clock: Clock
+) -> None:
+    assert ask(server, "/readyz")[::2] == (503, "no report yet\n")
+    metrics.update(make_report(state="recovering"))
+    assert ask(server, "/readyz")[::2] == (503, "recovering, not running\n")
+    metrics.update(make_report(lag_seconds=61.0, lag_records=5))
+    assert ask(server, "/readyz")[::2] == (503, "61.0 s and 5 records behind (limit 60 s)\n")
+    metrics.update(make_report())
+    assert ask(server, "/readyz")[::2] == (200, "running\n")
+    clock.now += 121
+    assert ask(server, "/readyz")[0] == 503
+
+
+def test_a_beat_revives(metrics: EngineMetrics, clock: Clock) -> None:
+    health = Health(metrics, clock=clock)
+    clock.now += 1_000
+    assert not health.live().ok
+    health.beat()
+    assert health.live().ok
+
+
+def test_page_shows_the_headline_numbers_and_loads_nothing(
+    server: TelemetryServer, metrics: EngineMetrics
+) -> None:
+    assert "Nothing to show yet" in ask(server, "/")[2]
+    metrics.update(make_report())
+    status, headers, body = ask(server, "/")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/html")
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "87.5%" in body
+    assert "running" in body
+    assert "<script" not in body
+    assert not re.search(r"(https?:)?//", body)
+    assert body.count("<table>") == body.count("</table>") == 2
+
+
+def test_page_escapes_names_and_owns_up_to_the_unknown() -> None:
+    report = make_report(topic="<script>alert(1)</script>")
+    report.quality.events = 0
+    report.learner.load_entropy = float("nan")
+    page = render_page(report)
+    assert "<script" not in page
+    assert page.count("unknown") >= 7
+    assert "nan" not in page
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_is_get_without_the_body(server: TelemetryServer, path: str) -> None:
+    got, asked = ask(server, path), ask(server, path, "HEAD")
+    assert asked[0] == got[0]
+    assert asked[1]["Content-Length"] == got[1]["Content-Length"] == str(len(got[2].encode()))
+    assert asked[2] == ""
+
+
+def test_unknown_paths_and_methods(server: TelemetryServer) -> None:
+    assert ask(server, "/nowhere")[::2] == (404, "not here; try /metrics /healthz /readyz /\n")
+    assert ask(server, "/../../secret")[0] == 404
+    status, headers, _ = ask(server, "/metrics", "POST")
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+    status, _, body = ask(server, "/", "<script>")
+    assert status in (400, 501)
+    assert "\n" in body
+
+
+def test_a_fault_in_a_view_is_a_500_and_logged(
+    metrics: EngineMetrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> Verdict:
+        raise RuntimeError("boom")
+
+    with TelemetryServer(metrics, broken, broken, port=0) as running:
+        assert ask(running, "/healthz")[::2] == (500, "internal error, see the log\n")
+        assert ask(running, "/metrics")[0] == 200
+    assert "cannot answer /healthz" in caplog.text
+
+
+def test_a_reason_is_one_line(metrics: EngineMetrics) -> None:
+    def live() -> Verdict:
+        return Verdict(False, "two\nlines")
+
+    with TelemetryServer(metrics, live, live, port=0) as running:
+        assert ask(running, "/healthz")[::2] == (503, "two lines\n")
+
+
+def test_a_port_in_use_names_the_port_and_the_option(server: TelemetryServer) -> None:
+    with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{server.port}.*in use.*--metrics-port"):
+        TelemetryServer(EngineMetrics(), *views(), port=server.port)
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 65_536), ("not an address", 0), ("192.0.2.1", 0)])
+def test_an_address_that_cannot_be_had(host: str, port: int) -> None:
+    with pytest.raises(ConfigError, match="--metrics-host"):
+        TelemetryServer(EngineMetrics(), *views(), host=host, port=port)
+
+
+def views() -> tuple[Callable[[], Verdict], Callable[[], Verdict]]:
+    health = Health(EngineMetrics())
+    return health.live, health.ready
+
+
+def test_a_slow_client_is_cut_at_the_deadline(metrics: EngineMetrics) -> None:
+    # Without the deadline the read below would wait for its own time-out and fail.
+    with TelemetryServer(metrics, *views(), port=0, deadline=0.2) as running, dial(running) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: ")
+        assert slow.recv(1) == b""
+
+
+def test_the_oldest_connection_makes_room(metrics: EngineMetrics) -> None:
+    with TelemetryServer(metrics, *views(), port=0, max_connections=4, deadline=600) as running:
+        idle = [dial(running) for _ in range(20)]
+        assert ask(running, "/healthz")[0] == 200
+        assert [client.recv(1) for client in idle[:17]] == [b""] * 17
+        for client in idle[17:]:
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+        for client in idle:
+            client.close()
+
+
+def test_many_scrapers_at_once_all_get_an_answer(metrics: EngineMetrics) -> None:
+    metrics.update(make_report())
+    statuses: list[int] = []
+    with TelemetryServer(metrics, *views(), port=0, max_connections=64) as running:
+        threads = [
+            threading.Thread(target=lambda: statuses.append(ask(running, "/metrics")[0])) for _ in range(30)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert statuses == [200] * 30
+
+
+def test_close_frees_the_port_and_cuts_what_is_open(metrics: EngineMetrics) -> None:
+    running = TelemetryServer(metrics, *views(), port=0, deadline=600)
+    with dial(running) as idle:
+        assert ask(running, "/healthz")[0] == 200  # the idle connection is accepted by now
+        running.close()
+        assert idle.recv(1) == b""
+    running.close()
+    assert "telemetry-http" not in {thread.name for thread in threading.enumerate()}
+    TelemetryServer(metrics, *views(), port=running.port).close()
+
+
+def test_nothing_is_written_to_stderr(
+    metrics: EngineMetrics, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with TelemetryServer(metrics, *views(), port=0) as running:
+        ask(running, "/metrics")
+        ask(running, "/nowhere")
+        with dial(running) as rude:
+            rude.sendall(b"\x16\x03\x01 not http at all\r\n\r\n")
+            rude.recv(4_096)
+        with dial(running) as gone:
+            gone.sendall(b"GET /metrics HTTP/1.1\r\n")
+        ask(running, "/healthz")
+    assert capfd.readouterr().err == ""
+    assert caplog.text == ""
+
+
+def test_ipv6_where_there_is_any(metrics: EngineMetrics) -> None:
+    try:
+        running = TelemetryServer(metrics, *views(), host="::1", port=0)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    with running:
+        assert running.url == f"http://[::1]:{running.port}/"
+        assert ask(running, "/healthz")[0] == 200
+
+
+def dial(server: TelemetryServer) -> socket.socket:
+    return socket.create_connection((server.host, server.port), timeout=30)
