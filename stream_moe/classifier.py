@@ -1,0 +1,161 @@
+"""The learner's contract: river's names for one event, blocks for many, snapshots for keeping."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from typing import Any, TypeVar
+
+import numpy as np
+from river import base
+
+from stream_moe.errors import ConfigError, DataError
+from stream_moe.experts.base import Snapshot
+from stream_moe.report import LearnerReport
+from stream_moe.router.routing import clean
+from stream_moe.rows import RowEncoder
+from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
+
+Self = TypeVar("Self", bound="BlockClassifier")
+
+
+class BlockClassifier(base.Classifier):  # type: ignore[misc]
+    """A classifier that learns one event (river's way, dicts) or a block of them (arrays), with equal results.
+
+    Features may be missing, NaN, new or of the wrong type. A missing one, a NaN, an infinite value, or text
+    where a number was is treated as missing. A new feature or a new class makes the model grow, unless a
+    schema was given: then a new feature is ignored and a new class is an error.
+
+    A subclass builds its parts in `_start`, and steps, grows and snapshots them.
+    """
+
+    def __init__(self, schema: Schema | None) -> None:
+        self._rows = RowEncoder(schema)
+        if schema is not None:
+            self._start(schema)
+
+    # What a subclass provides.
+    @abstractmethod
+    def _start(self, schema: Schema) -> None: ...
+
+    @abstractmethod
+    def _grow(self, schema: Schema) -> None: ...
+
+    @abstractmethod
+    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64: ...
+
+    @abstractmethod
+    def _predict(self, x: Float32) -> Float64: ...
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot: ...
+
+    @abstractmethod
+    def restore(self, snapshot: Snapshot) -> None: ...
+
+    @abstractmethod
+    def report(self) -> LearnerReport: ...
+
+    # Blocks.
+    @property
+    def schema(self) -> Schema:
+        """Features and classes as known by now."""
+        return self._rows.schema
+
+    @property
+    def n_experts(self) -> int:
+        """Width of the weights that `step` gives."""
+        return 1
+
+    def step(self, x: Float32, y: Int32, weights: Float32 | None = None) -> Float64:
+        """Test then train, event by event inside the block.
+
+        Parameters
+        ----------
+        x
+            float32 [n, d], nominal features as category index, NaN = missing.
+        y
+            int32 [n], class index; -1 = no label: the event is predicted only.
+        weights
+            float32 [n, E], out, optional: the router's weights.
+
+        Returns
+        -------
+        float64 [n, C]
+            Class probabilities of each event, made BEFORE it was learnt.
+        """
+        x = self._checked(x)
+        y = np.ascontiguousarray(y, np.int32)
+        if len(y) != len(x) or (len(y) and not (y.min() >= UNLABELLED and y.max() < self.schema.n_classes)):
+            raise DataError(
+                f"y: {len(y)} labels up to {y.max(initial=-1)} for {len(x)} rows and {self.schema.n_classes} "
+                "classes; give one class index (or -1) per row"
+            )
+        return self._step(x, y, weights)
+
+    def learn_many(self, x: Float32, y: Int32) -> None:
+        """Learn a block; the same as `step`, without an answer."""
+        self.step(x, y)
+
+    def predict_proba_many(self, x: Float32) -> Float64:
+        """Class probabilities float64 [n, C] of features float32 [n, d]; changes nothing."""
+        return self._predict(self._checked(x))
+
+    def predict_many(self, x: Float32) -> Int32:
+        """Class index int32 [n] of features float32 [n, d]; changes nothing."""
+        return self.predict_proba_many(x).argmax(1).astype(np.int32)
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of the whole state: equal if and only if two learners are in the same state."""
+        arrays, plain = self.snapshot()
+        sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+        for name in sorted(arrays):
+            sha.update(f"{name}{arrays[name].dtype}{arrays[name].shape}".encode())
+            sha.update(np.ascontiguousarray(arrays[name]).tobytes())
+        return sha.hexdigest()
+
+    def _checked(self, x: Float32) -> Float32:
+        if not self._rows.started:
+            raise ConfigError("the model has no schema yet; give schema=Schema(...), or learn one event first")
+        x = np.array(x, np.float32, ndmin=2)
+        if x.ndim != 2 or x.shape[1] != self.schema.n_features:
+            raise DataError(f"x: shape {x.shape}, expected [n, {self.schema.n_features}] as in the schema")
+        clean(x, self.schema.n_categories)
+        return x
+
+    # One event, river's way.
+    @property
+    def _multiclass(self) -> bool:
+        return True
+
+    def learn_one(self, x: dict[Any, Any], y: base.typing.ClfTarget) -> None:
+        row, grown = self._rows.encode(x, y)
+        if grown == "started":
+            self._start(self._rows.schema)
+        elif grown:
+            self._grow(self._rows.schema)
+        self.step(row, np.array([self._rows.class_of(y)], np.int32))
+
+    def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[base.typing.ClfTarget, float]:
+        if not self._rows.started:
+            return {}
+        proba = self.predict_proba_many(self._rows.encode_known(x))[0]
+        return dict(zip(self._rows.labels, proba.tolist(), strict=True))
+
+    # Copies (river clones, deep-copies and stores its models): parameters, vocabulary and state.
+    def __getstate__(self) -> dict[str, Any]:
+        started = self._rows.started
+        return {
+            "parameters": self._get_params(),
+            "rows": self._rows,
+            "state": self.snapshot() if started else None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["parameters"])  # type: ignore[misc]
+        self._rows = state["rows"]
+        if state["state"] is not None:
+            self._start(self._rows.schema)
+            self.restore(state["state"])

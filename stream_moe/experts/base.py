@@ -1,0 +1,53 @@
+"""What every kind of expert offers to the pool."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from stream_moe.types import Float32, Float64, Int32, Schema
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+Snapshot = tuple[Arrays, dict[str, Any]]
+
+
+class Expert(Protocol):
+    """Anything that gives class probabilities and learns.
+
+    All state is in `snapshot()`: named arrays and plain JSON values, never an object to unpickle.
+    """
+
+    kind: str
+    n_classes: int
+
+    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+        """Test then train, row by row.
+
+        Parameters
+        ----------
+        x
+            float32 [n, d], nominal features as category index, NaN = missing, never infinite.
+        y
+            int32 [n], class index, -1 = unknown.
+        weight
+            float64 [n], how much to learn of each row; 0 = predict only.
+        proba
+            float64 [n, C], out: the class probabilities BEFORE the row was learnt; each row sums to 1.
+        """
+
+    def grow(self, schema: Schema) -> None:
+        """Take a schema with more features, categories or classes than before; nothing learnt is lost."""
+
+    def snapshot(self) -> Snapshot: ...
+
+    def restore(self, snapshot: Snapshot) -> None: ...
+
+    @property
+    def n_nodes(self) -> int: ...
+
+    @property
+    def n_splits(self) -> int: ...
+
+    @property
+    def memory_bytes(self) -> int: ...

@@ -1,0 +1,203 @@
+"""The Hoeffding tree as an expert: owns the arrays that `tree_kernel` works on, and makes them grow."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts import tree_kernel as kernel
+from stream_moe.experts.base import Arrays, Snapshot
+from stream_moe.types import Float32, Float64, Int32, Schema
+
+_PREDICTIONS = {"majority": kernel.MAJORITY, "naive-bayes": kernel.BAYES, "adaptive": kernel.ADAPTIVE}
+_PER_NODE = ("feature", "threshold", "child", "default", "slot")
+_PER_SLOT = ("count", "seen", "constant", "numeric", "nominal", "leaf")
+
+
+class HoeffdingTree:
+    """A Hoeffding tree for streams of numeric and nominal features.
+
+    Parameters
+    ----------
+    schema
+        Features and classes. Nominal features get multiway splits.
+    grace_period
+        Weight a leaf must see between two attempts to split.
+    delta
+        Split confidence: the Hoeffding bound holds with probability 1 - delta.
+    tie_threshold
+        Split on the best feature anyway once the bound is below this.
+    leaf_prediction
+        "majority", "naive-bayes", or "adaptive": whichever was right more often in this leaf.
+    max_nodes
+        Cap on nodes; a leaf that would exceed it goes on learning unsplit.
+    max_bytes
+        Cap on the leaves' statistics, in bytes.
+
+    Notes
+    -----
+    A missing value (NaN) is no evidence for naive Bayes and follows the heaviest branch.
+    Source: Domingos and Hulten (2000); parameters' names and defaults as in MOA, except the grace period of
+    50 that DriftMoE uses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stream_moe.types import Schema
+    >>> rng = np.random.default_rng(1)
+    >>> x = rng.random((2000, 2), dtype=np.float32)
+    >>> y = (x[:, 0] > 0.5).astype(np.int32)
+    >>> tree = HoeffdingTree(Schema.numeric(2, ["low", "high"]))
+    >>> proba = np.empty((2000, 2))
+    >>> tree.step(x, y, np.ones(2000), proba)
+    >>> bool((proba.argmax(1) == y)[1000:].mean() > 0.97)
+    True
+    """
+
+    kind = "hoeffding-tree"
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        grace_period: float = 50,
+        delta: float = 1e-7,
+        tie_threshold: float = 0.05,
+        leaf_prediction: Literal["majority", "naive-bayes", "adaptive"] = "adaptive",
+        max_nodes: int = 2**20,
+        max_bytes: int = 2**28,
+    ) -> None:
+        if leaf_prediction not in _PREDICTIONS:
+            raise ConfigError(f"leaf_prediction: {leaf_prediction!r}; choose one of {', '.join(_PREDICTIONS)}")
+        if not (0 < delta < 1 and grace_period > 0 and tie_threshold >= 0):
+            raise ConfigError(
+                f"tree: delta {delta} must lie in (0, 1), grace_period {grace_period} above 0, "
+                f"tie_threshold {tie_threshold} at 0 or above"
+            )
+        self._parameters = (grace_period, delta, tie_threshold, _PREDICTIONS[leaf_prediction])
+        self._max_nodes, self._max_bytes = max_nodes, max_bytes
+        self._set_layout(schema)
+        self._allocate(nodes=16, slots=8)
+        self._tree.feature[0], self._tree.slot[0] = -1, 0
+        self._tree.numeric[:, :, kernel.LOW] = np.inf
+        self._tree.numeric[:, :, kernel.HIGH] = -np.inf
+        self._tree.head[:] = (1, 1, 0, -1, 0)
+
+    @property
+    def n_nodes(self) -> int:
+        return int(self._tree.head[kernel.NODES])
+
+    @property
+    def n_splits(self) -> int:
+        return int(self._tree.head[kernel.SPLITS])
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(array.nbytes for array in self._tree)
+
+    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
+        done = 0
+        while True:
+            done = kernel.step(self._tree, self._layout, x, y, weight, done, proba, *self._scratch)
+            if self._tree.head[kernel.PENDING] < 0:
+                return
+            self._reserve(int(self._tree.head[kernel.NEEDED]))
+
+    def snapshot(self) -> Snapshot:
+        nodes, slots = self._tree.head[kernel.NODES], self._tree.head[kernel.SLOTS]
+        arrays: Arrays = {name: getattr(self._tree, name)[:nodes].copy() for name in _PER_NODE}
+        arrays |= {name: getattr(self._tree, name)[:slots].copy() for name in _PER_SLOT}
+        return arrays | {"head": self._tree.head.copy()}, {}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        arrays, _ = snapshot
+        nodes, slots = (int(n) for n in arrays["head"][: kernel.SPLITS])
+        self._allocate(nodes, slots)
+        for name, mine in self._tree._asdict().items():
+            if arrays[name].shape != mine.shape:
+                raise CheckpointError(
+                    f"tree: array {name!r} has shape {arrays[name].shape}, this schema needs {mine.shape}"
+                )
+            mine[...] = arrays[name]
+
+    def grow(self, schema: Schema) -> None:
+        old, old_layout = self._tree, self._layout
+        self._set_layout(schema)
+        self._allocate(len(old.feature), len(old.count))
+        new, n_classes = self._tree, old.count.shape[1]
+        for name in (*_PER_NODE, "head", "leaf"):
+            getattr(new, name)[...] = getattr(old, name)
+        new.numeric[:, :, kernel.LOW], new.numeric[:, :, kernel.HIGH] = np.inf, -np.inf
+        for name in ("count", "seen", "constant"):
+            getattr(new, name)[:, :n_classes] = getattr(old, name)
+        for column, kind in enumerate(old_layout.is_nominal):
+            source, target = old_layout.position[column], self._layout.position[column]
+            if kind:
+                start, width = old_layout.offset[source], old_layout.cardinality[source]
+                to = self._layout.offset[target]
+                new.nominal[:, :n_classes, :, to : to + width] = old.nominal[..., start : start + width]
+            else:
+                new.numeric[:, :n_classes, :, target] = old.numeric[..., source]
+        self._recompute_constants()
+
+    def _recompute_constants(self) -> None:
+        """The constants depend on the number of categories, which `grow` has changed."""
+        tree, layout = self._tree, self._layout
+        constant = tree.numeric[:, :, kernel.LOG_NORM].sum(-1)
+        for start, width in zip(layout.offset, layout.cardinality, strict=True):
+            constant -= np.log(tree.nominal[:, :, kernel.WEIGHT, start : start + width].sum(-1) + width)
+        tree.constant[...] = np.where(tree.seen > 0, constant, 0.0)
+
+    def _set_layout(self, schema: Schema) -> None:
+        cardinality = schema.n_categories.astype(np.int64)
+        is_nominal = cardinality > 0
+        numeric, nominal = np.flatnonzero(~is_nominal), np.flatnonzero(is_nominal)
+        position = np.empty(schema.n_features, np.int64)
+        position[numeric], position[nominal] = np.arange(len(numeric)), np.arange(len(nominal))
+        widths = cardinality[nominal]
+        offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)[:-1]])[: len(widths)]
+        self.n_classes = schema.n_classes
+        self._shapes = (schema.n_classes, len(numeric), int(widths.sum()))
+        # One branch must always fit, so that a cap never makes the tree useless at the root.
+        slot_bytes = 8 * schema.n_classes * (7 * len(numeric) + 2 * int(widths.sum()) + 4)
+        max_slots = self._max_bytes // slot_bytes
+        if max_slots < 1 or self._max_nodes < 1:
+            raise ConfigError(
+                f"tree: one leaf of this schema takes {slot_bytes} bytes and one node; max_bytes "
+                f"{self._max_bytes} or max_nodes {self._max_nodes} is below that, raise it"
+            )
+        self._layout = kernel.TreeLayout(
+            numeric, nominal, offset, widths, position, is_nominal.astype(np.int64),
+            float(self._parameters[0]), float(self._parameters[1]), float(self._parameters[2]),
+            self._parameters[3], self._max_nodes, max_slots,
+        )  # fmt: skip
+        self._scratch = np.empty(schema.n_classes), np.empty(schema.n_classes)
+
+    def _allocate(self, nodes: int, slots: int) -> None:
+        classes, numeric, categories = self._shapes
+        self._tree = kernel.TreeArrays(
+            feature=np.zeros(nodes, np.int32),
+            threshold=np.zeros(nodes),
+            child=np.zeros(nodes, np.int32),
+            default=np.zeros(nodes, np.int32),
+            slot=np.zeros(nodes, np.int32),
+            count=np.zeros((slots, classes)),
+            seen=np.zeros((slots, classes)),
+            constant=np.zeros((slots, classes)),
+            numeric=np.zeros((slots, classes, 7, numeric)),
+            nominal=np.zeros((slots, classes, 2, categories)),
+            leaf=np.zeros((slots, 3)),
+            head=np.zeros(5, np.int64),
+        )
+
+    def _reserve(self, width: int) -> None:
+        """Make room for one more split into `width` branches: at least half as much again, so that it is rare."""
+        old = self._tree
+        nodes = max(len(old.feature) * 3 // 2, self.n_nodes + width)
+        slots = max(len(old.count) * 3 // 2, int(old.head[kernel.SLOTS]) + width)
+        self._allocate(min(nodes, self._layout.max_nodes), min(slots, self._layout.max_slots))
+        for name, array in old._asdict().items():
+            getattr(self._tree, name)[: len(array)] = array

@@ -1,0 +1,84 @@
+"""All experts over a block: each runs alone over all its rows, in threads where there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from stream_moe.experts.base import Arrays, Expert, Snapshot
+from stream_moe.types import Float32, Float64, Int32, Schema
+
+
+class ExpertPool:
+    """E experts of C classes, independent of each other.
+
+    Because no expert reads another's state, a block gives the same result expert by expert (each tree stays
+    in cache), event by event, or in any number of threads.
+    """
+
+    def __init__(self, experts: Sequence[Expert], *, threads: int = 1) -> None:
+        self.experts = list(experts)
+        self.threads = min(threads, len(self.experts))
+        self._executor = ThreadPoolExecutor(self.threads, "expert") if self.threads > 1 else None
+
+    def __len__(self) -> int:
+        return len(self.experts)
+
+    def step(self, x: Float32, y: Int32, weight: Float64) -> Float64:
+        """Test then train; return float64 [E, n, C], what each expert said before it learnt each row.
+
+        Parameters
+        ----------
+        x
+            float32 [n, d].
+        y
+            int32 [E, n], each expert's own labels; -1 = unknown.
+        weight
+            float64 [E, n], how much each expert learns of each row.
+        """
+        proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes))
+
+        def run(first: int) -> None:
+            for e in range(first, len(self.experts), self.threads):
+                self.experts[e].step(x, y[e], weight[e], proba[e])
+
+        if self._executor is None:
+            run(0)
+        else:
+            list(self._executor.map(run, range(self.threads)))
+        return proba
+
+    def predict(self, x: Float32) -> Float64:
+        """float64 [E, n, C], learning nothing."""
+        shape = (len(self.experts), len(x))
+        return self.step(x, np.full(shape, -1, np.int32), np.zeros(shape))
+
+    def grow(self, schema: Schema) -> None:
+        for expert in self.experts:
+            expert.grow(schema)
+
+    def snapshot(self) -> Snapshot:
+        return pack({str(e): expert.snapshot() for e, expert in enumerate(self.experts)})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        for name, part in unpack(snapshot).items():
+            self.experts[int(name)].restore(part)
+
+
+def pack(parts: dict[str, Snapshot]) -> Snapshot:
+    """Join named snapshots into one: arrays get the part's name as a prefix."""
+    arrays: Arrays = {f"{part}/{name}": a for part, (found, _) in parts.items() for name, a in found.items()}
+    return arrays, {part: plain for part, (_, plain) in parts.items()}
+
+
+def unpack(snapshot: Snapshot) -> dict[str, Snapshot]:
+    """Undo `pack`."""
+    arrays, plain = snapshot
+    parts: dict[str, tuple[Arrays, Any]] = {name: ({}, value) for name, value in plain.items()}
+    for name, array in arrays.items():
+        part, _, rest = name.partition("/")
+        parts[part][0][rest] = array
+    return parts

@@ -1,0 +1,414 @@
+"""The compiled Hoeffding tree: routing, leaf statistics, naive Bayes and split search over flat arrays.
+
+A tree is a table of nodes and a table of leaf slots. Inner nodes own no statistics: when a leaf splits,
+its slot passes to its first child. Everything here runs without the interpreter and without allocating,
+so experts can run in threads.
+
+Sources: Domingos and Hulten, Mining high-speed data streams (2000), the Hoeffding tree; Gama et al.,
+Accurate decision trees for mining high-speed data streams (2003), naive Bayes in the leaves; Pfahringer
+et al., Handling numeric attributes in Hoeffding trees (2008), Gaussian observers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from stream_moe.types import Float32, Float64, Int32, Int64
+
+# Rows of `TreeArrays.numeric`: per slot, class and numeric feature.
+N, MEAN, M2, LOW, HIGH, HALF_PRECISION, LOG_NORM = range(7)
+# Rows of `TreeArrays.nominal`: observed weight of a category, and log(weight + 1), kept so that
+# predicting needs no logarithm.
+WEIGHT, LOG_COUNT = range(2)
+# Columns of `TreeArrays.leaf`.
+MAJORITY_RIGHT, BAYES_RIGHT, LAST_ATTEMPT = range(3)
+# Entries of `TreeArrays.head`.
+NODES, SLOTS, SPLITS, PENDING, NEEDED = range(5)
+# What a leaf answers with.
+MAJORITY, BAYES, ADAPTIVE = range(3)
+
+ZERO_VARIANCE_PRECISION = 1e300  # density 1 at the mean, 0 elsewhere, without a branch in the inner loop
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+N_CANDIDATES = 10  # split points tried per numeric feature, as MOA
+MIN_BRANCH_FRACTION = 0.01  # a split must put at least this share of the weight on two branches, as MOA
+
+# No `nnan` and no `ninf`: minus infinity is how a class that a leaf never saw is excluded.
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+
+class TreeArrays(NamedTuple):
+    """One tree: M nodes, S leaf slots, C classes, dn numeric features, V categories over all nominal ones."""
+
+    feature: Int32  # [M] column split on, -1 = leaf
+    threshold: Float64  # [M] numeric split: left is x <= threshold
+    child: Int32  # [M] index of the first child; children are consecutive
+    default: Int32  # [M] offset of the heaviest child, taken where the value is missing
+    slot: Int32  # [M] leaf slot, -1 = inner node
+    count: Float64  # [S, C] class weight, with what the split that made the leaf handed down
+    seen: Float64  # [S, C] class weight learnt in this leaf itself
+    constant: Float64  # [S, C] the part of the naive Bayes log score that no feature value enters
+    numeric: Float64  # [S, C, 7, dn]
+    nominal: Float64  # [S, C, 2, V]
+    leaf: Float64  # [S, 3]
+    head: Int64  # [5]
+
+
+class TreeLayout(NamedTuple):
+    """Which columns are numeric and nominal, and the tree's parameters."""
+
+    numeric: Int64  # [dn] columns
+    nominal: Int64  # [dm] columns
+    offset: Int64  # [dm] where a nominal feature's categories start in V
+    cardinality: Int64  # [dm]
+    position: Int64  # [d] index of a column within its kind
+    is_nominal: Int64  # [d] 0 or 1
+    grace_period: float
+    delta: float
+    tie_threshold: float
+    prediction: int
+    max_nodes: int
+    max_slots: int
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def branch(tree: TreeArrays, layout: TreeLayout, node: int, value: float) -> int:
+    """Return the child of an inner node for a feature value."""
+    column = tree.feature[node]
+    if layout.is_nominal[column]:
+        if value >= 0.0 and value < layout.cardinality[layout.position[column]]:
+            return tree.child[node] + np.int32(value)
+    elif value <= tree.threshold[node]:
+        return tree.child[node]
+    elif value > tree.threshold[node]:
+        return tree.child[node] + np.int32(1)
+    return tree.child[node] + tree.default[node]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def bayes_scores(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, complete: bool, score: Float64) -> bool:
+    """Write log p(c) p(x | c) into `score`; False if no class of this leaf has any density at x."""
+    possible = False
+    for c in range(score.shape[0]):
+        if tree.seen[slot, c] <= 0.0:
+            score[c] = -np.inf
+            continue
+        s = math.log(tree.count[slot, c]) + tree.constant[slot, c]
+        mean = tree.numeric[slot, c, MEAN]
+        precision = tree.numeric[slot, c, HALF_PRECISION]
+        if complete:
+            for j in range(layout.numeric.shape[0]):
+                gap = x[layout.numeric[j]] - mean[j]
+                s -= gap * gap * precision[j]
+            for j in range(layout.nominal.shape[0]):
+                s += tree.nominal[slot, c, LOG_COUNT, layout.offset[j] + np.int64(x[layout.nominal[j]])]
+        else:  # a missing value takes its share of the constant back out
+            for j in range(layout.numeric.shape[0]):
+                value = x[layout.numeric[j]]
+                if math.isnan(value):
+                    s -= tree.numeric[slot, c, LOG_NORM, j]
+                else:
+                    s -= (value - mean[j]) * (value - mean[j]) * precision[j]
+            for j in range(layout.nominal.shape[0]):
+                value = x[layout.nominal[j]]
+                start, width = layout.offset[j], layout.cardinality[j]
+                if value >= 0.0 and value < width:
+                    s += tree.nominal[slot, c, LOG_COUNT, start + np.int64(value)]
+                else:
+                    s += math.log(tree.nominal[slot, c, WEIGHT, start : start + width].sum() + width)
+        score[c] = s
+        if s > -1e250:
+            possible = True
+    return possible
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def observe(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, y: int, weight: float) -> None:
+    """Learn one event into the statistics of a leaf."""
+    tree.count[slot, y] += weight
+    tree.seen[slot, y] += weight
+    numeric = tree.numeric[slot, y]
+    constant = 0.0
+    for j in range(layout.numeric.shape[0]):
+        value = np.float64(x[layout.numeric[j]])
+        if not math.isnan(value):
+            n = numeric[N, j] + weight
+            gap = value - numeric[MEAN, j]
+            numeric[MEAN, j] += gap * weight / n
+            numeric[M2, j] += weight * gap * (value - numeric[MEAN, j])
+            numeric[N, j] = n
+            numeric[LOW, j] = min(numeric[LOW, j], value)
+            numeric[HIGH, j] = max(numeric[HIGH, j], value)
+            if n > 1.0 and numeric[M2, j] > 0.0:
+                variance = numeric[M2, j] / (n - 1.0)
+                numeric[HALF_PRECISION, j] = 0.5 / variance
+                numeric[LOG_NORM, j] = -HALF_LOG_2PI - 0.5 * math.log(variance)
+            else:
+                numeric[HALF_PRECISION, j] = ZERO_VARIANCE_PRECISION
+        constant += numeric[LOG_NORM, j]
+    for j in range(layout.nominal.shape[0]):
+        value = x[layout.nominal[j]]
+        start, width = layout.offset[j], layout.cardinality[j]
+        if value >= 0.0 and value < width:
+            k = start + np.int64(value)
+            tree.nominal[slot, y, WEIGHT, k] += weight
+            tree.nominal[slot, y, LOG_COUNT, k] = math.log(tree.nominal[slot, y, WEIGHT, k] + 1.0)
+        constant -= math.log(tree.nominal[slot, y, WEIGHT, start : start + width].sum() + width)
+    tree.constant[slot, y] = constant
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def entropy(weights: Float64) -> float:
+    total = 0.0
+    plogp = 0.0
+    for w in weights:
+        if w > 0.0:
+            total += w
+            plogp += w * math.log2(w)
+    return math.log2(total) - plogp / total if total > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def left_weights(tree: TreeArrays, slot: int, j: int, threshold: float, left: Float64, right: Float64) -> None:
+    """Estimate each class's weight on both sides of a threshold on numeric feature j."""
+    for c in range(left.shape[0]):
+        stats = tree.numeric[slot, c]
+        n = stats[N, j]
+        if n <= 0.0 or threshold < stats[LOW, j]:
+            share = 0.0
+        elif threshold >= stats[HIGH, j]:
+            share = 1.0
+        else:
+            deviation = math.sqrt(2.0 * stats[M2, j] / (n - 1.0)) if n > 1.0 else 0.0
+            if deviation > 0.0:
+                share = 0.5 * math.erfc((stats[MEAN, j] - threshold) / deviation)
+            else:
+                share = 1.0 if stats[MEAN, j] <= threshold else 0.0
+        left[c] = share * n
+        right[c] = n - left[c]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def numeric_merit(
+    tree: TreeArrays, slot: int, j: int, before: float, left: Float64, right: Float64
+) -> tuple[float, float]:
+    """Return the best information gain of numeric feature j, and its threshold."""
+    low, high = np.inf, -np.inf
+    for c in range(left.shape[0]):
+        if tree.numeric[slot, c, N, j] > 0.0:
+            low = min(low, tree.numeric[slot, c, LOW, j])
+            high = max(high, tree.numeric[slot, c, HIGH, j])
+    best, at = -np.inf, 0.0
+    if not high > low:
+        return best, at
+    for k in range(N_CANDIDATES):
+        threshold = low + (high - low) * (k + 1.0) / (N_CANDIDATES + 1.0)
+        left_weights(tree, slot, j, threshold, left, right)
+        n_left, n_right = left.sum(), right.sum()
+        total = n_left + n_right
+        if min(n_left, n_right) <= MIN_BRANCH_FRACTION * total:
+            continue
+        merit = before - (n_left * entropy(left) + n_right * entropy(right)) / total
+        if merit > best:
+            best, at = merit, threshold
+    return best, at
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def nominal_merit(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, before: float, part: Float64) -> float:
+    """Return the information gain of a multiway split on nominal feature j."""
+    total, after, branches = 0.0, 0.0, 0
+    start = layout.offset[j]
+    for c in range(part.shape[0]):
+        total += tree.nominal[slot, c, WEIGHT, start : start + layout.cardinality[j]].sum()
+    for k in range(start, start + layout.cardinality[j]):
+        weight = 0.0
+        for c in range(part.shape[0]):
+            part[c] = tree.nominal[slot, c, WEIGHT, k]
+            weight += part[c]
+        after += weight * entropy(part)
+        if weight > MIN_BRANCH_FRACTION * total:
+            branches += 1
+    return before - after / total if branches >= 2 else -np.inf
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def best_split(
+    tree: TreeArrays, layout: TreeLayout, slot: int, left: Float64, right: Float64
+) -> tuple[int, float]:
+    """Return the column and threshold to split on, column -1 where the Hoeffding bound says wait.
+
+    Not splitting competes with merit 0. MOA gives it minus infinity, which differs only where fewer than two
+    features have a positive gain: there MOA splits at the first attempt.
+    """
+    count = tree.count[slot]
+    before = entropy(count)
+    first, second, column, threshold = 0.0, 0.0, -1, 0.0
+    for feature in range(layout.position.shape[0]):
+        j, at = layout.position[feature], 0.0
+        if layout.is_nominal[feature]:
+            merit = nominal_merit(tree, layout, slot, j, before, left)
+        else:
+            merit, at = numeric_merit(tree, slot, j, before, left, right)
+        if merit > first:
+            first, second, column, threshold = merit, first, feature, at
+        elif merit > second:
+            second = merit
+    if column < 0:
+        return column, threshold
+    classes = 2
+    for c in range(count.shape[0]):
+        if count[c] > 0.0:
+            classes = max(classes, c + 1)
+    merit_range = math.log2(classes)
+    bound = math.sqrt(merit_range * merit_range * math.log(1.0 / layout.delta) / (2.0 * count.sum()))
+    if first - second > bound or bound < layout.tie_threshold:
+        return column, threshold
+    return -1, threshold
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def clear_slot(tree: TreeArrays, slot: int) -> None:
+    tree.count[slot] = 0.0
+    tree.seen[slot] = 0.0
+    tree.constant[slot] = 0.0
+    tree.numeric[slot] = 0.0
+    tree.numeric[slot, :, LOW] = np.inf
+    tree.numeric[slot, :, HIGH] = -np.inf
+    tree.nominal[slot] = 0.0
+    tree.leaf[slot] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, left: Float64, right: Float64) -> bool:
+    """Split a leaf if the bound allows; False if it should but the arrays must grow first."""
+    slot = tree.slot[node]
+    column, threshold = best_split(tree, layout, slot, left, right)
+    if column < 0:
+        return True
+    j = layout.position[column]
+    width = layout.cardinality[j] if layout.is_nominal[column] else 2
+    if tree.head[NODES] + width > layout.max_nodes or tree.head[SLOTS] + width - 1 > layout.max_slots:
+        return True  # at the cap: the leaf goes on learning as it is
+    if tree.head[NODES] + width > tree.feature.shape[0] or tree.head[SLOTS] + width - 1 > tree.count.shape[0]:
+        tree.head[NEEDED] = width
+        return False
+    first_child = tree.head[NODES]
+    tree.head[NODES] += width
+    tree.head[SPLITS] += 1
+    tree.feature[node], tree.threshold[node] = column, threshold
+    tree.child[node], tree.slot[node] = first_child, -1
+    heaviest, default = -1.0, 0
+    for k in range(width - 1, -1, -1):  # the first child last: it takes the parent's slot, read until then
+        if layout.is_nominal[column]:
+            for c in range(left.shape[0]):
+                left[c] = tree.nominal[slot, c, WEIGHT, layout.offset[j] + k]
+        else:
+            left_weights(tree, slot, j, threshold, left, right)
+            if k == 1:
+                left[:] = right
+        weight = left.sum()
+        if weight >= heaviest:
+            heaviest, default = weight, k
+        target = slot
+        if k > 0:
+            target = tree.head[SLOTS]
+            tree.head[SLOTS] += 1
+        tree.feature[first_child + k], tree.slot[first_child + k] = -1, target
+        clear_slot(tree, target)
+        tree.count[target] = left
+        tree.leaf[target, LAST_ATTEMPT] = weight
+    tree.default[node] = default
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def softmax_in_place(score: Float64) -> None:
+    top = score.max()
+    total = 0.0
+    for c in range(score.shape[0]):
+        score[c] = math.exp(score[c] - top)
+        total += score[c]
+    for c in range(score.shape[0]):
+        score[c] /= total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def answer(
+    tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, complete: bool, learns: bool, proba: Float64
+) -> tuple[int, int]:
+    """Write class probabilities of a leaf; return the majority class and the naive Bayes class (-1: not made)."""
+    count = tree.count[slot]
+    total = count.sum()
+    majority, bayes = np.argmax(count), -1
+    by_majority = layout.prediction == MAJORITY or (
+        layout.prediction == ADAPTIVE and tree.leaf[slot, MAJORITY_RIGHT] > tree.leaf[slot, BAYES_RIGHT]
+    )
+    if not by_majority or (learns and layout.prediction == ADAPTIVE):
+        if bayes_scores(tree, layout, slot, x, complete, proba):
+            bayes = np.argmax(proba)
+            if not by_majority:
+                softmax_in_place(proba)
+                return majority, bayes
+        elif not by_majority:
+            bayes = majority
+    if total > 0.0:
+        for c in range(proba.shape[0]):
+            proba[c] = count[c] / total
+    else:
+        proba[:] = 1.0 / proba.shape[0]
+    return majority, bayes
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def step(
+    tree: TreeArrays,
+    layout: TreeLayout,
+    x: Float32,
+    y: Int32,
+    weight: Float64,
+    start: int,
+    proba: Float64,
+    left: Float64,
+    right: Float64,
+) -> int:
+    """Test, then train, row by row from `start`; return the first row not done (n, or fewer: grow and call again).
+
+    x float32 [n, d]; y int32 [n] (-1 = predict only); weight float64 [n] (0 = predict only); proba float64
+    [n, C], out; left and right float64 [C], scratch.
+    """
+    pending = tree.head[PENDING]
+    if pending >= 0:
+        if not attempt_split(tree, layout, pending, left, right):
+            return start
+        tree.head[PENDING] = -1
+    for t in range(start, x.shape[0]):
+        row = x[t]
+        node = 0
+        while tree.feature[node] >= 0:
+            node = branch(tree, layout, node, row[tree.feature[node]])
+        slot = tree.slot[node]
+        complete = True
+        for j in range(row.shape[0]):
+            if math.isnan(row[j]):
+                complete = False
+        learns = y[t] >= 0 and weight[t] > 0.0
+        majority, bayes = answer(tree, layout, slot, row, complete, learns, proba[t])
+        if not learns:
+            continue
+        if majority == y[t]:
+            tree.leaf[slot, MAJORITY_RIGHT] += weight[t]
+        if bayes == y[t]:
+            tree.leaf[slot, BAYES_RIGHT] += weight[t]
+        observe(tree, layout, slot, row, y[t], weight[t])
+        total = tree.count[slot].sum()
+        if total - tree.leaf[slot, LAST_ATTEMPT] >= layout.grace_period:
+            tree.leaf[slot, LAST_ATTEMPT] = total
+            impure = total > tree.count[slot].max()
+            if impure and not attempt_split(tree, layout, node, left, right):
+                tree.head[PENDING] = node
+                return t + 1
+    return x.shape[0]

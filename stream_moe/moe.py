@@ -1,0 +1,238 @@
+"""DriftMoE: experts co-trained with a neural router, the whole algorithm on one page.
+
+Source: DriftMoE: A Mixture of Experts Approach to Handle Concept Drifts, arXiv 2507.18464. Symbols: d
+features, C classes, E experts, k = top-k, B = mini-batch of the router. Written from the paper; both
+variants test before they train.
+
+MoE-Data: E multiclass trees; each event trains the k experts the router trusts most, and the router learns
+from a multi-hot mask of the experts that were right. Inside one mini-batch the router does not change, so a
+run of events (a tile) is routed at once and each expert goes through it alone: the result equals the
+event-by-event loop exactly.
+
+MoE-Task: E = C one-against-rest trees that all train on every event; the router is told the class itself,
+one step per event, and answers alone, as published. With `vote` the experts' opinions count too.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from stream_moe.classifier import BlockClassifier
+from stream_moe.drift import DriftMonitor
+from stream_moe.errors import ConfigError
+from stream_moe.experts.base import Snapshot
+from stream_moe.experts.hoeffding_tree import HoeffdingTree
+from stream_moe.experts.pool import ExpertPool, pack, unpack
+from stream_moe.report import LearnerReport
+from stream_moe.router.mlp import Router
+from stream_moe.router.routing import right_or_most_confident, softmax_rows, top_k
+from stream_moe.specialization import Specialization, learner_report
+from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
+
+ONE_AGAINST_REST = ("rest", "class")
+
+
+class DriftMoE(BlockClassifier):
+    """The published mixture of Hoeffding trees under a learned router.
+
+    Parameters
+    ----------
+    schema
+        Features and classes; None = learn them from the dicts given to `learn_one`.
+    variant
+        "data" or "task".
+    n_experts
+        E of the data variant; the task variant has one expert per class.
+    top_k
+        k, how many experts learn each event (data variant).
+    mini_batch
+        B, events per step of the router (data variant).
+    temperature
+        Of the softmax over the logits.
+    learning_rate
+        Of the router's Adam.
+    grace_period, delta, tie_threshold
+        Of the trees.
+    vote
+        Task variant: answer by router weight times expert probability, instead of the router alone.
+    seed
+        Of everything random.
+    threads
+        Threads over the experts; the result does not depend on it.
+    device
+        "cpu" or "cuda", where the router lives.
+
+    Notes
+    -----
+    Tree parameters and router widths as in the paper; no dropout in the data variant, 0.2 in the task variant.
+
+    Examples
+    --------
+    >>> from river import datasets, evaluate, metrics
+    >>> evaluate.progressive_val_score(datasets.Phishing(), DriftMoE(seed=1), metrics.Accuracy())
+    Accuracy: 88.87%
+    """
+
+    def __init__(
+        self,
+        schema: Schema | None = None,
+        *,
+        variant: Literal["data", "task"] = "data",
+        n_experts: int = 12,
+        top_k: int = 3,
+        mini_batch: int = 256,
+        temperature: float = 0.8,
+        learning_rate: float = 2e-3,
+        grace_period: float = 50,
+        delta: float = 1e-7,
+        tie_threshold: float = 0.05,
+        vote: bool = False,
+        seed: int = 1,
+        threads: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        if variant not in {"data", "task"}:
+            raise ConfigError(f"variant: {variant!r}; choose data or task")
+        if not (1 <= top_k <= n_experts and mini_batch >= 1 and temperature > 0 and learning_rate > 0):
+            raise ConfigError(
+                f"top_k {top_k} must lie in 1..n_experts ({n_experts}), mini_batch {mini_batch} must be at least "
+                f"1, temperature {temperature} and learning_rate {learning_rate} above 0"
+            )
+        if threads < 1:
+            raise ConfigError(f"threads: {threads}; give 1 or more")
+        self.variant, self.n_trees, self.top_k, self.mini_batch = variant, n_experts, top_k, mini_batch
+        self.temperature, self.learning_rate, self.vote = temperature, learning_rate, vote
+        self.grace_period, self.delta, self.tie_threshold = grace_period, delta, tie_threshold
+        self.seed, self.threads, self.device = seed, threads, device
+        super().__init__(schema)
+
+    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        proba = np.empty((len(x), self.schema.n_classes))
+        weights = np.empty((len(x), self.n_experts), np.float32) if weights is None else weights
+        start = 0
+        while start < len(x):
+            tile = self._tile(y, start)
+            run = self._data_tile if self.variant == "data" else self._task_tile
+            proba[tile] = run(x[tile], y[tile], weights[tile])
+            start = tile.stop
+        return proba
+
+    def _data_tile(self, x: Float32, y: Int32, weights: Float32) -> Float64:
+        softmax_rows(self.router.logits(x), self.temperature, weights)  # [n, E]
+        chosen = np.empty((self.n_experts, len(x)))
+        top_k(weights, self.top_k, chosen)  # [E, n] who learns what
+        proba = self.pool.step(x, np.broadcast_to(y, chosen.shape), chosen)  # [E, n, C] before learning
+        right = np.empty((len(x), self.n_experts), np.float32)
+        mask = np.empty_like(right)
+        right_or_most_confident(proba, y, right, mask)  # [n, E] the multi-hot target
+        top = weights.argmax(1)
+        self._account(top, weights, chosen, right, y)
+        self._remember(x, mask, y)
+        return proba[top, np.arange(len(x))]
+
+    def _task_tile(self, x: Float32, y: Int32, weights: Float32) -> Float64:
+        target = np.where(y[:, None] < 0, -1.0, np.arange(self.n_experts) == y[:, None]).astype(np.float32)
+        logits = self.router.learn_online(x, target)  # one step per event: the target is the class itself
+        softmax_rows(logits, 1.0, weights)
+        own = np.where(y < 0, UNLABELLED, np.arange(self.n_experts)[:, None] == y).astype(np.int32)
+        experts = self.pool.step(x, own, np.ones(own.shape))[..., 1].T  # [n, C] each expert on its own class
+        answer = weights * experts if self.vote else weights.astype(float)
+        right = ((experts > 0.5) == (target > 0)).astype(np.float32)
+        self._account(answer.argmax(1), weights, np.ones(own.shape), right, y)
+        return answer / answer.sum(1, keepdims=True)
+
+    def _tile(self, y: Int32, start: int) -> slice:
+        """The next run of events that does not cross the end of a router mini-batch."""
+        stop = start + self.mini_batch
+        if self.variant == "data":
+            labelled = np.flatnonzero(y[start:stop] >= 0)
+            room = self.mini_batch - self._filled
+            if len(labelled) >= room:
+                return slice(start, start + int(labelled[room - 1]) + 1)
+        return slice(start, min(stop, len(y)))
+
+    def _remember(self, x: Float32, mask: Float32, y: Int32) -> None:
+        """Fill the router's mini-batch; when it is full, step."""
+        labelled = y >= 0
+        n = int(labelled.sum())
+        rows = slice(self._filled, self._filled + n)
+        self._batch_x[rows], self._batch_mask[rows] = x[labelled], mask[labelled]
+        self._filled += n
+        if self._filled == self.mini_batch:
+            self.router.learn(self._batch_x, self._batch_mask)
+            self._filled = 0
+
+    def _account(self, top: np.ndarray, weights: Float32, chosen: Float64, right: Float32, y: Int32) -> None:  # type: ignore[type-arg]
+        labelled = y >= 0
+        self.specialization.update(top, weights, chosen, right, y)
+        mixture = top == y if self.variant == "task" else right[np.arange(len(y)), top] > 0
+        errors = np.column_stack([1 - right, ~mixture]).astype(np.float32)
+        self.monitor.update(errors[labelled])
+
+    def _predict(self, x: Float32) -> Float64:
+        experts = self.pool.predict(x)
+        if self.variant == "data":
+            return experts[self.router.logits(x).argmax(1), np.arange(len(x))]
+        weights = np.empty((len(x), self.n_experts), np.float32)
+        softmax_rows(self.router.logits(x), 1.0, weights)
+        answer = weights * experts[..., 1].T if self.vote else weights.astype(float)
+        return answer / answer.sum(1, keepdims=True)
+
+    @property
+    def n_experts(self) -> int:
+        return self.n_trees if self.variant == "data" else self.schema.n_classes
+
+    def _start(self, schema: Schema) -> None:
+        d, e = schema.n_features, self.n_experts
+        self.pool = ExpertPool([self._tree(schema) for _ in range(e)], threads=self.threads)
+        self.router = Router(
+            d, e, learning_rate=self.learning_rate, seed=self.seed, device=self.device, tile=self.mini_batch
+        )
+        self.specialization = Specialization(e, schema.n_classes)
+        self.monitor = DriftMonitor(e + 1)  # the experts, then the mixture
+        self._batch_x = np.zeros((self.mini_batch, d), np.float32)
+        self._batch_mask = np.zeros((self.mini_batch, e), np.float32)
+        self._filled = 0
+
+    def _tree(self, schema: Schema) -> HoeffdingTree:
+        if self.variant == "task":
+            schema = Schema(schema.features, ONE_AGAINST_REST)
+        return HoeffdingTree(
+            schema, grace_period=self.grace_period, delta=self.delta, tie_threshold=self.tie_threshold
+        )
+
+    def _grow(self, schema: Schema) -> None:
+        """Take a schema with new features, categories or classes; the router's half-filled mini-batch stays."""
+        d, e = schema.n_features, self.n_experts
+        self.pool.experts += [self._tree(schema) for _ in range(e - len(self.pool))]
+        self.pool.grow(schema if self.variant == "data" else Schema(schema.features, ONE_AGAINST_REST))
+        self.router.grow(d, e)
+        self.specialization.grow(e, schema.n_classes)
+        self.monitor.grow(e + 1)
+        self._batch_x = np.pad(self._batch_x, ((0, 0), (0, d - self._batch_x.shape[1])))
+        self._batch_mask = np.pad(self._batch_mask, ((0, 0), (0, e - self._batch_mask.shape[1])))
+
+    def snapshot(self) -> Snapshot:
+        half = {"x": self._batch_x[: self._filled].copy(), "mask": self._batch_mask[: self._filled].copy()}
+        return pack({name: part.snapshot() for name, part in self._parts().items()} | {"batch": (half, {})})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        found = unpack(snapshot)
+        for name, part in self._parts().items():
+            part.restore(found[name])
+        half = found["batch"][0]
+        self._filled = len(half["x"])
+        self._batch_x[: self._filled], self._batch_mask[: self._filled] = half["x"], half["mask"]
+
+    def _parts(self) -> dict[str, ExpertPool | Router | Specialization | DriftMonitor]:
+        return {
+            "experts": self.pool,
+            "router": self.router,
+            "specialization": self.specialization,
+            "monitor": self.monitor,
+        }
+
+    def report(self) -> LearnerReport:
+        return learner_report(self.pool.experts, self.specialization, self.monitor, self.router.loss)

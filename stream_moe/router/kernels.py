@@ -1,0 +1,157 @@
+"""The router's compiled half: a forward pass row by row, and the step that learns one event at a time.
+
+Each row is computed alone and in a fixed order, so its logits have the same bits in whatever block it
+comes (a BLAS rounds differently for different batch shapes). Weights are [inputs, outputs]: the inner loop
+runs over outputs, which vectorises without changing the order of any sum.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from stream_moe.types import Float32
+
+_FAST = {"contract", "nsz"}  # no `reassoc`: a sum over inputs keeps its order
+
+
+class Layers(NamedTuple):
+    """Weights [inputs, outputs] and biases of the three layers, float32."""
+
+    w1: Float32
+    b1: Float32
+    w2: Float32
+    b2: Float32
+    w3: Float32
+    b3: Float32
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def affine(x: Float32, w: Float32, b: Float32, out: Float32) -> None:
+    """out = b + x w; an input that is 0 (as every second one after a ReLU) costs nothing."""
+    for k in range(out.shape[0]):
+        out[k] = b[k]
+    for j in range(x.shape[0]):
+        value = x[j]
+        if value != 0.0:
+            for k in range(out.shape[0]):
+                out[k] += value * w[j, k]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def relu(out: Float32) -> None:
+    for k in range(out.shape[0]):
+        out[k] = max(out[k], np.float32(0.0))
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def forward(x: Float32, net: Layers, hidden1: Float32, hidden2: Float32, logits: Float32) -> None:
+    """Write logits [n, E] of x [n, d]; hidden1 and hidden2 are scratch of one row each."""
+    for t in range(x.shape[0]):
+        affine(x[t], net.w1, net.b1, hidden1)
+        relu(hidden1)
+        affine(hidden1, net.w2, net.b2, hidden2)
+        relu(hidden2)
+        affine(hidden2, net.w3, net.b3, logits[t])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def keep_mask(seed: int, step: int, dropout: float, mask: Float32) -> None:
+    """Inverted dropout mask that is a function of (seed, step, unit) alone: nothing to checkpoint.
+
+    The mixing function is splitmix64 (Steele et al., Fast splittable pseudorandom number generators, 2014).
+    """
+    scale = np.float32(1.0 / (1.0 - dropout))
+    for k in range(mask.shape[0]):
+        z = np.uint64(seed) * np.uint64(0xD1342543DE82EF95) + np.uint64(step) * np.uint64(mask.shape[0])
+        z = (z + np.uint64(k) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+        uniform = np.float64(z >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+        mask[k] = scale if uniform >= dropout else np.float32(0.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def adam(
+    p: Float32, m: Float32, v: Float32, source: Float32, delta: Float32, rate: float, b1t: float, b2t: float
+) -> None:
+    """One Adam step of weights [i, o] whose gradient is source [i] times delta [o] (Kingma and Ba, 2015)."""
+    correction = np.float32(1.0 / math.sqrt(1.0 - b2t))
+    size = np.float32(rate / (1.0 - b1t))
+    for j in range(p.shape[0]):
+        for k in range(p.shape[1]):
+            g = source[j] * delta[k]
+            m[j, k] = np.float32(0.9) * m[j, k] + np.float32(0.1) * g
+            v[j, k] = np.float32(0.999) * v[j, k] + np.float32(0.001) * g * g
+            p[j, k] -= size * m[j, k] / (np.sqrt(v[j, k]) * correction + np.float32(1e-8))
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def pull_back(w: Float32, delta: Float32, active: Float32, out: Float32) -> None:
+    """out = (w delta) where the unit was active, else 0."""
+    for j in range(out.shape[0]):
+        s = np.float32(0.0)
+        if active[j] > 0.0:
+            for k in range(delta.shape[0]):
+                s += w[j, k] * delta[k]
+        out[j] = s
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def online_steps(
+    x: Float32,
+    target: Float32,
+    net: Layers,
+    m: Layers,
+    v: Layers,
+    rate: float,
+    dropout: float,
+    seed: int,
+    steps_done: int,
+    scratch: Layers,
+    logits: Float32,
+) -> float:
+    """Predict, then take one Adam step on the binary cross-entropy, for each row; return the summed loss.
+
+    x [n, d]; target [n, E] of 0 and 1, a negative first entry = predict only; logits [n, E], out: what the
+    network said before it learnt the row, dropout active as in the published task variant. scratch holds six
+    work vectors in the fields' order: hidden 1, its mask, hidden 2, delta 2, delta 1, delta 3. Biases are
+    [1, outputs] in m, v and the update.
+    """
+    h1, mask, h2, d2, d1, d3 = scratch
+    one = np.ones(1, np.float32)
+    loss = 0.0
+    step = steps_done
+    for t in range(x.shape[0]):
+        keep_mask(seed, step, dropout, mask)
+        affine(x[t], net.w1, net.b1, h1)
+        relu(h1)
+        for k in range(h1.shape[0]):
+            h1[k] *= mask[k]
+        affine(h1, net.w2, net.b2, h2)
+        relu(h2)
+        affine(h2, net.w3, net.b3, logits[t])
+        if target[t, 0] < 0.0:
+            continue
+        step += 1
+        n_out = d3.shape[0]
+        for k in range(n_out):
+            z, wanted = logits[t, k], target[t, k]
+            d3[k] = (np.float32(1.0 / (1.0 + math.exp(-z))) - wanted) / np.float32(n_out)
+            loss += (max(z, 0.0) - z * wanted + math.log1p(math.exp(-abs(z)))) / n_out
+        pull_back(net.w3, d3, h2, d2)
+        pull_back(net.w2, d2, h1, d1)
+        for k in range(d1.shape[0]):
+            d1[k] *= mask[k]
+        b1t, b2t = 0.9**step, 0.999**step
+        adam(net.w3, m.w3, v.w3, h2, d3, rate, b1t, b2t)
+        adam(net.b3.reshape(1, -1), m.b3.reshape(1, -1), v.b3.reshape(1, -1), one, d3, rate, b1t, b2t)
+        adam(net.w2, m.w2, v.w2, h1, d2, rate, b1t, b2t)
+        adam(net.b2.reshape(1, -1), m.b2.reshape(1, -1), v.b2.reshape(1, -1), one, d2, rate, b1t, b2t)
+        adam(net.w1, m.w1, v.w1, x[t], d1, rate, b1t, b2t)
+        adam(net.b1.reshape(1, -1), m.b1.reshape(1, -1), v.b1.reshape(1, -1), one, d1, rate, b1t, b2t)
+    return loss

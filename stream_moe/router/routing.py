@@ -1,0 +1,78 @@
+"""From logits to decisions, row by row and compiled: weights, who learns, who was right."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from stream_moe.types import Float32, Float64, Int32, Int64
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def softmax_rows(logits: Float32, temperature: float, out: Float32) -> None:
+    """out [n, E] = softmax(logits / temperature), each row alone."""
+    for t in range(logits.shape[0]):
+        top = logits[t].max()
+        total = 0.0
+        for e in range(logits.shape[1]):
+            out[t, e] = math.exp((logits[t, e] - top) / temperature)
+            total += out[t, e]
+        for e in range(logits.shape[1]):
+            out[t, e] = out[t, e] / total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def top_k(weights: Float32, k: int, chosen: Float64) -> None:
+    """chosen [E, n]: 1 for the k experts of highest weight in each row, else 0; ties go to the lower index."""
+    chosen[:] = 0.0
+    for t in range(weights.shape[0]):
+        for _ in range(k):
+            best = -1
+            for e in range(weights.shape[1]):
+                if chosen[e, t] == 0.0 and (best < 0 or weights[t, e] > weights[t, best]):
+                    best = e
+            chosen[best, t] = 1.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def right_or_most_confident(proba: Float64, y: Int32, right: Float32, mask: Float32) -> None:
+    """Write who was right (right [n, E]), and the router's target (mask [n, E]).
+
+    The target is 1 for every expert whose most probable class is y; if there is none, for the one that gave
+    y the most. proba [E, n, C]. Rows without a label are all 0.
+    """
+    for t in range(proba.shape[1]):
+        right[t] = 0.0
+        if y[t] < 0:
+            mask[t] = 0.0
+            continue
+        anyone = False
+        closest = 0
+        for e in range(proba.shape[0]):
+            if np.argmax(proba[e, t]) == y[t]:
+                right[t, e] = 1.0
+                anyone = True
+            if proba[e, t, y[t]] > proba[closest, t, y[t]]:
+                closest = e
+        mask[t] = right[t]
+        if not anyone:
+            mask[t, closest] = 1.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def clean(x: Float32, n_categories: Int32) -> Int64:
+    """Make every value usable in place: infinite, or no index of a category -> NaN. Return how many were not."""
+    mended = 0
+    for t in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            value = x[t, j]
+            if math.isnan(value):
+                continue
+            if math.isinf(value) or (
+                n_categories[j] > 0 and not (0 <= value < n_categories[j] and value == math.floor(value))
+            ):
+                x[t, j] = np.nan
+                mended += 1
+    return mended

@@ -1,0 +1,111 @@
+"""From river's dicts to rows: the vocabulary of features, categories and classes, growing where it may."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Any, Literal
+
+import numpy as np
+
+from stream_moe.errors import DataError
+from stream_moe.types import Feature, Float32, Schema
+
+MAX_CATEGORIES = 1024  # of one feature whose categories are not declared; later ones count as missing
+GrowthNeeded = Literal["", "started", "grown"]
+
+
+class RowEncoder:
+    """Encode events given as dicts.
+
+    With a schema the vocabulary is fixed. Without one it is learnt: a feature is nominal if its first value
+    is text, numeric if it is a number or a bool.
+
+    Examples
+    --------
+    >>> rows = RowEncoder(None)
+    >>> rows.encode({"colour": "red", "size": 2}, "yes")[0].tolist()
+    [[0.0, 2.0]]
+    >>> rows.encode({"colour": "blue"}, "no")
+    (array([[ 1., nan]], dtype=float32), 'grown')
+    >>> rows.schema.classes
+    ('yes', 'no')
+    """
+
+    def __init__(self, schema: Schema | None) -> None:
+        self._fixed = schema is not None
+        self._schema = schema
+        # River's targets may be bools and ints: `labels` keeps them as they came, the schema has their names.
+        self.labels: list[Any] = list(schema.classes) if schema else []
+        self._class_index: dict[Hashable, int] = {label: i for i, label in enumerate(self.labels)}
+
+    @property
+    def started(self) -> bool:
+        return self._schema is not None
+
+    @property
+    def schema(self) -> Schema:
+        if self._schema is None:
+            raise DataError("no schema yet: nothing was learnt; learn one event first or give a schema")
+        return self._schema
+
+    def class_of(self, y: Hashable) -> int:
+        """Class index of a label; DataError for an unknown one under a fixed schema."""
+        index = self._class_index.get(y)
+        if index is None:
+            index = self._class_index.get(str(y))
+        if index is None:
+            raise DataError(f"label: {y!r} is none of the schema's classes {self.schema.classes[:8]}")
+        return index
+
+    def encode(self, x: dict[Any, Any], y: Hashable) -> tuple[Float32, GrowthNeeded]:
+        """Return the row float32 [1, d] of an event about to be learnt, and whether the schema grew for it."""
+        grown: GrowthNeeded = ""
+        if not self._fixed:
+            grown = self._extend(x, y)
+        return self.encode_known(x), grown
+
+    def encode_known(self, x: dict[Any, Any]) -> Float32:
+        """Return the row float32 [1, d]; what the vocabulary does not know is missing."""
+        row = np.full((1, self.schema.n_features), np.nan, np.float32)
+        for j, (feature, categories) in enumerate(
+            zip(self.schema.features, self.schema.category_index, strict=True)
+        ):
+            value = x.get(feature.name, x.get(_original(feature.name, x)))
+            if value is None:
+                continue
+            if categories is not None:
+                row[0, j] = categories.get(str(value), math.nan)
+            elif isinstance(value, (int, float, np.number)):
+                with np.errstate(over="ignore"):
+                    row[0, j] = value
+        return row
+
+    def _extend(self, x: dict[Any, Any], y: Hashable) -> GrowthNeeded:
+        features = list(self._schema.features) if self._schema else []
+        known = self._schema.feature_index if self._schema else {}
+        changed = False
+        for key in sorted(x, key=str):  # the order of a dict's keys must not matter
+            name, value = str(key), x[key]
+            j = known.get(name)
+            if j is None:
+                features.append(Feature(name, (value,) if isinstance(value, str) else None))
+                changed = True
+            elif isinstance(value, str) and (categories := features[j].categories) is not None:
+                if value not in self.schema.category_index[j] and len(categories) < MAX_CATEGORIES:  # type: ignore[operator]
+                    features[j] = Feature(name, (*categories, value))
+                    changed = True
+        if y not in self._class_index:
+            self._class_index[y] = len(self.labels)
+            self.labels.append(y)
+            changed = True
+        if not changed:
+            return ""
+        started: GrowthNeeded = "grown" if self._schema else "started"
+        self._schema = Schema(tuple(features), tuple(map(str, self.labels)))
+        return started
+
+
+def _original(name: str, x: dict[Any, Any]) -> Any:
+    """River's datasets may use ints as feature names; the schema has them as text."""
+    return int(name) if name.isdigit() else name
