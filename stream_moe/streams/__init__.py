@@ -1,0 +1,138 @@
+"""Streams of labelled events for replay: generated benchmarks, named data sets and files."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stream_moe.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from stream_moe.ports import Stream
+
+__all__ = ["benchmark_names", "export_npz", "open_stream"]
+
+GENERATED = (
+    "led_a led_g sea_a sea_g rbf_m rbf_f rbf_m5 rbf_f5 led sea".split()  # fmt: skip
+)
+DRIFTS_OF_MOA = [f"{name}_moa" for name in ("led_a", "led_g", "sea_a", "sea_g")]
+DROPPED = {"electricity": ("date", "day"), "electricity8": ()}
+NAMED = ["covtype", "airlines", "flights", "weather", "powersupply"]
+NOMINAL = ("carrier", "origin", "dest", "day_of_week", "Airline", "AirportFrom", "AirportTo", "DayOfWeek")
+SUFFIXES = (".csv.xz", ".csv.gz", ".csv", ".arff", ".parquet", ".npz")
+DATA_VARIABLE = "STREAM_MOE_DATA"
+
+
+def benchmark_names() -> list[str]:
+    """Return the names `open_stream` knows: generated, shipped, then those found in $STREAM_MOE_DATA.
+
+    Examples
+    --------
+    >>> benchmark_names()[:4]
+    ['led_a', 'led_g', 'sea_a', 'sea_g']
+    """
+    return [*GENERATED, *DROPPED, *NAMED]
+
+
+def open_stream(
+    name_or_path: str, *, seed: int = 1, label: str | None = None, nominal: Sequence[str] = ()
+) -> Stream:
+    """Open a stream by the name of a benchmark or the path of a file.
+
+    Generated streams are endless and depend on `seed` alone. `led`, `sea` hold one concept; `led_a`, `sea_a`
+    drift abruptly and `led_g`, `sea_g` gradually, three times in the first 800,000 events; `rbf_m`, `rbf_f`
+    drift all the time, in 2 classes, and `rbf_m5`, `rbf_f5` in 5. The drifts ramp as CapyMOA 0.15 composes
+    them; with `_moa` appended (`led_g_moa`) as MOA's own ConceptDriftStream does.
+
+    `electricity` (6 features; 8 as `electricity8`) comes with the package. The other named data sets are looked
+    up in the directory that the environment variable STREAM_MOE_DATA names.
+
+    A file is read whole when it is opened: .csv, .arff, .jsonl (each also .gz or .xz), .parquet, .npz. See
+    `stream_moe.streams.files.read_file` for what its columns become.
+
+    Parameters
+    ----------
+    name_or_path
+        A name of `benchmark_names()`, else a path.
+    seed
+        Seed of a generated stream; a file does not use it.
+    label
+        Column of the class labels; the last column if None. Files only.
+    nominal
+        Columns to take as nominal although they hold numbers. Files only.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or `label` or `nominal` is given to a generated stream.
+    DataError
+        If a file is not there or cannot be read as events.
+
+    Examples
+    --------
+    >>> stream = open_stream("electricity")
+    >>> stream.n_events, stream.schema.n_features, stream.schema.classes
+    (45312, 6, ('DOWN', 'UP'))
+    """
+    if name_or_path in GENERATED or name_or_path in DRIFTS_OF_MOA:
+        if label is not None or nominal:
+            raise ConfigError(f"{name_or_path} is generated: label and nominal are for files, leave them out")
+        from stream_moe.streams.generated import generate
+
+        return generate(name_or_path, seed)
+
+    from stream_moe.streams.files import is_known_format, read_file
+
+    if name_or_path in DROPPED:
+        path = Path(__file__).parent / "data" / "electricity.csv.xz"
+        return read_file(path, name=name_or_path, label=label, nominal=nominal, drop=DROPPED[name_or_path])
+    if name_or_path in NAMED:
+        return read_file(
+            _find(name_or_path), name_or_path, label=label, nominal=nominal, usually_nominal=NOMINAL
+        )
+    path = Path(name_or_path)
+    if not (is_known_format(path) or path.exists()):
+        close = difflib.get_close_matches(name_or_path, benchmark_names(), 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(
+            f"{name_or_path!r} is neither a file nor a stream's name; {hint}names: {', '.join(benchmark_names())}"
+        )
+    return read_file(path, label=label, nominal=nominal)
+
+
+def export_npz(stream: Stream, events: int, path: str | os.PathLike[str]) -> int:
+    """Write the first `events` of a stream as x float32 [n, d], y int32 [n]; return n.
+
+    The file appears whole or not at all, and holds the schema too, so that `open_stream` gives it back.
+    A finite stream may have fewer events than asked for.
+
+    Raises
+    ------
+    ConfigError
+        If `events` is below 1 or `path` does not end in .npz.
+    DataError
+        If the file cannot be written.
+    """
+    from stream_moe.streams.npz import write_npz
+
+    return write_npz(stream, events, Path(path))
+
+
+def _find(name: str) -> Path:
+    folder = os.environ.get(DATA_VARIABLE)
+    if not folder:
+        raise DataError(
+            f"{name} does not come with the package: set {DATA_VARIABLE} to a directory that holds "
+            f"{name}.csv.xz (or {', '.join(SUFFIXES[1:])}), or give the path of the file"
+        )
+    for suffix in SUFFIXES:
+        path = Path(folder) / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    raise DataError(
+        f"{name}: no {name}.csv.xz (or {', '.join(SUFFIXES[1:])}) in {DATA_VARIABLE}={folder}; "
+        "put it there or give the path of the file"
+    )

@@ -1,0 +1,190 @@
+"""A file as a stream: read whole, held as float32, handed out as views."""
+
+from __future__ import annotations
+
+import csv
+import lzma
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stream_moe.errors import ConfigError, DataError
+from stream_moe.streams.arff import read_arff
+from stream_moe.streams.encoders import FeatureColumn, LabelColumn
+from stream_moe.streams.npz import read_npz
+from stream_moe.streams.readers import read_csv, read_jsonl, read_parquet
+from stream_moe.streams.tables import Table
+from stream_moe.types import Block, Float32, Int32, Schema
+
+TEXT_READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": read_csv,
+    ".arff": read_arff,
+    ".jsonl": read_jsonl,
+}
+READERS = {
+    **{kind + packed: reader for kind, reader in TEXT_READERS.items() for packed in ("", ".gz", ".xz")},
+    ".parquet": read_parquet,
+}
+FORMATS = ".csv, .arff, .jsonl (each also .gz, .xz), .parquet, .npz"
+
+
+@dataclass(frozen=True)
+class FileStream:
+    """A finite stream in memory: x float32 [n, d], y int32 [n]; its blocks are views of them."""
+
+    name: str
+    schema: Schema
+    x: Float32
+    y: Int32
+
+    @property
+    def n_events(self) -> int:
+        return len(self.y)
+
+    def blocks(self, rows: int) -> Iterator[Block]:
+        """Yield blocks of `rows` events, the last maybe shorter; ConfigError if `rows` is below 1."""
+        if rows < 1:
+            raise ConfigError(f"blocks: rows must be at least 1, not {rows}")
+        return (Block(self.x[i : i + rows], self.y[i : i + rows]) for i in range(0, len(self.y), rows))
+
+
+def suffix_of(path: Path) -> str:
+    """Return '.csv', '.csv.gz', ...: the end of the name that says what the file is."""
+    last = "".join(path.suffixes[-2:]).lower()
+    return last if last in READERS else path.suffix.lower()
+
+
+def is_known_format(path: Path) -> bool:
+    return suffix_of(path) in READERS or suffix_of(path) == ".npz"
+
+
+def read_file(
+    path: Path,
+    name: str | None = None,
+    *,
+    label: str | None = None,
+    nominal: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    usually_nominal: Sequence[str] = (),
+) -> FileStream:
+    """Read a CSV, ARFF, JSON Lines, Parquet or NumPy file as a stream.
+
+    A file is finite, so it is read to its end when it is opened, and categories and classes are those found
+    anywhere in it (in ARFF, those declared, in their declared order).
+
+    - Numeric or nominal: as the format declares; a column named in `nominal` is nominal; else the first value
+      decides, a number meaning numeric. Text further down a numeric column is an error, not a category.
+    - Categories and classes are sorted, as numbers if all of them are numbers.
+    - '', '?', 'NaN', 'null' (in any case) are missing: NaN in x, -1 in y.
+    - Infinities, and numbers beyond float32, become NaN.
+    - In .npz, integer labels 0..C-1 keep their index and are named "0".."C-1".
+
+    Parameters
+    ----------
+    path
+        The file; its suffix says the format.
+    name
+        Name of the stream; the file's name if None.
+    label
+        Column of the labels; the last column if None. Not for .npz.
+    nominal
+        Columns that are nominal although they hold numbers.
+    drop
+        Columns to leave out.
+    usually_nominal
+        As `nominal`, but a column that is not there is no error.
+
+    Returns
+    -------
+    FileStream
+        With contiguous x float32 [n, d] and y int32 [n].
+
+    Raises
+    ------
+    DataError
+        If the file is not there, damaged, cut off, empty or not a table of events; the message names the
+        path, the line or value, and the way out.
+    """
+    name = name or path.name
+    suffix = suffix_of(path)
+    if not is_known_format(path):
+        raise DataError(f"{path}: unknown format {path.suffix!r}; the formats are {FORMATS}")
+    try:
+        if suffix == ".npz":
+            if label is not None:
+                raise DataError(f"{path}: the labels of an .npz file are its array y; leave label out")
+            return FileStream(name, *read_npz(path, nominal))
+        return _read_table(READERS[suffix](path), name, label, nominal, drop, usually_nominal)
+    except (EOFError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(
+            f"{path}: cannot be decompressed ({error}); it was cut off or damaged, get it again"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert it to UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: {error}; save the file as plain CSV") from None
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path and the file"
+        ) from None
+
+
+def _read_table(
+    table: Table,
+    name: str,
+    label: str | None,
+    nominal: Sequence[str],
+    drop: Sequence[str],
+    usually_nominal: Sequence[str],
+) -> FileStream:
+    names = [column.name for column in table.columns]
+    _check_names(table.path, names, [*nominal, *([label] if label is not None else [])])
+    target = names.index(label) if label is not None else len(names) - 1
+    labels = LabelColumn(table, target)
+    features = [
+        FeatureColumn(table, j, column in nominal or column in usually_nominal)
+        for j, column in enumerate(names)
+        if j != target and column not in drop
+    ]
+    if not features:
+        raise DataError(f"{table.path}: no column besides the label {names[target]!r}; it needs features")
+    x_parts: list[Float32] = []
+    y_parts: list[Int32] = []
+    for chunk in table.chunks:
+        part = np.empty((len(chunk.lines), len(features)), np.float32)
+        for j, feature in enumerate(features):
+            part[:, j] = feature.encode(chunk)
+        x_parts.append(part)
+        y_parts.append(labels.encode(chunk))
+    if not x_parts:
+        raise DataError(f"{table.path}: there are no rows after the header; it needs at least one")
+    x, y = _joined(x_parts), np.concatenate(y_parts)
+    classes = labels.finish(y)
+    return FileStream(name, Schema(tuple(f.finish(x[:, j]) for j, f in enumerate(features)), classes), x, y)
+
+
+def _check_names(path: Path, names: list[str], wanted: list[str]) -> None:
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise DataError(
+            f"{path}: {repeated[0]!r} names {names.count(repeated[0])} columns; rename all but one"
+        )
+    for name in wanted:
+        if name not in names:
+            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            raise DataError(f"{path}: no column {name!r}; the columns are {shown}")
+
+
+def _joined(parts: list[Float32]) -> Float32:
+    """Concatenate, freeing each part when it is copied: the peak is one copy of the data, not two."""
+    x = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
+    at = len(x)
+    while parts:
+        part = parts.pop()
+        x[at - len(part) : at] = part
+        at -= len(part)
+    return x

@@ -1,0 +1,132 @@
+"""Streams as NumPy archives: x float32 [n, d], y int32 [n], and (when we wrote it) the schema as JSON text."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stream_moe.errors import ConfigError, DataError
+from stream_moe.ports import Stream
+from stream_moe.streams.encoders import MAX_CLASSES
+from stream_moe.streams.tables import to_float32, vocabulary
+from stream_moe.types import Feature, Float32, Int32, Schema
+
+WRITE_ROWS = 65_536
+
+
+def write_npz(stream: Stream, events: int, path: Path) -> int:
+    """Write the first `events` of a stream; see `stream_moe.streams.export_npz`."""
+    if events < 1:
+        raise ConfigError(f"export: events must be at least 1, not {events}")
+    if path.suffix != ".npz":
+        raise ConfigError(f"export: {str(path)!r} must end in .npz, or it could not be opened again")
+    n = events if stream.n_events is None else min(events, stream.n_events)
+    x, y = np.empty((n, stream.schema.n_features), np.float32), np.empty(n, np.int32)
+    filled = 0
+    for block in stream.blocks(min(n, WRITE_ROWS)):
+        take = min(len(block), n - filled)
+        x[filled : filled + take], y[filled : filled + take] = block.x[:take], block.y[:take]
+        filled += take
+        if filled == n:
+            break
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, x=x, y=y, schema=np.array(json.dumps(stream.schema.to_dict())))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}); give another path") from None
+    return n
+
+
+def read_npz(path: Path, nominal: Sequence[str]) -> tuple[Schema, Float32, Int32]:
+    """Return schema, x float32 [n, d], y int32 [n] of an archive.
+
+    Without a stored schema the features are x0, x1, ... and the classes "0".."C-1", C = largest label + 1.
+    """
+    stored = _arrays(path)
+    x, y = stored.get("x"), stored.get("y")
+    if x is None or y is None:
+        raise DataError(f"{path}: holds {sorted(stored)}; it needs arrays x [n, d] and y [n]")
+    if x.ndim != 2 or x.dtype.kind not in "fiub" or y.shape != x.shape[:1] or not x.shape[1]:
+        raise DataError(
+            f"{path}: x is {x.dtype} {list(x.shape)}, y is {y.dtype} {list(y.shape)}; it needs numbers x [n, d] "
+            "with d at least 1, and y [n]"
+        )
+    if not len(y):
+        raise DataError(f"{path}: there are no rows; it needs at least one")
+    if y.dtype.kind not in "iub":
+        raise DataError(f"{path}: y is {y.dtype}; labels must be integers 0..C-1, -1 for none")
+    low, high = int(y.min()), int(y.max())
+    if low < -1 or high >= MAX_CLASSES or high < 0:
+        raise DataError(
+            f"{path}: labels go from {low} to {high}; they must be integers 0..C-1 (-1 for none), at least one row "
+            f"labelled, and at most {MAX_CLASSES:,} classes"
+        )
+    values = np.ascontiguousarray(to_float32(x))
+    labels = y.astype(np.int32)
+    if "schema" in stored:
+        return _checked(path, stored["schema"], values, high), values, labels
+    features = []
+    for j in range(values.shape[1]):
+        name = f"x{j}"
+        features.append(_nominal(name, values[:, j]) if name in nominal else Feature(name))
+    if unknown := set(nominal) - {feature.name for feature in features}:
+        raise DataError(f"{path}: no column {min(unknown)!r}; the columns of x are x0..x{len(features) - 1}")
+    return Schema(tuple(features), tuple(str(k) for k in range(high + 1))), values, labels
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(
+                f"{path}: a single array; it needs an archive (numpy.savez) of x [n, d] and y [n]"
+            )
+        with archive:
+            return {name: archive[name] for name in ("x", "y", "schema") if name in archive.files}
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        MemoryError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DataError(
+            f"{path}: not a readable .npz archive of plain numbers ({error}); write it again with numpy.savez"
+        ) from None
+
+
+def _nominal(name: str, column: Float32) -> Feature:
+    present = ~np.isnan(column)
+    tokens = [str(int(v)) if v.is_integer() else repr(v) for v in column[present].tolist()]
+    names, index = vocabulary(set(tokens))
+    column[present] = [index[token] for token in tokens]
+    return Feature(name, names)
+
+
+def _checked(path: Path, text: Any, x: Float32, high: int) -> Schema:
+    try:
+        schema = Schema.from_dict(json.loads(str(text)))
+    except (ValueError, ConfigError) as error:
+        raise DataError(f"{path}: damaged schema ({error}); export the stream again") from None
+    if schema.n_features != x.shape[1] or high >= schema.n_classes:
+        raise DataError(
+            f"{path}: the schema has {schema.n_features} features and {schema.n_classes} classes, the arrays "
+            f"{x.shape[1]} features and labels up to {high}; export the stream again"
+        )
+    return schema
