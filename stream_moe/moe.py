@@ -29,7 +29,7 @@ from stream_moe.report import LearnerReport
 from stream_moe.router.mlp import Router
 from stream_moe.router.routing import right_or_most_confident, softmax_rows, top_k
 from stream_moe.specialization import Specialization, learner_report
-from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
+from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
 
 ONE_AGAINST_REST = ("rest", "class")
 
@@ -106,6 +106,7 @@ class DriftMoE(BlockClassifier):
         self.temperature, self.learning_rate, self.vote = temperature, learning_rate, vote
         self.grace_period, self.delta, self.tie_threshold = grace_period, delta, tie_threshold
         self.seed, self.threads, self.device = seed, threads, device
+        self._filled = 0  # labelled events waiting for the router's next step
         super().__init__(schema)
 
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
@@ -164,7 +165,7 @@ class DriftMoE(BlockClassifier):
             self.router.learn(self._batch_x, self._batch_mask)
             self._filled = 0
 
-    def _account(self, top: np.ndarray, weights: Float32, chosen: Float64, right: Float32, y: Int32) -> None:  # type: ignore[type-arg]
+    def _account(self, top: Int64, weights: Float32, chosen: Float64, right: Float32, y: Int32) -> None:
         labelled = y >= 0
         self.specialization.update(top, weights, chosen, right, y)
         mixture = top == y if self.variant == "task" else right[np.arange(len(y)), top] > 0

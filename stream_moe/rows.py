@@ -68,9 +68,7 @@ class RowEncoder:
     def encode_known(self, x: dict[Any, Any]) -> Float32:
         """Return the row float32 [1, d]; what the vocabulary does not know is missing."""
         row = np.full((1, self.schema.n_features), np.nan, np.float32)
-        for j, (feature, categories) in enumerate(
-            zip(self.schema.features, self.schema.category_index, strict=True)
-        ):
+        for j, (feature, categories) in enumerate(zip(self.schema.features, self.schema.category_index, strict=True)):
             value = x.get(feature.name, x.get(_original(feature.name, x)))
             if value is None:
                 continue
@@ -91,10 +89,12 @@ class RowEncoder:
             if j is None:
                 features.append(Feature(name, (value,) if isinstance(value, str) else None))
                 changed = True
-            elif isinstance(value, str) and (categories := features[j].categories) is not None:
-                if value not in self.schema.category_index[j] and len(categories) < MAX_CATEGORIES:  # type: ignore[operator]
-                    features[j] = Feature(name, (*categories, value))
-                    changed = True
+                continue
+            categories, index = features[j].categories, self.schema.category_index[j]
+            unseen = isinstance(value, str) and index is not None and value not in index
+            if unseen and categories is not None and len(categories) < MAX_CATEGORIES:
+                features[j] = Feature(name, (*categories, value))
+                changed = True
         if y not in self._class_index:
             self._class_index[y] = len(self.labels)
             self.labels.append(y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -83,7 +84,7 @@ class Specialization:
     def load_entropy(self) -> float:
         """0 = the router sends everything to one expert (collapse), 1 = every expert gets the same share."""
         load = self.counts.recent.sum(1)
-        return _entropy(load) / np.log(len(load)) if len(load) > 1 else 1.0
+        return _entropy(load) / math.log(len(load)) if len(load) > 1 else 1.0
 
     @property
     def confidence(self) -> float:
@@ -127,7 +128,7 @@ class Specialization:
 
 
 def _entropy(weights: Float64) -> float:
-    p = weights[weights > 0] / weights.sum() if weights.sum() > 0 else np.zeros(0)
+    p = weights[weights > 0] / max(weights.sum(), 1.0)
     return float(-(p * np.log(p)).sum())
 
 

@@ -1,0 +1,3 @@
+"""Prequential evaluation: test each event, then train on it."""
+
+from __future__ import annotations

@@ -236,9 +236,7 @@ def nominal_merit(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, befor
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def best_split(
-    tree: TreeArrays, layout: TreeLayout, slot: int, left: Float64, right: Float64
-) -> tuple[int, float]:
+def best_split(tree: TreeArrays, layout: TreeLayout, slot: int, left: Float64, right: Float64) -> tuple[int, float]:
     """Return the column and threshold to split on, column -1 where the Hoeffding bound says wait.
 
     Not splitting competes with merit 0. MOA gives it minus infinity, which differs only where fewer than two

@@ -6,6 +6,7 @@ weights, zero biases, Adam.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,7 +81,7 @@ class Router:
         rng = np.random.default_rng(seed)
         widths = (n_features, *hidden, n_experts)
         values = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             bound = math.sqrt(6.0 / (inputs + outputs))
             values += [rng.uniform(-bound, bound, inputs * outputs), np.zeros(outputs)]
         self._set(widths, np.concatenate(values).astype(np.float32))
@@ -237,7 +238,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _shapes(widths: tuple[int, ...]) -> list[tuple[int, ...]]:
-    return [shape for i, o in zip(widths, widths[1:], strict=False) for shape in ((i, o), (o,))]
+    return [shape for i, o in itertools.pairwise(widths) for shape in ((i, o), (o,))]
 
 
 def _size(widths: tuple[int, ...]) -> int:

@@ -1,0 +1,111 @@
+"""Prequential scores: every event counts with the prediction made before it was learnt."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from stream_moe.experts.base import Snapshot
+from stream_moe.report import QualityReport
+from stream_moe.types import Float64, Int32, Int64
+
+RECENT = 1e-3  # rate of the windowed accuracy: about the last 1,000 labelled events
+MIN_PROBABILITY = 1e-15  # the log-loss of a label that was given probability 0
+LOG_LOSS, MOVING = range(2)
+EVENTS, MAJORITY_RIGHT, NO_CHANGE_RIGHT, LAST_LABEL = range(4)
+
+
+class Scores(NamedTuple):
+    confusion: Int64  # [C, C] true class by predicted class
+    sums: Float64  # [2] log-loss, moving accuracy
+    counts: Int64  # [4] events, right by majority class, right by no-change, last label
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def score(scores: Scores, proba: Float64, y: Int32) -> None:
+    labels = scores.confusion.sum(1)
+    for t in range(y.shape[0]):
+        if y[t] < 0:
+            continue
+        predicted = np.argmax(proba[t])
+        scores.confusion[y[t], predicted] += 1
+        scores.counts[EVENTS] += 1
+        if labels.sum() > 0 and np.argmax(labels) == y[t]:
+            scores.counts[MAJORITY_RIGHT] += 1
+        if scores.counts[LAST_LABEL] == y[t]:
+            scores.counts[NO_CHANGE_RIGHT] += 1
+        scores.counts[LAST_LABEL] = y[t]
+        labels[y[t]] += 1
+        scores.sums[LOG_LOSS] -= math.log(max(proba[t, y[t]], MIN_PROBABILITY))
+        right = 1.0 if predicted == y[t] else 0.0
+        n = min(np.float64(scores.counts[EVENTS]), 1.0 / RECENT)  # a plain mean until the window is full
+        scores.sums[MOVING] += (right - scores.sums[MOVING]) / n
+
+
+class Prequential:
+    """Accuracy, three kappas and log-loss of a stream of predictions.
+
+    Kappa compares with chance (Cohen 1960), kappa_majority with the majority class so far, kappa_temporal with
+    the previous label (Bifet et al., Efficient online evaluation of big data stream classifiers, 2015). Both
+    references are asked when the label arrives.
+
+    Parameters
+    ----------
+    n_classes
+        C.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> quality = Prequential(2)
+    >>> quality.update(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.int32([0, 1, 1]))
+    >>> report = quality.report()
+    >>> report.events, round(report.accuracy, 3), round(report.kappa, 3), round(report.log_loss, 3)
+    (3, 0.667, 0.4, 0.415)
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        counts = np.zeros(4, np.int64)
+        counts[LAST_LABEL] = -1
+        self._scores = Scores(np.zeros((n_classes, n_classes), np.int64), np.zeros(2), counts)
+
+    @property
+    def events(self) -> int:
+        """Labelled events scored."""
+        return int(self._scores.counts[EVENTS])
+
+    def update(self, proba: Float64, y: Int32) -> None:
+        """Score predictions float64 [n, C] against labels int32 [n] (-1 = none: not scored), in order."""
+        score(self._scores, proba, y)
+
+    def report(self) -> QualityReport:
+        confusion, sums, counts = self._scores
+        n = max(int(counts[EVENTS]), 1)
+        accuracy = int(np.trace(confusion)) / n
+        chance = float((confusion.sum(0) / n) @ (confusion.sum(1) / n))
+        return QualityReport(
+            events=int(counts[EVENTS]),
+            accuracy=accuracy,
+            window_accuracy=float(sums[MOVING]),
+            kappa=_above(accuracy, chance),
+            kappa_majority=_above(accuracy, int(counts[MAJORITY_RIGHT]) / n),
+            kappa_temporal=_above(accuracy, int(counts[NO_CHANGE_RIGHT]) / n),
+            log_loss=float(sums[LOG_LOSS]) / n,
+            class_predictions=confusion.sum(0),
+            class_labels=confusion.sum(1),
+        )
+
+    def snapshot(self) -> Snapshot:
+        return {name: array.copy() for name, array in self._scores._asdict().items()}, {}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        for name, mine in self._scores._asdict().items():
+            mine[...] = snapshot[0][name]
+
+
+def _above(accuracy: float, reference: float) -> float:
+    """Share of the reference's errors that are avoided; 0 where the reference makes none."""
+    return (accuracy - reference) / (1.0 - reference) if reference < 1.0 else 0.0
