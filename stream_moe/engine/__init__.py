@@ -1,0 +1,3 @@
+"""The engine: the loop that joins labels, steps the learner, commits and checkpoints."""
+
+from __future__ import annotations

@@ -21,6 +21,7 @@ import numpy as np
 from stream_moe.errors import ConfigError
 from stream_moe.types import UNLABELLED, Block, DeadLetter, Float32, Float64, Int64, RecordBatch, Schema
 
+MAX_ID = 1024  # characters; ids go into keys and predictions, which a log limits too
 SCHEMA_HEADER = "stream_moe.schema"
 MAX_BYTES = 1 << 20  # Kafka's own default limit of a record
 
@@ -102,7 +103,8 @@ class JsonCodec:
           Infinity, a number beyond float32, a category that the schema does not list. A feature name that the
           schema does not list is ignored, as producers grow columns before models do.
         - ``y``: a class name; an integer, true or false counts as its JSON text. Null or absent: no label.
-        - ``id``: a string or integer. Without it the id is the record's key, without that its offset.
+        - ``id``: a string or integer of at most 1,024 characters. Without it the id is the record's key, and
+          without that its offset.
         - of a member that appears twice the last one counts, and other members are ignored.
 
         Dead letters have the stage "decode" and one of the reasons "tombstone", "empty", "too-large",
@@ -136,6 +138,8 @@ class JsonCodec:
                 elif type(x) is not tuple:
                     x = msgspec.structs.astuple(x)
                 name = event.id if type(event.id) is str else _name(event, batch.keys[i], offsets[i])
+                if len(name) > MAX_ID:
+                    _reject("bad-id", f"The id has {len(name):,} characters; the limit is {MAX_ID:,}.")
             except _UnusableError as why:
                 reason, message = why.args
                 letters.append(

@@ -1,0 +1,187 @@
+"""Replay a stream through a learner: test each event, then train on it, at once or when its label comes."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from stream_moe.classifier import BlockClassifier
+from stream_moe.errors import DataError
+from stream_moe.evaluation.metrics import Prequential
+from stream_moe.ports import Stream
+from stream_moe.report import LearnerReport, QualityReport
+from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Schema
+
+WARM_UP_ROWS = 1024  # enough for the router to step and a tree to try a split: everything is compiled after it
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a replay stands."""
+
+    events: int
+    seconds: float
+    quality: QualityReport
+    learner: LearnerReport
+
+
+@dataclass(slots=True)
+class ReplayResult:
+    """What a replay found. `seconds` is the steady state; start-up and compilation are `startup_seconds`."""
+
+    events: int
+    seconds: float
+    startup_seconds: float
+    state_digest: str
+    quality: QualityReport
+    learner: LearnerReport
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        scores = {k: v for k, v in asdict(self.quality).items() if not k.startswith("class_") and k != "events"}
+        learner = asdict(self.learner)
+        experts = learner.pop("experts")
+        learner["expert_class"] = self.learner.expert_class.tolist()
+        return {
+            "events": self.events,
+            **scores,
+            "class_labels": self.quality.class_labels.tolist(),
+            "class_predictions": self.quality.class_predictions.tolist(),
+            "events_per_second": self.events / self.seconds if self.seconds else 0.0,
+            "seconds": self.seconds,
+            "startup_seconds": self.startup_seconds,
+            "peak_memory_bytes": peak,
+            "state_digest": self.state_digest,
+            "drifts": self.learner.mixture_drifts,
+            "experts": experts,
+            "specialization": {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in learner.items()},
+        }
+
+
+def replay(
+    stream: Stream,
+    make_learner: Callable[[Schema], BlockClassifier],
+    *,
+    events: int | None = None,
+    chunk: int = 4096,
+    label_delay: int = 0,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    progress_at: Iterator[int] | None = None,
+    started: float | None = None,
+) -> ReplayResult:
+    """Score a learner prequentially on a stream.
+
+    Parameters
+    ----------
+    stream
+        Where the events come from.
+    make_learner
+        Builds the learner for the stream's schema.
+    events
+        How many events; None = all of a finite stream.
+    chunk
+        Rows per block; the result does not depend on it.
+    label_delay
+        d: x_t is predicted at t, and learns its own label after x_{t+d} was predicted. 0 = at once.
+    on_progress, progress_at
+        Called at (or just after) each of these ascending event counts, and at the end.
+    started
+        `time.perf_counter()` when the start-up began; None = now.
+
+    Examples
+    --------
+    >>> from stream_moe.moe import DriftMoE
+    >>> from stream_moe.streams import open_stream
+    >>> result = replay(open_stream("electricity"), DriftMoE, events=5000)
+    >>> result.events, 0.7 < result.quality.accuracy < 0.9
+    (5000, True)
+    """
+    started = time.perf_counter() if started is None else started
+    if events is None and stream.n_events is None:
+        raise DataError(f"stream {stream.name!r} is endless; say how many events with --events")
+    wanted = min(n for n in (events, stream.n_events, 2**62) if n is not None)
+    learner, quality = make_learner(stream.schema), Prequential(stream.schema.n_classes)
+    blocks = stream.blocks(chunk)
+    warm = next(stream.blocks(WARM_UP_ROWS))
+    make_learner(stream.schema).step(warm.x, warm.y)
+    Prequential(stream.schema.n_classes).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
+    delayed = DelayedLabels(label_delay, stream.schema)
+    marks = progress_at if progress_at is not None else iter(())
+    mark = next(marks, None)
+    done = 0
+    begin = time.perf_counter()
+    while done < wanted:
+        block = next(blocks, None)
+        if block is None:
+            break
+        x, y = block.x[: wanted - done], block.y[: wanted - done]
+        if label_delay:
+            delayed.step(learner, quality, x, y)
+        else:
+            quality.update(learner.step(x, y), y)
+        done += len(y)
+        if mark is not None and done >= mark:
+            on_progress(Progress(done, time.perf_counter() - begin, quality.report(), learner.report()))
+            while mark is not None and done >= mark:
+                mark = next(marks, None)
+    if label_delay:
+        delayed.drain(learner, quality)
+    seconds = time.perf_counter() - begin
+    result = ReplayResult(done, seconds, begin - started, learner.digest, quality.report(), learner.report())
+    on_progress(Progress(done, seconds, result.quality, result.learner))
+    return result
+
+
+class DelayedLabels:
+    """Events whose labels are d events away: predicted now, scored and learnt later, in the same order.
+
+    Parameters
+    ----------
+    delay
+        d, in events.
+    schema
+        Of the stream.
+    """
+
+    def __init__(self, delay: int, schema: Schema) -> None:
+        self._delay = delay
+        self._x: Float32 = np.empty((0, schema.n_features), np.float32)
+        self._y: Int32 = np.empty(0, np.int32)
+        self._proba: Float64 = np.empty((0, schema.n_classes))
+
+    def step(self, learner: BlockClassifier, quality: Prequential, x: Float32, y: Int32) -> None:
+        """Predict n events, each followed by the label that arrives right after it."""
+        held = len(self._y)
+        self._x, self._y = np.concatenate([self._x, x]), np.concatenate([self._y, y])
+        due = max(held + len(y) - self._delay, 0)  # labels that arrive during this block
+        silent = len(y) - due  # events at its start after which none does
+        rows = np.empty((len(y) + due, x.shape[1]), np.float32)
+        labels = np.full(len(rows), UNLABELLED, np.int32)
+        rows[:silent], rows[silent::2], rows[silent + 1 :: 2] = x[:silent], x[silent:], self._x[:due]
+        labels[silent + 1 :: 2] = self._y[:due]
+        asked = np.ones(len(rows), np.bool_)
+        asked[silent + 1 :: 2] = False
+        self._proba = np.concatenate([self._proba, learner.step(rows, labels)[asked]])
+        quality.update(self._proba[:due], self._y[:due])
+        self._x, self._y, self._proba = self._x[due:], self._y[due:], self._proba[due:]
+
+    def drain(self, learner: BlockClassifier, quality: Prequential) -> None:
+        """Let the labels still on their way arrive after the last event."""
+        learner.step(self._x, self._y)
+        quality.update(self._proba, self._y)
+
+
+def labelled_blocks(stream: Stream, events: int, rows: int) -> Iterator[Block]:
+    """Yield the first `events` events of a stream in blocks."""
+    for block in stream.blocks(rows):
+        if events <= 0:
+            return
+        yield Block(block.x[:events], block.y[:events])
+        events -= len(block)
