@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from abc import abstractmethod
 from typing import Any, TypeVar
@@ -27,10 +28,13 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     where a number was is treated as missing. A new feature or a new class makes the model grow, unless a
     schema was given: then a new feature is ignored and a new class is an error.
 
-    A subclass builds its parts in `_start`, and steps, grows and snapshots them.
+    A subclass builds its parts in `_start`, and steps, grows and snapshots them. It keeps its parameters as
+    attributes of the same names, except those it hands to this constructor: their attributes tell what
+    has become of them (`schema` grows).
     """
 
-    def __init__(self, schema: Schema | None) -> None:
+    def __init__(self, schema: Schema | None, **given: Any) -> None:
+        self._given = {"schema": schema, **given}
         self._rows = RowEncoder(schema)
         if schema is not None:
             self._start(schema)
@@ -145,6 +149,15 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         return dict(zip(self._rows.labels, proba.tolist(), strict=True))
 
     # Copies (river clones, deep-copies and stores its models): parameters, vocabulary and state.
+    def _get_params(self) -> dict[str, Any]:
+        names = inspect.signature(type(self)).parameters
+        return {name: self._given[name] if name in self._given else getattr(self, name) for name in names}
+
+    def __repr__(self) -> str:
+        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        changed = {name: value for name, value in self._get_params().items() if value != defaults[name]}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
     def __getstate__(self) -> dict[str, Any]:
         started = self._rows.started
         return {

@@ -107,7 +107,7 @@ class DriftMoE(BlockClassifier):
         self.grace_period, self.delta, self.tie_threshold = grace_period, delta, tie_threshold
         self.seed, self.threads, self.device = seed, threads, device
         self._filled = 0  # labelled events waiting for the router's next step
-        super().__init__(schema)
+        super().__init__(schema, n_experts=n_experts)
 
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
         proba = np.empty((len(x), self.schema.n_classes))
@@ -183,7 +183,8 @@ class DriftMoE(BlockClassifier):
 
     @property
     def n_experts(self) -> int:
-        return self.n_trees if self.variant == "data" else self.schema.n_classes
+        by_class = self.variant == "task" and self._rows.started
+        return self.schema.n_classes if by_class else self.n_trees
 
     def _start(self, schema: Schema) -> None:
         d, e = schema.n_features, self.n_experts
