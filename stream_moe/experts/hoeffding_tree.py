@@ -79,7 +79,7 @@ class HoeffdingTree:
         self._parameters = (grace_period, delta, tie_threshold, _PREDICTIONS[leaf_prediction])
         self._max_nodes, self._max_bytes = max_nodes, max_bytes
         self._set_layout(schema)
-        self._allocate(nodes=16, slots=8)
+        self._allocate(min(16, max_nodes), min(8, self._layout.max_slots))
         self._tree.feature[0], self._tree.slot[0] = -1, 0
         self._tree.numeric[:, :, kernel.LOW] = np.inf
         self._tree.numeric[:, :, kernel.HIGH] = -np.inf
@@ -141,7 +141,8 @@ class HoeffdingTree:
                 new.nominal[:, :n_classes, :, to : to + width] = old.nominal[..., start : start + width]
             else:
                 new.numeric[:, :n_classes, :, target] = old.numeric[..., source]
-        self._recompute_constants()
+        if not np.array_equal(old_layout.cardinality, self._layout.cardinality):
+            self._recompute_constants()
 
     def _recompute_constants(self) -> None:
         """The constants depend on the number of categories, which `grow` has changed."""

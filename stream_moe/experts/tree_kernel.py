@@ -44,9 +44,9 @@ class TreeArrays(NamedTuple):
     """One tree: M nodes, S leaf slots, C classes, dn numeric features, V categories over all nominal ones."""
 
     feature: Int32  # [M] column split on, -1 = leaf
-    threshold: Float64  # [M] numeric split: left is x <= threshold
+    threshold: Float64  # [M] numeric split: left is x <= threshold; nominal split: number of branches
     child: Int32  # [M] index of the first child; children are consecutive
-    default: Int32  # [M] offset of the heaviest child, taken where the value is missing
+    default: Int32  # [M] offset of the heaviest child, taken where the value is missing or has no branch
     slot: Int32  # [M] leaf slot, -1 = inner node
     count: Float64  # [S, C] class weight, with what the split that made the leaf handed down
     seen: Float64  # [S, C] class weight learnt in this leaf itself
@@ -79,7 +79,7 @@ def branch(tree: TreeArrays, layout: TreeLayout, node: int, value: float) -> int
     """Return the child of an inner node for a feature value."""
     column = tree.feature[node]
     if layout.is_nominal[column]:
-        if value >= 0.0 and value < layout.cardinality[layout.position[column]]:
+        if value >= 0.0 and value < tree.threshold[node]:  # a category that came later has no branch here
             return tree.child[node] + np.int32(value)
     elif value <= tree.threshold[node]:
         return tree.child[node]
@@ -297,7 +297,8 @@ def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, left: Float64
     first_child = tree.head[NODES]
     tree.head[NODES] += width
     tree.head[SPLITS] += 1
-    tree.feature[node], tree.threshold[node] = column, threshold
+    tree.feature[node] = column
+    tree.threshold[node] = width if layout.is_nominal[column] else threshold
     tree.child[node], tree.slot[node] = first_child, -1
     heaviest, default = -1.0, 0
     for k in range(width - 1, -1, -1):  # the first child last: it takes the parent's slot, read until then
