@@ -174,10 +174,10 @@ class DriftMoE(BlockClassifier):
 
     def _predict(self, x: Float32) -> Float64:
         experts = self.pool.predict(x)
-        if self.variant == "data":
-            return experts[self.router.logits(x).argmax(1), np.arange(len(x))]
         weights = np.empty((len(x), self.n_experts), np.float32)
-        softmax_rows(self.router.logits(x), 1.0, weights)
+        softmax_rows(self.router.logits(x), self.temperature if self.variant == "data" else 1.0, weights)
+        if self.variant == "data":  # by weight, not by logit: two logits may differ by less than their weights can
+            return experts[weights.argmax(1), np.arange(len(x))]
         answer = weights * experts[..., 1].T if self.vote else weights.astype(float)
         return answer / answer.sum(1, keepdims=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -74,8 +75,8 @@ class RowEncoder:
                 continue
             if categories is not None:
                 row[0, j] = categories.get(str(value), math.nan)
-            elif isinstance(value, (int, float, np.number)):
-                with np.errstate(over="ignore"):
+            elif isinstance(value, (int, float, np.number, np.bool_)):
+                with np.errstate(over="ignore"), suppress(OverflowError):  # an int beyond any float is missing
                     row[0, j] = value
         return row
 
@@ -108,4 +109,4 @@ class RowEncoder:
 
 def _original(name: str, x: dict[Any, Any]) -> Any:
     """River's datasets may use ints as feature names; the schema has them as text."""
-    return int(name) if name.isdigit() else name
+    return int(name) if name.isdecimal() else name
