@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["benchmark_names", "export_npz", "open_stream"]
 
-GENERATED = (
-    "led_a led_g sea_a sea_g rbf_m rbf_f rbf_m5 rbf_f5 led sea".split()  # fmt: skip
-)
+GENERATED = ["led_a", "led_g", "sea_a", "sea_g", "rbf_m", "rbf_f", "rbf_m5", "rbf_f5", "led", "sea"]
 DRIFTS_OF_MOA = [f"{name}_moa" for name in ("led_a", "led_g", "sea_a", "sea_g")]
 DROPPED = {"electricity": ("date", "day"), "electricity8": ()}
 NAMED = ["covtype", "airlines", "flights", "weather", "powersupply"]
@@ -47,8 +45,8 @@ def open_stream(
     drift all the time, in 2 classes, and `rbf_m5`, `rbf_f5` in 5. The drifts ramp as CapyMOA 0.15 composes
     them; with `_moa` appended (`led_g_moa`) as MOA's own ConceptDriftStream does.
 
-    `electricity` (6 features; 8 as `electricity8`) comes with the package. The other named data sets are looked
-    up in the directory that the environment variable STREAM_MOE_DATA names.
+    `electricity` (6 features; 8 as `electricity8`) comes with the package. The other named data sets are
+    looked up in the directory that the environment variable STREAM_MOE_DATA names.
 
     A file is read whole when it is opened: .csv, .arff, .jsonl (each also .gz or .xz), .parquet, .npz. See
     `stream_moe.streams.files.read_file` for what its columns become.
@@ -98,7 +96,8 @@ def open_stream(
         close = difflib.get_close_matches(name_or_path, benchmark_names(), 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ConfigError(
-            f"{name_or_path!r} is neither a file nor a stream's name; {hint}names: {', '.join(benchmark_names())}"
+            f"{name_or_path!r} is neither a file nor a stream's name; {hint}"
+            f"the names are {', '.join(benchmark_names())}"
         )
     return read_file(path, label=label, nominal=nominal)
 

@@ -35,7 +35,8 @@ def read_arff(path: Path) -> Table:
             return Table(path, columns, gather(path, _rows(path, lines), len(columns)))
         elif keyword != "@relation":
             raise DataError(
-                f"{path}: line {number}: {line[:40]!r} is not ARFF; the header has @relation, @attribute and @data"
+                f"{path}: line {number}: {line[:40]!r} is not ARFF; "
+                "the header has @relation, @attribute and @data"
             )
     if not columns:
         raise empty(path)

@@ -43,7 +43,7 @@ class Codes(dict[Any, int]):
             raise KeyError(text)
         else:
             code = self._add(text)
-        if cell == cell:  # NaN never equals a key, so storing it would store it again at every row
+        if code >= 0 or isinstance(cell, str):  # a NaN equals no key: stored, it would be stored at every row
             self[cell] = code
         return code
 
@@ -139,18 +139,19 @@ class LabelColumn(NominalColumn):
         if len(self.codes.tokens) > MAX_CLASSES:
             raise DataError(
                 f"{self.table.path}: more than {MAX_CLASSES:,} different labels in {self.column.name!r}, "
-                f"such as {self.codes.tokens[0]!r} and {self.codes.tokens[1]!r}: probably a number to predict, not a "
-                "class; name another label column, or group the values into classes first"
+                f"such as {self.codes.tokens[0]!r} and {self.codes.tokens[1]!r}: "
+                "probably a number to predict, not a class; "
+                "name another label column, or group the values into classes first"
             )
         return labels
 
     def finish(self, labels: Int32) -> tuple[str, ...]:
         """Map codes to class indices in place, and return the classes."""
         names, index = self.codes.finish()
-        if not names:
+        present = labels >= 0
+        if not present.any():
             raise DataError(
                 f"{self.table.path}: no row has a label in {self.column.name!r}; name another label column"
             )
-        present = labels >= 0
         labels[present] = index[labels[present]]
         return names

@@ -17,7 +17,7 @@ from stream_moe.streams.arff import read_arff
 from stream_moe.streams.encoders import FeatureColumn, LabelColumn
 from stream_moe.streams.npz import read_npz
 from stream_moe.streams.readers import read_csv, read_jsonl, read_parquet
-from stream_moe.streams.tables import Table
+from stream_moe.streams.tables import Table, one_line
 from stream_moe.types import Block, Float32, Int32, Schema
 
 TEXT_READERS: dict[str, Callable[[Path], Table]] = {
@@ -129,7 +129,7 @@ def read_file(
         raise DataError(f"{path}: {error}; save the file as plain CSV") from None
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path and the file"
+            f"{path}: cannot be read ({error.strerror or one_line(error)}); check the path and the file"
         ) from None
 
 
@@ -142,6 +142,8 @@ def _read_table(
     usually_nominal: Sequence[str],
 ) -> FileStream:
     names = [column.name for column in table.columns]
+    if not names:
+        raise DataError(f"{table.path}: declares no columns; it needs features and a label")
     _check_names(table.path, names, [*nominal, *([label] if label is not None else [])])
     target = names.index(label) if label is not None else len(names) - 1
     labels = LabelColumn(table, target)

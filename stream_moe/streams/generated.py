@@ -5,8 +5,8 @@ the composition of drifts: Bifet et al., MOA, JMLR 11, 2010. Given one seed the 
 (after rounding to float32); `tests/parity/test_moa_streams.py` holds the figures.
 
 Three drifts join four concepts. There are two ramps in use for the same (position, width):
-`capymoa`, CapyMOA 0.15's composition in Python, which stays inside [position - width/2, position + width/2], and
-`moa`, MOA's ConceptDriftStream, a sigmoid with unbounded tails that is at 12 and 88 % at those ends.
+`capymoa`, CapyMOA 0.15's composition in Python, which changes only within width/2 of the position, and
+`moa`, MOA's ConceptDriftStream, a sigmoid with unbounded tails that is at 12 and 88 % at those two ends.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def next_double(state, slot):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def next_gaussian(state, slot, spare):  # type: ignore[no-untyped-def]
-    """Return a standard normal float64; `spare` float64 [1] keeps the second of a pair, NaN when there is none."""
+    """Return a standard normal float64; `spare` float64 [1] keeps the second of a pair, else NaN."""
     if not math.isnan(spare[0]):
         value = spare[0]
         spare[0] = np.nan

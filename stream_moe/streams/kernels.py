@@ -69,7 +69,7 @@ def build_rbf(random, n_classes, centres, velocity, labels, deviations, weights,
 
 @njit(cache=True, nogil=True)
 def fill_rbf(random, spare, centres, velocity, labels, deviations, weights, x, y):  # type: ignore[no-untyped-def]
-    """Fill x float32 [n, d], y int32 [n] with drifting RBF events, moving `centres` and `velocity` in place."""
+    """Fill x float32 [n, d], y int32 [n] with drifting RBF events, changing `centres` and `velocity`."""
     c, d = centres.shape
     position = centres.reshape(c * d)
     step = velocity.reshape(c * d)

@@ -1,4 +1,4 @@
-"""Streams as NumPy archives: x float32 [n, d], y int32 [n], and (when we wrote it) the schema as JSON text."""
+"""Streams as NumPy archives: x float32 [n, d], y int32 [n], and in those we write the schema as JSON text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.ports import Stream
 from stream_moe.streams.encoders import MAX_CLASSES
-from stream_moe.streams.tables import to_float32, vocabulary
+from stream_moe.streams.tables import one_line, to_float32, vocabulary
 from stream_moe.types import Feature, Float32, Int32, Schema
 
 WRITE_ROWS = 65_536
@@ -62,8 +62,8 @@ def read_npz(path: Path, nominal: Sequence[str]) -> tuple[Schema, Float32, Int32
         raise DataError(f"{path}: holds {sorted(stored)}; it needs arrays x [n, d] and y [n]")
     if x.ndim != 2 or x.dtype.kind not in "fiub" or y.shape != x.shape[:1] or not x.shape[1]:
         raise DataError(
-            f"{path}: x is {x.dtype} {list(x.shape)}, y is {y.dtype} {list(y.shape)}; it needs numbers x [n, d] "
-            "with d at least 1, and y [n]"
+            f"{path}: x is {x.dtype} {list(x.shape)}, y is {y.dtype} {list(y.shape)}; "
+            "it needs numbers x [n, d] with d at least 1, and y [n]"
         )
     if not len(y):
         raise DataError(f"{path}: there are no rows; it needs at least one")
@@ -72,12 +72,14 @@ def read_npz(path: Path, nominal: Sequence[str]) -> tuple[Schema, Float32, Int32
     low, high = int(y.min()), int(y.max())
     if low < -1 or high >= MAX_CLASSES or high < 0:
         raise DataError(
-            f"{path}: labels go from {low} to {high}; they must be integers 0..C-1 (-1 for none), at least one row "
-            f"labelled, and at most {MAX_CLASSES:,} classes"
+            f"{path}: labels go from {low} to {high}; they must be 0..C-1 (-1 for none), "
+            f"with at least one row labelled and at most {MAX_CLASSES:,} classes"
         )
     values = np.ascontiguousarray(to_float32(x))
     labels = y.astype(np.int32)
     if "schema" in stored:
+        if nominal:
+            raise DataError(f"{path}: says itself which columns are nominal; leave nominal out")
         return _checked(path, stored["schema"], values, high), values, labels
     features = []
     for j in range(values.shape[1]):
@@ -107,7 +109,8 @@ def _arrays(path: Path) -> dict[str, Any]:
         zlib.error,
     ) as error:
         raise DataError(
-            f"{path}: not a readable .npz archive of plain numbers ({error}); write it again with numpy.savez"
+            f"{path}: not a readable .npz archive of plain numbers ({one_line(error)}); "
+            "write it again with numpy.savez"
         ) from None
 
 
@@ -129,4 +132,12 @@ def _checked(path: Path, text: Any, x: Float32, high: int) -> Schema:
             f"{path}: the schema has {schema.n_features} features and {schema.n_classes} classes, the arrays "
             f"{x.shape[1]} features and labels up to {high}; export the stream again"
         )
+    for j, count in enumerate(schema.n_categories):
+        codes = x[:, j][~np.isnan(x[:, j])]
+        # Kernels index by these values, so a wrong one would reach outside their arrays.
+        if count and not (np.isin(codes, np.arange(count))).all():
+            raise DataError(
+                f"{path}: {schema.features[j].name!r} has values outside its {count} categories; "
+                "export the stream again"
+            )
     return schema

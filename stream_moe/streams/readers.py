@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from stream_moe.errors import DataError
-from stream_moe.streams.tables import Chunk, Column, Table, gather, is_number
+from stream_moe.streams.tables import Chunk, Column, Table, gather, is_number, one_line
 
 
 def open_text(path: Path) -> IO[str]:
@@ -89,11 +89,13 @@ def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 plain = json.loads(text, object_pairs_hook=unique)
             except (ValueError, RecursionError) as error:
                 raise DataError(
-                    f"{path}: line {number}: {error}; each line must be one JSON object (the file may have been cut off)"
+                    f"{path}: line {number}: {error}; "
+                    "each line must be one JSON object (the file may have been cut off)"
                 ) from None
             if not isinstance(plain, dict):
                 raise DataError(
-                    f"{path}: line {number}: {text.strip()[:40]!r} is not a JSON object; write one object a line"
+                    f"{path}: line {number}: {text.strip()[:40]!r} is not a JSON object; "
+                    "write one object a line"
                 )
             for key, value in plain.items():
                 if isinstance(value, bool):
@@ -116,8 +118,10 @@ def read_parquet(path: Path) -> Table:
         ) from None
     try:
         file = pq.ParquetFile(path)
-    except pa.ArrowException as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error}); write it again") from None
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the file system's word, not Parquet's
+        raise DataError(f"{path}: not a readable Parquet file ({one_line(error)}); write it again") from None
     kinds = [_arrow_kind(path, field, pa.types) for field in file.schema_arrow]
 
     def chunks() -> Iterator[Chunk]:
@@ -129,8 +133,8 @@ def read_parquet(path: Path) -> Table:
                 ]
                 yield Chunk(range(row, row + batch.num_rows), cells)
                 row += batch.num_rows
-        except pa.ArrowException as error:
-            raise DataError(f"{path}: after row {row - 1}: {error}; write the file again") from None
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path}: after row {row - 1}: {one_line(error)}; write the file again") from None
 
     return Table(
         path,
