@@ -1,0 +1,3 @@
+"""Tests against a real Prometheus."""
+
+from __future__ import annotations

@@ -1,0 +1,190 @@
+"""The files under docker/: hardened as promised, at one with each other, and with the metric table."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stream_moe.telemetry.http import DEFAULT_PORT
+from stream_moe.telemetry.table import METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / "docker"
+PROMETHEUS = DOCKER / "prometheus"
+DASHBOARDS = sorted((DOCKER / "grafana" / "dashboards").glob("*.json"))
+
+COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+SCRAPED = {spec.name for spec in METRICS if spec.kind != "histogram"} | {
+    spec.name + suffix
+    for spec in METRICS
+    if spec.kind == "histogram"
+    for suffix in ("_bucket", "_sum", "_count")
+}
+
+
+def dashboard_queries(paths: list[Path]) -> list[str]:
+    """All PromQL of the dashboards: panels and annotations."""
+
+    def walk(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            if isinstance(node.get("expr"), str):
+                yield node["expr"]
+            node = list(node.values())
+        if isinstance(node, list):
+            for item in node:
+                yield from walk(item)
+
+    return sorted({query for path in paths for query in walk(json.loads(path.read_text()))})
+
+
+services = pytest.mark.parametrize("name", SERVICES)
+
+
+@services
+def test_service_has_a_pinned_image(name: str) -> None:
+    image = SERVICES[name]["image"]
+    assert re.fullmatch(r"[a-z/-]+:(v?\d+\.\d+\.\d+|local)", image)
+    if image.endswith(":local"):
+        build = SERVICES[name]["build"]
+        assert (DOCKER / build["context"] / build["dockerfile"]).is_file()
+
+
+@services
+def test_service_is_hardened(name: str) -> None:
+    service = SERVICES[name]
+    assert re.fullmatch(r"[1-9]\d*:\d+", service["user"]), "runs as root"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "pids_limit"} <= set(service)
+    assert not {"privileged", "cap_add", "network_mode", "pid", "devices"} & set(service)
+
+
+@services
+def test_service_publishes_on_loopback_only(name: str) -> None:
+    for port in SERVICES[name].get("ports", []):
+        assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)
+
+
+@services
+def test_service_mounts_what_exists_and_writes_to_volumes_only(name: str) -> None:
+    for mount in SERVICES[name].get("volumes", []):
+        source, _, *mode = mount.split(":")
+        if source.startswith("."):
+            assert (DOCKER / source).exists()
+            assert mode == ["ro"]
+        else:
+            assert source in COMPOSE["volumes"]
+
+
+@services
+def test_service_depends_on_services_that_can_tell(name: str) -> None:
+    depends = SERVICES[name].get("depends_on", {})
+    for other in depends:
+        assert other in SERVICES
+        condition = depends[other]["condition"] if isinstance(depends, dict) else "service_started"
+        if condition == "service_healthy":
+            assert "healthcheck" in SERVICES[other]
+        if condition == "service_completed_successfully":
+            assert SERVICES[other]["restart"] == "no"
+
+
+@pytest.mark.parametrize("path", sorted(p for p in DOCKER.rglob("*") if p.is_file()), ids=lambda p: p.name)
+def test_no_secret_and_no_address_outside(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"(?i)(password|secret|token)\w*\s*[:=]\s*[\"']?\w", text.replace("secrets in", ""))
+    outside = r"https?://(?!(127\.0\.0\.1|localhost|prometheus|stream-moe|kafka)[:/])"
+    assert not re.search(outside, text)
+
+
+def test_one_port_everywhere() -> None:
+    daemon = SERVICES["stream-moe"]
+    dockerfile = (DOCKER / "Dockerfile").read_text()
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    assert f"--metrics-port={DEFAULT_PORT}" in daemon["command"]
+    assert daemon["ports"] == [f"127.0.0.1:{DEFAULT_PORT}:{DEFAULT_PORT}"]
+    assert config["scrape_configs"][0]["static_configs"][0]["targets"] == [f"stream-moe:{DEFAULT_PORT}"]
+    assert f"EXPOSE {DEFAULT_PORT}\n" in dockerfile
+    assert f"http://127.0.0.1:{DEFAULT_PORT}/healthz" in dockerfile
+
+
+def test_dockerfile() -> None:
+    text = (DOCKER / "Dockerfile").read_text()
+    final = text[text.rindex("\nFROM ") :]
+    assert re.findall(r"^USER (.+)$", final, re.M) == [SERVICES["stream-moe"]["user"]]
+    assert "\nHEALTHCHECK " in final
+    assert "\nVOLUME /state\n" in final
+    assert "state:/state" in SERVICES["stream-moe"]["volumes"]
+    assert "ADD " not in text
+    assert all(re.search(r":\d+\.\d+", image) for image in re.findall(r"^FROM (\S+)", text, re.M))
+
+
+def test_the_build_context_holds_what_the_dockerfile_copies() -> None:
+    allowed = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (DOCKER / "Dockerfile").read_text(), re.M)
+    for name in " ".join(copies).split():
+        assert (ROOT / name).exists(), name
+        assert f"!{name}" in allowed
+
+
+@pytest.mark.parametrize("query", [rule["expr"] for rule in RULES] + dashboard_queries(DASHBOARDS))
+def test_every_metric_in_a_query_exists(query: str) -> None:
+    names = set(re.findall(r"\bstream_moe[_:][a-z0-9_:]+", query))
+    assert names <= SCRAPED | RECORDED
+    assert names or "up{" in query
+
+
+def test_dashboard_shows_each_group_of_metrics() -> None:
+    queries = " ".join(dashboard_queries(DASHBOARDS))
+    for name in ("events_consumed_total", "consumer_lag_records", "accuracy_ratio", "kappa_temporal_ratio",
+                 "drift_detections_total", "expert_routed_total", "expert_accuracy_ratio",
+                 "expert_class_affinity_ratio", "checkpoint_age_seconds"):  # fmt: skip
+        assert f"stream_moe_{name}" in queries, name
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda p: p.stem)
+def test_dashboard_fits_its_provisioning(path: Path) -> None:
+    dashboard = json.loads(path.read_text())
+    datasources = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yaml").read_text())
+    used = set(re.findall(r'"uid": "(\w+)"', json.dumps(dashboard["panels"])))
+    assert used == {source["uid"] for source in datasources["datasources"]}
+    provider = yaml.safe_load((DOCKER / "grafana/provisioning/dashboards/stream-moe.yaml").read_text())
+    folder = provider["providers"][0]["options"]["path"]
+    assert f"./grafana/dashboards:{folder}:ro" in SERVICES["grafana"]["volumes"]
+    assert (
+        SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+        == f"{folder}/{path.name}"
+    )
+    taken = [
+        (panel["gridPos"]["x"] + dx, panel["gridPos"]["y"] + dy)
+        for panel in dashboard["panels"]
+        for dx in range(panel["gridPos"]["w"])
+        for dy in range(panel["gridPos"]["h"])
+    ]
+    assert len(set(taken)) == len(taken), "panels overlap"
+    assert max(x for x, _ in taken) < 24
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
+def test_alert_explains_itself_and_is_tested(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in ("info", "warning", "critical")
+    assert set(alert["annotations"]) == {"summary", "runbook"}
+    cases = yaml.safe_load((PROMETHEUS / "tests.yml").read_text())["tests"]
+    fires = [case for case in cases if alert["alert"] in json.dumps(case["promql_expr_test"])]
+    assert fires
+    for case in fires:
+        assert any(check["exp_samples"] == [] for check in case["promql_expr_test"])
