@@ -208,7 +208,7 @@ class MemorySource:
             raise LogError(f"topic {self.topic!r}: no position; seek before the first poll")
         deadline = time.monotonic() + timeout
         with self._log.changed:
-            # At a PAUSE the answer is None at once; only at the end of the log there is something to wait for.
+            # At a PAUSE the answer is None at once; a wait is of use only at the end of the log.
             while self._log.bounds(self.topic)[1] == self._position and not self._log.has_mark(
                 self.topic, self._position
             ):

@@ -158,6 +158,7 @@ BAD: list[tuple[str, bytes | None]] = [
     ("unknown-class", b'{"x":[1,2,3],"y":["UP"]}'),
     ("unknown-class", b'{"x":[1,2,3],"y":"\\ud800"}'),
     ("bad-id", b'{"id":1.5,"x":[1,2,3]}'),
+    ("bad-id", b'{"id":"' + b"e" * 1025 + b'","x":[1,2,3]}'),
     ("bad-id", b'{"id":true,"x":[1,2,3]}'),
     ("bad-id", b'{"id":{},"x":[1,2,3]}'),
     ("bad-id", b'{"id":"\\ud800","x":[1,2,3]}'),

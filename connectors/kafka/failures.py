@@ -1,0 +1,84 @@
+"""What the client's exceptions mean, and deadlines for its calls that wait without one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import errors
+
+from connectors.kafka.settings import KafkaSettings
+from stream_moe.errors import LogError
+
+_FENCED = (
+    errors.ProducerFencedError,
+    errors.InvalidProducerEpochError,
+    errors.CommitFailedError,
+    errors.UnknownMemberIdError,
+    errors.IllegalGenerationError,
+    errors.FencedInstanceIdError,
+)
+
+
+@contextmanager
+def as_log_error(settings: KafkaSettings, doing: str) -> Iterator[None]:
+    """Turn what the client raises into one LogError: what was tried, why it failed, and the way out."""
+    try:
+        yield
+    except errors.KafkaError as error:
+        raise LogError(f"Kafka at {settings.bootstrap}, {doing}: {_meaning(error, settings)}") from error
+
+
+def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
+    if isinstance(error, _FENCED) or "ProducerFenced" in str(error) or "metadata mismatch" in str(error):
+        return (
+            f"another process took over group {settings.group!r}, and this one is fenced; "
+            "run one process per group and partition"
+        )
+    if isinstance(error, errors.SaslAuthenticationFailedError):
+        return (
+            f"the broker refused user {settings.sasl_username!r}; check the user name, password and mechanism"
+        )
+    if isinstance(error, errors.AuthorizationError):
+        return f"not permitted ({error}); ask for the right in the broker's access lists"
+    if isinstance(error, errors.OffsetOutOfRangeError | errors.LogTruncationError):
+        return f"the log no longer holds the position ({error}); restore it, or start under a new group name"
+    if isinstance(error, errors.KafkaTimeoutError) and "bootstrap" in str(error):
+        if settings.security_protocol == "PLAINTEXT":
+            return "no broker answers there; check the address, and that the broker runs"
+        # The client keeps trying after a refusal and then reports the time-out only.
+        return (
+            f"no broker there lets us in; check the address, that it speaks {settings.security_protocol}, "
+            f"the certificates, and the password of user {settings.sasl_username!r}"
+        )
+    return f"{type(error).__name__} ({error})"
+
+
+def within(seconds: float, settings: KafkaSettings, doing: str, call: Callable[[], Any]) -> Any:
+    """Run a call that has no deadline of its own; LogError when it is not done after `seconds`.
+
+    The call then goes on in a daemon thread, which ends with the process: its outcome is in doubt and only a
+    restart, which reads the committed offset, can tell.
+    """
+    outcome: list[Any] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name=f"kafka: {doing}", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise LogError(
+            f"Kafka at {settings.bootstrap}, {doing}: no answer for {seconds:.0f} s, so the outcome is in "
+            "doubt; start again: the committed offset tells what became of it"
+        )
+    return outcome[0]

@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from pydantic import SecretStr
+
+from connectors.kafka import (
+    KafkaProducerLog,
+    KafkaSettings,
+    KafkaSink,
+    KafkaSource,
+    ensure_topics,
+    failures,
+    partition_counts,
+)
+from connectors.kafka.settings import require_helpers
+from stream_moe.engine.codec import JsonCodec, schema_from_headers, schema_header
+from stream_moe.errors import ConfigError, LogError
+from stream_moe.ports import Sink, Source
+from stream_moe.types import Block, DeadLetter, RecordBatch, Schema
+from tests.kafka.broker import SASL_PASSWORD, SASL_USER, Broker, free_ports
+
+pytestmark = pytest.mark.kafka
+
+CANARY = "canary-9f8e7d"
+LETTER = DeadLetter(3, 5, b"\xfekey", b"\xff{", "decode", "bad-json", "The value is not JSON.")
+
+
+@pytest.fixture
+def closing() -> Iterator[Callable[[Any], Any]]:
+    """Close in reverse order what a test opened, whatever became of it."""
+    opened: list[Any] = []
+
+    def remember(resource: Any) -> Any:
+        opened.append(resource)
+        return resource
+
+    yield remember
+    for resource in reversed(opened):
+        resource.close()
+
+
+def produce(
+    settings: KafkaSettings, values: list[bytes], headers: tuple[tuple[str, bytes], ...] = ()
+) -> None:
+    log = KafkaProducerLog(settings, headers, create=True)
+    log.send((b"k%d" % i, value) for i, value in enumerate(values))
+    log.close()
+
+
+def read(source: KafkaSource, count: int) -> list[RecordBatch]:
+    """Poll until `count` records or corrupt offsets came, or 20 s went by."""
+    batches: list[RecordBatch] = []
+    deadline = time.monotonic() + 20
+    while sum(len(b) + len(b.corrupt) for b in batches) < count and time.monotonic() < deadline:
+        batch = source.poll(4096, 1.0)
+        if batch is not None:
+            batches.append(batch)
+    return batches
+
+
+def committed_records(settings: KafkaSettings, topic: str) -> list[Any]:
+    """What a reader of committed records sees in a topic now."""
+    place = TopicPartition(topic, 0)
+    consumer = KafkaConsumer(
+        **settings.client(), isolation_level="read_committed", auto_offset_reset="earliest", group_id=None
+    )
+    try:
+        consumer.assign([place])
+        end = consumer.end_offsets([place])[place]  # of read_committed: before any open transaction
+        records: list[Any] = []
+        while consumer.position(place) < end:
+            records += consumer.poll(timeout_ms=200).get(place, [])
+        return records
+    finally:
+        consumer.close()
+
+
+def opened(
+    settings: KafkaSettings, closing: Callable[[Any], Any]
+) -> tuple[KafkaSource, KafkaSink, int | None]:
+    source: KafkaSource = closing(KafkaSource(settings))
+    sink: KafkaSink = closing(KafkaSink(settings, source))
+    sink.open()
+    return source, sink, source.open()
+
+
+def test_events_come_back_with_their_schema(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    schema = Schema.numeric(3, ["a", "b"])
+    codec = JsonCodec(schema)
+    x = np.random.default_rng(1).random((10_000, 3)).astype(np.float32)
+    produce(settings, codec.encode_events(Block(x, np.zeros(len(x), np.int32))), (schema_header(schema),))
+    port: Source = KafkaSource(settings)
+    source, _, committed = opened(settings, closing)
+    assert (port.partition, committed, source.bounds()) == (0, None, (0, 10_000))
+    source.seek(0)
+    batches = read(source, len(x))
+    assert schema_from_headers(batches[0].headers) == schema
+    assert max(map(len, batches)) <= 4096
+    assert [b.next_offset for b in batches] == [int(b.offsets[-1]) + 1 for b in batches]
+    assert np.concatenate([b.offsets for b in batches]).tolist() == list(range(len(x)))
+    np.testing.assert_array_equal(np.concatenate([codec.decode(b)[0].x for b in batches]), x)
+    assert batches[0].keys[:2] == [b"k0", b"k1"]
+    assert abs(batches[0].timestamps[0] / 1000 - time.time()) < 3600
+    assert source.poll(4096, 0.0) is None
+    source.seek(9_999)
+    assert read(source, 1)[0].offsets.tolist() == [9_999]
+
+
+def test_a_commit_makes_everything_visible_at_once(
+    settings: KafkaSettings, closing: Callable[[Any], Any]
+) -> None:
+    produce(settings, [b"0"] * 5)
+    port: Sink = KafkaSink(settings, KafkaSource(settings))
+    port.close()  # never opened
+    source, sink, _ = opened(settings, closing)
+    sink.commit([(None, b"p%d" % i) for i in range(3)], [LETTER], 4)
+    sink.commit([(b"k", b"p3")], [], 5)
+    records = committed_records(settings, settings.predictions)
+    assert [(r.key, r.value) for r in records] == [(None, b"p0"), (None, b"p1"), (None, b"p2"), (b"k", b"p3")]
+    (dead,) = committed_records(settings, settings.dead_letters)
+    assert (dead.key, dead.value) == (b"\xfekey", b"\xff{")
+    assert dict(dead.headers) == {
+        "__streams.errors.exception": b"bad-json",
+        "__streams.errors.message": b"The value is not JSON.",
+        "__streams.errors.topic": settings.topic.encode(),
+        "__streams.errors.partition": b"0",
+        "__streams.errors.offset": b"3",
+        "__streams.errors.stage": b"decode",
+    }
+    sink.close()
+    source.close()
+    assert opened(settings, closing)[2] == 5
+
+
+def test_a_commit_that_breaks_leaves_nothing(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    produce(settings, [b"0"] * 5)
+    source, sink, _ = opened(settings, closing)
+    sink.commit([(None, b"first")], [], 1)
+
+    class LostError(Exception):
+        pass
+
+    def lost(*_: object) -> None:
+        raise LostError
+
+    sink._producer.send_offsets_to_transaction = lost  # type: ignore[union-attr]
+    with pytest.raises(LostError):
+        sink.commit([(None, b"never")] * 3, [LETTER], 4)
+    with pytest.raises(LogError, match="failed before"):
+        sink.commit([(None, b"never")], [], 4)
+    source.close()  # and the transaction stays open, as after kill -9
+    _, again, committed = opened(settings, closing)
+    assert committed == 1
+    again.commit([(None, b"second")], [], 2)
+    assert [r.value for r in committed_records(settings, settings.predictions)] == [b"first", b"second"]
+    assert committed_records(settings, settings.dead_letters) == []
+
+
+def test_a_second_instance_fences_the_first(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    produce(settings, [b"0"] * 5)
+    source, zombie, _ = opened(settings, closing)
+    zombie.commit([(None, b"first")], [], 1)
+    newer = closing(KafkaSink(settings, source))
+    newer.open()
+    with pytest.raises(LogError, match="another process took over group"):
+        zombie.commit([(None, b"never")], [], 2)
+    newer.commit([(None, b"second")], [], 2)
+    assert [r.value for r in committed_records(settings, settings.predictions)] == [b"first", b"second"]
+
+
+def test_a_member_that_loses_its_partition_stops(
+    settings: KafkaSettings, closing: Callable[[Any], Any]
+) -> None:
+    produce(settings, [b"0"] * 5)
+    source, sink, _ = opened(settings, closing)
+    source.seek(0)
+    source._listener.on_partitions_revoked([TopicPartition(settings.topic, 0)])
+    with pytest.raises(LogError, match="taken away"):
+        source.poll(10, 0.0)
+    with pytest.raises(LogError, match="taken away"):
+        sink.commit([(None, b"never")], [], 1)
+    assert committed_records(settings, settings.predictions) == []
+
+
+def test_a_stale_generation_cannot_commit(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    produce(settings, [b"0"] * 5)
+    source, sink, _ = opened(settings, closing)
+    stale = source.group_metadata()
+    source.close()
+    successor: KafkaSource = closing(KafkaSource(settings))
+    successor.open()
+    source.group_metadata = lambda: stale  # type: ignore[method-assign]
+    with pytest.raises(LogError, match="another process took over group"):
+        sink.commit([(None, b"never")], [], 1)
+    sink.close()  # aborts
+    assert committed_records(settings, settings.predictions) == []
+
+
+def test_at_least_once_commits_without_a_transaction(
+    settings: KafkaSettings, closing: Callable[[Any], Any]
+) -> None:
+    settings = dataclasses.replace(settings, guarantee="at-least-once")
+    produce(settings, [b"0"] * 5)
+    source, sink, _ = opened(settings, closing)
+    sink.commit([(None, b"p")], [LETTER], 4)
+    assert [r.offset for r in committed_records(settings, settings.predictions)] == [0]
+    assert len(committed_records(settings, settings.dead_letters)) == 1
+    sink.close()
+    source.close()
+    assert KafkaSource(settings).open() == 4
+
+
+def test_no_dead_letter_stops_the_stream(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    produce(settings, [b"0"])
+    _, sink, _ = opened(settings, closing)
+    letters = [
+        DeadLetter(0, -1, None, None, "log", "corrupt", "Unreadable."),
+        DeadLetter(1, 4102444800000, b"k", None, "decode", "tombstone", "The record has no value."),
+        DeadLetter(2, 5, b"k" * 100_000, b"v" * 2_000_000, "decode", "too-large", "half a pair: \ud800"),
+    ]
+    sink.commit([], letters, 1)
+    corrupt, tombstone, large = committed_records(settings, settings.dead_letters)
+    assert (corrupt.key, corrupt.value) == (None, b"")
+    assert (tombstone.key, tombstone.value) == (b"k", None)
+    assert (len(large.key), len(large.value)) == (64_000, 900_000)
+    assert dict(large.headers)["__streams.errors.truncated"] == b"key 100000, value 2000000 bytes"
+
+
+def test_an_unreadable_record_is_noted_and_passed(
+    settings: KafkaSettings, closing: Callable[[Any], Any]
+) -> None:
+    produce(settings, [b"before", b"too"])
+    poison = KafkaProducer(**settings.client())
+
+    class Bytes(str):
+        """A header name that is not UTF-8, which the client itself would not send."""
+
+        def encode(self, *_: object) -> bytes:
+            return b"\xff\xfe"
+
+    poison.send(settings.topic, b"poison", headers=[(Bytes("h"), b"v")])
+    poison.flush()
+    poison.close()
+    produce(settings, [b"after"])
+    source, _, _ = opened(settings, closing)
+    source.seek(0)
+    batches = read(source, 4)
+    assert [v for b in batches for v in b.values] == [b"before", b"too", b"after"]
+    assert [at for b in batches for at in b.corrupt] == [2]
+    assert batches[-1].next_offset == 4
+    source.seek(2)
+    (alone,) = read(source, 2)
+    assert (alone.corrupt, alone.offsets.tolist()) == ([2], [3])
+
+
+def test_a_corrupt_batch_is_noted_record_by_record(
+    settings: KafkaSettings, closing: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kafka.record.default_records import DefaultRecordBatch
+
+    for values in ([b"0", b"1"], [b"2", b"3", b"4"], [b"5"]):
+        produce(settings, values)
+    right = DefaultRecordBatch.validate_crc
+    monkeypatch.setattr(
+        DefaultRecordBatch, "validate_crc", lambda batch: batch.base_offset != 2 and right(batch)
+    )
+    source, _, _ = opened(settings, closing)
+    source.seek(0)
+    batches = read(source, 6)
+    assert [at for b in batches for at in b.offsets.tolist()] == [0, 1, 5]
+    assert [at for b in batches for at in b.corrupt] == [2, 3, 4]
+
+
+def test_aborted_records_are_not_seen(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    produce(settings, [b"0"])
+    writer = KafkaProducer(**settings.client(), transactional_id=f"{settings.group}-upstream")
+    writer.init_transactions()
+    for value, end in ((b"no", writer.abort_transaction), (b"1", writer.commit_transaction)):
+        writer.begin_transaction()
+        writer.send(settings.topic, value)
+        writer.flush()
+        end()
+    writer.close()
+    source, _, _ = opened(settings, closing)
+    source.seek(0)
+    batches = read(source, 2)
+    assert [v for b in batches for v in b.values] == [b"0", b"1"]
+    assert batches[-1].next_offset == source.bounds()[1] == 5  # behind the markers of both transactions
+
+
+def test_a_lost_position_stops_loudly(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    produce(settings, [b"0", b"1"])
+    source, _, _ = opened(settings, closing)
+    with pytest.raises(LogError, match="seek before the first poll"):
+        source.poll(10, 0.0)
+    source.seek(50)
+    with pytest.raises(LogError, match="no longer holds the position"):
+        read(source, 1)
+
+
+def test_topics_that_do_not_fit(settings: KafkaSettings) -> None:
+    with pytest.raises(LogError, match=f"topic '{settings.topic}' does not exist"):
+        KafkaSource(settings).open()
+    ensure_topics(settings, [settings.topic], partitions=3)
+    ensure_topics(settings, [settings.topic])  # there already: left as it is
+    assert partition_counts(settings, [settings.topic, "nowhere"]) == {settings.topic: 3, "nowhere": 0}
+    with pytest.raises(LogError, match="has 3 partitions"):
+        KafkaSource(settings).open()
+    with pytest.raises(LogError, match="cannot be created"):
+        ensure_topics(settings, ["not a name"])
+
+
+def test_a_broker_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.kafka.settings.CONNECT_SECONDS", 0.5)
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    settings = KafkaSettings(address, "events")
+    source = KafkaSource(settings)
+    for call in (source.open, KafkaSink(settings, source).open, lambda: KafkaProducerLog(settings)):
+        with pytest.raises(LogError, match=f"{address}.*no broker answers"):
+            call()
+
+
+def test_an_answer_that_never_comes_is_a_doubt(settings: KafkaSettings) -> None:
+    with pytest.raises(LogError, match=r"committing: no answer .* in doubt"):
+        failures.within(0.01, settings, "committing", lambda: time.sleep(60))
+
+
+def test_the_password_is_never_shown(
+    own_broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.kafka.settings.CONNECT_SECONDS", 2.0)
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("kafka.net.connection").setLevel(logging.DEBUG)
+    for password in (CANARY, SASL_PASSWORD):
+        settings = KafkaSettings(
+            own_broker.sasl_bootstrap,
+            f"test-{uuid.uuid4().hex[:12]}",
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="PLAIN",
+            sasl_username=SASL_USER,
+            sasl_password=SecretStr(password),
+            allow_plaintext_password=True,
+        )
+        shown = f"{settings!r} {settings}"
+        if password == CANARY:
+            with pytest.raises(LogError, match=r"no broker there lets us in.* user 'tester'") as caught:
+                partition_counts(settings, [settings.topic])
+            shown += "".join(traceback.format_exception(caught.value))
+        else:
+            produce(settings, [b"0"])
+            assert partition_counts(settings, [settings.topic]) == {settings.topic: 1}
+        assert password not in shown
+        assert password not in caplog.text
+    assert "kafka" in {record.name.split(".")[0] for record in caplog.records}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"guarantee": "exactly-twice"}, "exactly-twice"),
+        ({"security_protocol": "TLS"}, "'TLS' does not exist"),
+        ({"security_protocol": "SASL_SSL"}, "needs a SASL user name and password"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "GSSAPI"}, "'GSSAPI' is not supported"),
+        ({"ssl_ca": "/nowhere/ca.pem"}, "no file '/nowhere/ca.pem'"),
+        ({"predictions": "events"}, "must differ"),
+        (
+            {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl_mechanism": "PLAIN",
+                "sasl_username": "u",
+                "sasl_password": SecretStr("p"),
+            },
+            "in the clear",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        KafkaSettings("localhost:9092", "events", **options)
+
+
+def test_the_fast_helpers_are_required() -> None:
+    require_helpers()
+    with pytest.raises(ConfigError, match="pip install no_such_helper"):
+        require_helpers(("lz4", "no_such_helper"))
