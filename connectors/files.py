@@ -1,0 +1,141 @@
+"""Checkpoints as files in a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import stat
+from pathlib import Path
+
+from stream_moe.errors import CheckpointError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_TEMPORARY = ".tmp-"  # no checkpoint's name begins with a dot
+
+
+class FileCheckpointStore:
+    """The `CheckpointStore` port over one directory of files (0600); one partition, one writer.
+
+    A checkpoint appears under its name only when all of it is on the disk and was read back; until then, and
+    after a failure, the directory is as it was before. Temporary files of a writer that died are removed when
+    the store is opened. Names are letters, digits, ".", "_" and "-"; they sort in the order of their age when
+    the writer counts in them with leading zeros.
+
+    Parameters
+    ----------
+    directory
+        Where; created (0700) with its parents when missing. ConfigError when that is not possible, when it is no
+        directory, or when it cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = FileCheckpointStore(Path(tempfile.mkdtemp()) / "checkpoints")
+    >>> store.write("000002", b"new"), store.write("000001", b"old")
+    (None, None)
+    >>> store.names(), store.read("000002")
+    (['000001', '000002'], b'new')
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if stat.S_IMODE(self.directory.stat().st_mode) & 0o077:
+                # Not ours to change: it may be somebody's shared folder. The files are 0600 in any case.
+                logger.warning("other users may list the checkpoint directory %s", self.directory)
+            for left in self.directory.glob(_TEMPORARY + "*"):
+                left.unlink()
+            # Root may write where the mode forbids it, and a mount may forbid what the mode allows: so try.
+            probe = self.directory / f"{_TEMPORARY}probe"
+            probe.touch(mode=0o600)
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"checkpoint directory {str(self.directory)!r}: {_why(error)}; "
+                "give a directory that this user owns and may write to"
+            ) from error
+
+    def names(self) -> list[str]:
+        """List the checkpoints, oldest first (by name)."""
+        try:
+            return sorted(
+                entry.name
+                for entry in os.scandir(self.directory)
+                if _NAME.fullmatch(entry.name) and entry.is_file()
+            )
+        except OSError as error:
+            raise self._failed("listing", "checkpoints", error) from error
+
+    def read(self, name: str) -> bytes:
+        """Give the content of a checkpoint; CheckpointError when it is not there or cannot be read."""
+        path = self._path(name)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise self._failed("reading", name, error) from error
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a checkpoint whole or not at all; CheckpointError when that failed (the older ones stay)."""
+        path = self._path(name)
+        temporary = self.directory / f"{_TEMPORARY}{name}"
+        try:
+            descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if temporary.read_bytes() != content:
+                raise OSError(errno.EIO, "what was written does not read back the same")
+            temporary.rename(path)
+            self._sync_directory()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise self._failed("writing", name, error) from error
+
+    def delete(self, name: str) -> None:
+        """Delete a checkpoint; one that is not there is no error."""
+        try:
+            self._path(name).unlink(missing_ok=True)
+            self._sync_directory()
+        except OSError as error:
+            raise self._failed("deleting", name, error) from error
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise CheckpointError(
+                f"checkpoint name {name!r}: only letters, digits, '.', '_' and '-', and no '.' at the start"
+            )
+        return self.directory / name
+
+    def _sync_directory(self) -> None:
+        # The name is in the directory's own data: without this a power cut may take the renamed file back.
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _failed(self, doing: str, name: str, error: OSError) -> CheckpointError:
+        return CheckpointError(f"{doing} {name} in {str(self.directory)!r}: {_why(error)}")
+
+
+def _why(error: OSError) -> str:
+    reasons = {
+        errno.ENOSPC: "the disk is full; make room",
+        errno.EDQUOT: "the disk quota is used up; make room",
+        errno.EFBIG: "the file is larger than this process may write",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "not permitted",
+        errno.EPERM: "not permitted",
+        errno.ENOENT: "it does not exist",
+        errno.ENOTDIR: "part of the path is a file",
+        errno.EEXIST: "a file is there",
+    }
+    return reasons.get(error.errno or 0, error.strerror or str(error))
