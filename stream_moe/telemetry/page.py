@@ -45,6 +45,7 @@ def render_page(report: EngineReport | None) -> str:
         return f"{_HEAD}<p>Nothing to show yet: the first block is not finished.</p>\n{_FOOT}"
     quality, learner = report.quality, report.learner
     scored = quality.events > 0
+    routed = any(expert.routed for expert in learner.experts)
     numbers = _table(
         "Now",
         ["", "value"],
@@ -65,8 +66,8 @@ def render_page(report: EngineReport | None) -> str:
             ["log loss", _number(quality.log_loss, 3, scored)],
             ["drifts, experts", _count(sum(expert.drifts for expert in learner.experts))],
             ["drifts, mixture", _count(learner.mixture_drifts)],
-            ["router load (0 one expert, 1 even)", _number(learner.load_entropy, 2)],
-            ["router confidence", _number(learner.confidence, 2)],
+            ["router load (0 one expert, 1 even)", _number(learner.load_entropy, 2, routed)],
+            ["router confidence", _number(learner.confidence, 2, routed)],
         ],
     )
     experts = _table(

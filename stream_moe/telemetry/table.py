@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from stream_moe import __version__
-from stream_moe.report import EngineReport, ExpertReport
+from stream_moe.report import EngineReport, ExpertReport, LearnerReport
 
 PREFIX = "stream_moe_"
 STATES = ("starting", "recovering", "running", "draining", "stopped")
@@ -103,6 +103,11 @@ def _scored(value: Callable[[EngineReport], float]) -> Reader:
     return lambda report: value(report) if report.quality.events > 0 else None
 
 
+def _routed(value: Callable[[LearnerReport], float]) -> Reader:
+    """How a router spreads its load is unknown before it had any; a zero would look like a collapse."""
+    return lambda report: value(report.learner) if any(x.routed for x in report.learner.experts) else None
+
+
 def _saved(value: Callable[[EngineReport], float]) -> Reader:
     return lambda report: None if report.checkpoint_time is None else value(report)
 
@@ -180,7 +185,7 @@ METRICS: tuple[MetricSpec, ...] = (
            _lag, "topic", "partition"),
     _gauge("consumer_lag_seconds", "How far the committed position is behind the end of the log.",
            lambda r: r.lag_seconds),
-    _gauge("block_size_events", "Events in the latest block.", lambda r: r.block_size),
+    _gauge("block_size_events", "Events in the latest block, 0 while the log is idle.", lambda r: r.block_size),
     # time
     _histogram("prediction_latency_seconds", "From a record's timestamp to the commit of its prediction."),
     _histogram("step_duration_seconds", "Time per block spent in each phase of the loop.", "phase"),
@@ -223,12 +228,12 @@ METRICS: tuple[MetricSpec, ...] = (
     _gauge("expert_class_affinity_ratio", "Share of a class in the labelled events routed to an expert.",
            _affinity, "expert", "class"),
     _gauge("expert_overlap_ratio", "How often two experts are right together, of when either is.",
-           lambda r: r.learner.overlap),
+           _routed(lambda x: x.overlap)),
     _gauge("router_load_entropy_ratio", "0 = one expert is routed everything, 1 = uniform load.",
-           lambda r: r.learner.load_entropy),
-    _gauge("router_confidence_ratio", "Mean highest router weight.", lambda r: r.learner.confidence),
+           _routed(lambda x: x.load_entropy)),
+    _gauge("router_confidence_ratio", "Mean highest router weight.", _routed(lambda x: x.confidence)),
     _gauge("router_class_information_ratio", "Mutual information of routed expert and class / class entropy.",
-           lambda r: r.learner.class_information),
+           _routed(lambda x: x.class_information)),
     _gauge("router_loss", "Training loss of the router.", lambda r: r.learner.router_loss),
     # trees
     _gauge("expert_nodes", "Nodes of an expert's trees.", _per_expert(lambda x: x.nodes), "expert"),

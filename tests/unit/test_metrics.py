@@ -121,6 +121,16 @@ def test_what_is_unknown_is_left_out() -> None:
     assert 'expert_class_affinity_ratio{class="a",expert="0"}' in text
 
 
+def test_a_router_without_any_load_is_not_collapsed() -> None:
+    report = make_report()
+    for expert in report.learner.experts:
+        expert.routed = 0
+    report.learner.load_entropy = 0.0
+    metrics = EngineMetrics()
+    metrics.update(report)
+    assert "load_entropy" not in metrics.exposition().decode()
+
+
 def test_nothing_but_empty_histograms_before_the_first_report() -> None:
     assert set(scrape(EngineMetrics()).values()) == {0.0}
 
