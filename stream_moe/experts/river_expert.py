@@ -1,0 +1,98 @@
+"""Any river classifier as an expert."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from typing import Any
+
+from river import base
+
+from stream_moe.errors import CheckpointError
+from stream_moe.experts.base import Snapshot
+from stream_moe.types import Float32, Float64, Int32, Schema
+
+
+class RiverExpert:
+    """Adapter: events go to a river classifier as dicts under the schema's names, one by one in Python.
+
+    That costs what the model costs, 10 to 1,000 times a compiled expert; there is no way around it.
+
+    Parameters
+    ----------
+    schema
+        Features and classes.
+    model
+        The classifier; a fresh clone of it is used.
+
+    Notes
+    -----
+    A missing value is left out of the dict. A model whose `learn_one` takes a weight gets the event's weight;
+    any other learns an event of positive weight once. Classes it does not name get probability 0; while it
+    names none, all are equal.
+
+    A river model is a web of Python objects that only pickle could store, and checkpoints hold no pickle. So
+    `snapshot` gives a fingerprint: a running hash over the events learnt, enough to compare two runs, and
+    `restore` raises CheckpointError unless this model has learnt just the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from river import naive_bayes
+    >>> from stream_moe.types import Schema
+    >>> expert = RiverExpert(Schema.numeric(1, ["low", "high"]), naive_bayes.GaussianNB())
+    >>> x, y, proba = np.float32([[1], [9], [2], [8], [1]]), np.int32([0, 1, 0, 1, 0]), np.empty((5, 2))
+    >>> expert.step(x, y, np.ones(5), proba)
+    >>> proba[4].round(3).tolist()
+    [1.0, 0.0]
+    """
+
+    n_nodes = 0
+    n_splits = 0
+
+    def __init__(self, schema: Schema, model: base.Classifier) -> None:
+        self.kind = f"river-{type(model).__name__}"
+        self._model = model.clone()
+        parameters = inspect.signature(self._model.learn_one).parameters
+        self._weight_name = next((name for name in ("w", "sample_weight") if name in parameters), None)
+        self._fingerprint = hashlib.sha256(repr(model).encode()).hexdigest()
+        self.grow(schema)
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self._model._raw_memory_usage)
+
+    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
+        for t, row in enumerate(x):
+            event = {
+                feature.name: value if feature.categories is None else feature.categories[int(value)]
+                for feature, value in zip(self._schema.features, row.tolist(), strict=True)
+                if not math.isnan(value)
+            }
+            self._predict(event, proba[t])
+            if y[t] >= 0 and weight[t] > 0:
+                extra = {self._weight_name: float(weight[t])} if self._weight_name else {}
+                self._model.learn_one(event, self._schema.classes[y[t]], **extra)
+                learnt = f"{self._fingerprint}{sorted(event.items())}{y[t]}{weight[t]!r}"
+                self._fingerprint = hashlib.sha256(learnt.encode()).hexdigest()
+
+    def _predict(self, event: dict[str, Any], proba: Float64) -> None:
+        found = self._model.predict_proba_one(event)
+        proba[:] = [found.get(name, 0.0) for name in self._schema.classes]
+        total = proba.sum()
+        proba[:] = proba / total if 0 < total < math.inf else 1 / len(proba)
+
+    def grow(self, schema: Schema) -> None:
+        self._schema, self.n_classes = schema, schema.n_classes
+
+    def snapshot(self) -> Snapshot:
+        return {}, {"fingerprint": self._fingerprint}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        if snapshot[1].get("fingerprint") != self._fingerprint:
+            raise CheckpointError(
+                f"{self.kind}: a river model cannot be stored without pickle; replay its events instead, or use "
+                "an expert of stream_moe"
+            )

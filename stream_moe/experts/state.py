@@ -1,0 +1,80 @@
+"""What the experts without a tree have in common: arrays of fixed shape as state, and running moments."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from stream_moe.errors import CheckpointError
+from stream_moe.experts.base import Arrays, Snapshot
+from stream_moe.types import Float32, Float64, Int32
+
+
+class Moments(NamedTuple):
+    """Count, mean and sum of squared deviations of each feature, [d] each; Welford (1962)."""
+
+    n: Float64
+    mean: Float64
+    m2: Float64
+
+
+def no_moments(n_features: int) -> Moments:
+    return Moments(np.zeros(n_features), np.zeros(n_features), np.zeros(n_features))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def take_in(moments: Moments, row: Float32, n_categories: Int32) -> None:
+    """Add a row to the moments of its numeric features; a missing value adds nothing."""
+    for j in range(row.shape[0]):
+        if n_categories[j] == 0 and not math.isnan(row[j]):
+            moments.n[j] += 1.0
+            gap = row[j] - moments.mean[j]
+            moments.mean[j] += gap / moments.n[j]
+            moments.m2[j] += gap * (row[j] - moments.mean[j])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def precision(moments: Moments, j: int) -> float:
+    """1 / standard deviation of numeric feature j; 0 while it has not varied."""
+    return math.sqrt(moments.n[j] / moments.m2[j]) if moments.m2[j] > 0.0 else 0.0
+
+
+class ArrayState:
+    """An expert whose whole state is NamedTuples of arrays, `_parts` by name.
+
+    Such an expert has no nodes and does not split.
+    """
+
+    kind = "array-state"
+    n_nodes = 0
+    n_splits = 0
+
+    def _parts(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _arrays(self) -> Arrays:
+        return {f"{part}.{name}": a for part, state in self._parts().items() for name, a in state._asdict().items()}
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(array.nbytes for array in self._arrays().values())
+
+    def snapshot(self) -> Snapshot:
+        return {name: array.copy() for name, array in self._arrays().items()}, {}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        for name, mine in self._arrays().items():
+            found = snapshot[0].get(name)
+            if found is None or found.shape != mine.shape:
+                shape = "absent" if found is None else found.shape
+                raise CheckpointError(f"{self.kind}: array {name!r} is {shape}, this schema needs {mine.shape}")
+            mine[...] = found
+
+
+def keep(new: Any, old: Any) -> None:
+    """Copy each array of NamedTuple `old` into the first corner of the same array of `new`."""
+    for target, source in zip(new, old, strict=True):
+        target[tuple(slice(n) for n in source.shape)] = source

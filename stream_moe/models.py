@@ -1,0 +1,128 @@
+"""Models by name, with settings as strings: what the terminal and configuration files build."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from stream_moe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stream_moe.classifier import BlockClassifier
+    from stream_moe.types import Schema
+
+_MIXTURES = ["driftmoe-data", "driftmoe-task"]
+_EXPERTS = ["hoeffding-tree", "knn", "naive-bayes", "softmax", "no-change"]
+_NOT_SETTINGS = {"schema", "variant", "seed", "threads", "device"}  # have a way of their own
+_LARGEST = 2**53  # beyond it a number no longer fits every array's type
+_BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def model_names() -> list[str]:
+    """Return the names `build_model` knows; loads neither torch nor numba.
+
+    Examples
+    --------
+    >>> model_names()
+    ['driftmoe-data', 'driftmoe-task', 'hoeffding-tree', 'knn', 'naive-bayes', 'softmax', 'no-change']
+    """
+    return [*_MIXTURES, *_EXPERTS]
+
+
+def build_model(
+    name: str,
+    schema: Schema | None,
+    *,
+    seed: int = 1,
+    threads: int = 1,
+    device: str = "cpu",
+    options: dict[str, str] | None = None,
+) -> BlockClassifier:
+    """Make a model.
+
+    Parameters
+    ----------
+    name
+        One of `model_names()`.
+    schema
+        Features and classes; None = learn them from the events.
+    seed, threads, device
+        Of a mixture; a single expert draws no random numbers, has one thread and runs on the CPU.
+    options
+        Settings by name, as text: keyword parameters of the mixture's or the expert's constructor.
+
+    Raises
+    ------
+    ConfigError
+        If the name or a setting does not exist, or a value does not fit.
+
+    Examples
+    --------
+    >>> from stream_moe.types import Schema
+    >>> model = build_model("knn", Schema.numeric(2, ["no", "yes"]), options={"k": "5"})
+    >>> model.report().experts[0].kind
+    'knn'
+    >>> build_model("knn", None, options={"neighbours": "5"})
+    Traceback (most recent call last):
+    stream_moe.errors.ConfigError: knn: no setting 'neighbours'; its settings are k, window
+    """
+    if name in _MIXTURES:
+        from stream_moe.moe import DriftMoE
+
+        settings = _settings(name, DriftMoE, options or {})
+        variant: Literal["data", "task"] = "data" if name == "driftmoe-data" else "task"
+        return DriftMoE(schema, variant=variant, seed=seed, threads=threads, device=device, **settings)
+    if name in _EXPERTS:
+        from stream_moe.single import SingleExpert
+        from stream_moe.types import Schema
+
+        expert = _expert_class(name)
+        settings = _settings(name, expert, options or {})
+        if schema is None:  # a wrong value must be told now, not at the first event
+            expert(Schema.numeric(1, ["any"]), **settings)
+        return SingleExpert(schema, expert=expert, parameters=settings or None)
+    raise ConfigError(f"model: {name!r} does not exist; choose one of {', '.join(model_names())}")
+
+
+def _expert_class(name: str) -> Callable[..., Any]:
+    from stream_moe.experts.hoeffding_tree import HoeffdingTree
+    from stream_moe.experts.knn import WindowKNN
+    from stream_moe.experts.naive_bayes import NaiveBayes
+    from stream_moe.experts.no_change import NoChange
+    from stream_moe.experts.softmax import SoftmaxRegression
+
+    return {kind.kind: kind for kind in (HoeffdingTree, WindowKNN, NaiveBayes, SoftmaxRegression, NoChange)}[name]
+
+
+def _settings(name: str, factory: Callable[..., Any], options: dict[str, str]) -> dict[str, Any]:
+    """Convert text to what the parameters of `factory` are annotated with."""
+    names = [p for p in inspect.signature(factory).parameters if p not in _NOT_SETTINGS]
+    hints = get_type_hints(factory.__init__) if options else {}
+    for key in options:
+        if key not in names:
+            choices = f"its settings are {', '.join(names)}" if names else "it has none"
+            raise ConfigError(f"{name}: no setting {key!r}; {choices}")
+    return {key: _convert(f"{name}: {key}", text, hints[key]) for key, text in options.items()}
+
+
+def _convert(what: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise ConfigError(f"{what}: {text!r}; choose one of {', '.join(get_args(kind))}")
+        return text
+    if kind is bool:
+        if text.lower() not in _BOOLS:
+            raise ConfigError(f"{what}: {text!r}; choose one of {', '.join(_BOOLS)}")
+        return _BOOLS[text.lower()]
+    if kind is str:
+        return text
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) < _LARGEST:
+        raise ConfigError(f"{what}: {text!r} is no {'whole ' if kind is int else ''}number below 2^53")
+    return value
