@@ -1,4 +1,4 @@
-"""Print what MOA's generators give, as facts for `moa_streams.json`; needs CapyMOA 0.15.1 and Java 17.
+"""Print what MOA's generators give, as facts for `moa_streams.jsonl`; needs CapyMOA 0.15.1 and Java 17.
 
     python tests/parity/dump_moa.py NAME EVENTS SEED
 

@@ -1,6 +1,6 @@
 """Our generated streams against MOA's, byte for byte, and against what theory says of them.
 
-`moa_streams.json` holds one fact a line as `python tests/parity/dump_moa.py NAME EVENTS SEED` printed it
+`moa_streams.jsonl` holds one fact a line as `python tests/parity/dump_moa.py NAME EVENTS SEED` printed it
 (CapyMOA 0.15.1, Java 17), so that parity is checked without Java.
 """
 
@@ -17,7 +17,7 @@ import pytest
 from stream_moe.streams import open_stream
 from stream_moe.types import Block, Float32, Int32
 
-FACTS = [json.loads(line) for line in (Path(__file__).parent / "moa_streams.json").read_text().splitlines()]
+FACTS = [json.loads(line) for line in (Path(__file__).parent / "moa_streams.jsonl").read_text().splitlines()]
 DIGITS = "1110111 0010010 1011101 1011011 0111010 1101011 1101111 1010010 1111111 1111011"
 
 
