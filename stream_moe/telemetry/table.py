@@ -185,7 +185,8 @@ METRICS: tuple[MetricSpec, ...] = (
            _lag, "topic", "partition"),
     _gauge("consumer_lag_seconds", "How far the committed position is behind the end of the log.",
            lambda r: r.lag_seconds),
-    _gauge("block_size_events", "Events in the latest block, 0 while the log is idle.", lambda r: r.block_size),
+    _gauge("block_size_events", "Events in the latest block, 0 while the log is idle.",
+           lambda r: r.block_size),
     # time
     _histogram("prediction_latency_seconds", "From a record's timestamp to the commit of its prediction."),
     _histogram("step_duration_seconds", "Time per block spent in each phase of the loop.", "phase"),
