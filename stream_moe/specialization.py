@@ -129,7 +129,7 @@ class Specialization:
 
 def _entropy(weights: Float64) -> float:
     p = weights[weights > 0] / max(weights.sum(), 1.0)
-    return float(-(p * np.log(p)).sum())
+    return abs(float((p * np.log(p)).sum()))
 
 
 def learner_report(

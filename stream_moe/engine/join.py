@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_moe.experts.base import Snapshot
+from stream_moe.experts.base import Arrays, Snapshot
 from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Int64
 
 Array = np.ndarray[Any, Any]
@@ -116,11 +116,12 @@ class LabelJoin:
         answers: list[int] = []
         times = block.timestamps if block.timestamps is not None else np.full(len(block), -1)
         has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
-        for i, (name, label, time) in enumerate(zip(block.ids, block.y.tolist(), times.tolist(), strict=True)):
+        for i, (name, given, time) in enumerate(zip(block.ids, block.y.tolist(), times.tolist(), strict=True)):
             self._expire(time)
+            label = given
             if has_features[i]:
                 if label == UNLABELLED:
-                    label, _ = self._labels.pop(name, (UNLABELLED, 0))
+                    label = self._labels.pop(name, (UNLABELLED, 0))[0]
                     if label == UNLABELLED:
                         self._wait(name, Waiting(block.x[i].copy(), time, row=len(rows)), joined)
                     else:
@@ -173,7 +174,7 @@ class LabelJoin:
 
     def snapshot(self) -> Snapshot:
         events = list(self._events.values())
-        arrays = {
+        arrays: Arrays = {
             "x": np.array([e.x for e in events], np.float32).reshape(-1, self._shape[0]),
             "proba": np.array([e.proba for e in events], np.float64).reshape(-1, self._shape[1]),
             "timestamps": np.array([e.timestamp for e in events], np.int64),

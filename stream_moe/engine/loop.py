@@ -78,7 +78,8 @@ class Engine:
         self._store, self._make_learner, self._schema = store, make_learner, schema
         self._on_report, self._on_turn = on_report, on_turn
         self._writer = CheckpointWriter(store)
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()  # of the log: part of the state
+        self._run: Counter[str] = Counter()  # of this process
         self._stopping = False
         self._asked_at = 0.0  # when the end of the log was last asked for
         self.state = "starting"
@@ -134,8 +135,8 @@ class Engine:
                 schema = schema_from_headers(batch.headers)
                 if schema is None:
                     raise ConfigError(
-                        f"schema: the first record of topic {self.source.topic!r} (offset {begin}) has no schema "
-                        "header, as `stream-moe produce` writes it; name one with --schema FILE.json or --schema STREAM"
+                        f"schema: record {begin} of topic {self.source.topic!r}, its first, has no schema header as "
+                        "`stream-moe produce` writes it; name one with --schema FILE.json or --schema STREAM"
                     )
                 return schema
             if self.settings.until_caught_up and time.monotonic() - waiting_since > 5:
@@ -172,7 +173,7 @@ class Engine:
                 )
         if found is None:
             self._checkpoint()  # proves later where the learning began, should the log be trimmed meanwhile
-        self._counts["recovery_ms"] = round(1000 * (time.perf_counter() - start))
+        self._run["recovery_ms"] = round(1000 * (time.perf_counter() - start))
         _log.info(
             "recovered at offset %d: checkpoint %s, %d records replayed",
             self._position, found.offset if found else "none", self._position - self._saved,
@@ -212,7 +213,8 @@ class Engine:
         self.quality.update(*joined.settle(proba))
         clock.append(time.perf_counter())
         has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
-        assert block.offsets is not None and block.timestamps is not None  # the codec gives both
+        assert block.offsets is not None  # the codec gives both
+        assert block.timestamps is not None
         sends = block.offsets[has_features] >= self._mute_below  # a replay says again nothing that was committed
         rows = joined.answers[sends]
         ids = [name for name, send in zip(np.array(block.ids, object)[has_features], sends, strict=True) if send]
@@ -220,19 +222,18 @@ class Engine:
             ids,
             block.offsets[has_features][sends],
             proba[rows],
-            weights[rows] if self.settings.emit_weights else None,
+            weights[rows].astype(np.float64) if self.settings.emit_weights else None,
             self._version,
         )
         letters = [letter for letter in dead if letter.offset >= self._mute_below]
         clock.append(time.perf_counter())
         if batch.next_offset > self._mute_below:
-            self.sink.commit(
-                [(name.encode(), v) for name, v in zip(ids, values, strict=True)], letters, batch.next_offset
-            )
-            self._counts["transactions"] += 1
+            keyed = [(name.encode(), value) for name, value in zip(ids, values, strict=True)]
+            self.sink.commit(keyed, letters, batch.next_offset)
+            self._run["transactions"] += 1
         clock.append(time.perf_counter())
         self._position = batch.next_offset
-        self._counts["replayed"] += int((block.offsets < self._mute_below).sum())
+        self._run["replayed"] += int((block.offsets < self._mute_below).sum())
         self._counts["predictions"] += len(sends)  # those of a replay were committed by the run before
         self._counts["features"] += len(sends)
         self._counts["labels"] += int((block.y >= 0).sum())
@@ -299,8 +300,8 @@ class Engine:
                 checkpoint_seconds=self._writer.seconds,
                 checkpoint_bytes=self._writer.bytes,
                 checkpoint_failures=self._writer.failures,
-                transactions_committed=self._counts["transactions"],
-                replayed_events=self._counts["replayed"],
-                recovery_seconds=self._counts["recovery_ms"] / 1000,
+                transactions_committed=self._run["transactions"],
+                replayed_events=self._run["replayed"],
+                recovery_seconds=self._run["recovery_ms"] / 1000,
             )
         )

@@ -91,7 +91,7 @@ def replay(
     label_delay
         d: x_t is predicted at t, and learns its own label after x_{t+d} was predicted. 0 = at once.
     on_progress, progress_at
-        Called at (or just after) each of these ascending event counts, and at the end.
+        Called at each of these ascending event counts.
     started
         `time.perf_counter()` when the start-up began; None = now.
 
@@ -117,26 +117,23 @@ def replay(
     mark = next(marks, None)
     done = 0
     begin = time.perf_counter()
-    while done < wanted:
-        block = next(blocks, None)
-        if block is None:
-            break
-        x, y = block.x[: wanted - done], block.y[: wanted - done]
+    block = next(blocks, None)
+    while block is not None and done < wanted:
+        rows = min(wanted, mark if mark is not None else wanted) - done  # a block is cut where progress is due
+        x, y = block.x[:rows], block.y[:rows]
         if label_delay:
             delayed.step(learner, quality, x, y)
         else:
             quality.update(learner.step(x, y), y)
         done += len(y)
-        if mark is not None and done >= mark:
+        block = Block(block.x[rows:], block.y[rows:]) if rows < len(block) else next(blocks, None)
+        if done == mark:
             on_progress(Progress(done, time.perf_counter() - begin, quality.report(), learner.report()))
-            while mark is not None and done >= mark:
-                mark = next(marks, None)
+            mark = next(marks, None)
     if label_delay:
         delayed.drain(learner, quality)
     seconds = time.perf_counter() - begin
-    result = ReplayResult(done, seconds, begin - started, learner.digest, quality.report(), learner.report())
-    on_progress(Progress(done, seconds, result.quality, result.learner))
-    return result
+    return ReplayResult(done, seconds, begin - started, learner.digest, quality.report(), learner.report())
 
 
 class DelayedLabels:
@@ -176,6 +173,22 @@ class DelayedLabels:
         """Let the labels still on their way arrive after the last event."""
         learner.step(self._x, self._y)
         quality.update(self._proba, self._y)
+
+
+def doubling_and_every(step: int) -> Iterator[int]:
+    """Yield 1, 2, 4, 8, ... and all multiples of `step`, ascending.
+
+    Examples
+    --------
+    >>> marks = doubling_and_every(3)
+    >>> [next(marks) for _ in range(8)]
+    [1, 2, 3, 4, 6, 8, 9, 12]
+    """
+    power, multiple = 1, step
+    while True:
+        mark = min(power, multiple)
+        yield mark
+        power, multiple = power * 2 if power == mark else power, multiple + step if multiple == mark else multiple
 
 
 def labelled_blocks(stream: Stream, events: int, rows: int) -> Iterator[Block]:

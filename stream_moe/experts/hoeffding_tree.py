@@ -13,7 +13,7 @@ from stream_moe.types import Float32, Float64, Int32, Schema
 
 _PREDICTIONS = {"majority": kernel.MAJORITY, "naive-bayes": kernel.BAYES, "adaptive": kernel.ADAPTIVE}
 _PER_NODE = ("feature", "threshold", "child", "default", "slot")
-_PER_SLOT = ("count", "seen", "constant", "numeric", "nominal", "leaf")
+_PER_SLOT = ("mass", "seen", "constant", "numeric", "nominal", "leaf")
 
 
 class HoeffdingTree:
@@ -126,12 +126,12 @@ class HoeffdingTree:
     def grow(self, schema: Schema) -> None:
         old, old_layout = self._tree, self._layout
         self._set_layout(schema)
-        self._allocate(len(old.feature), len(old.count))
-        new, n_classes = self._tree, old.count.shape[1]
+        self._allocate(len(old.feature), len(old.mass))
+        new, n_classes = self._tree, old.mass.shape[1]
         for name in (*_PER_NODE, "head", "leaf"):
             getattr(new, name)[...] = getattr(old, name)
         new.numeric[:, :, kernel.LOW], new.numeric[:, :, kernel.HIGH] = np.inf, -np.inf
-        for name in ("count", "seen", "constant"):
+        for name in ("mass", "seen", "constant"):
             getattr(new, name)[:, :n_classes] = getattr(old, name)
         for column, kind in enumerate(old_layout.is_nominal):
             source, target = old_layout.position[column], self._layout.position[column]
@@ -185,7 +185,7 @@ class HoeffdingTree:
             child=np.zeros(nodes, np.int32),
             default=np.zeros(nodes, np.int32),
             slot=np.zeros(nodes, np.int32),
-            count=np.zeros((slots, classes)),
+            mass=np.zeros((slots, classes)),
             seen=np.zeros((slots, classes)),
             constant=np.zeros((slots, classes)),
             numeric=np.zeros((slots, classes, 7, numeric)),
@@ -198,7 +198,7 @@ class HoeffdingTree:
         """Make room for one more split into `width` branches: at least half as much again, so that it is rare."""
         old = self._tree
         nodes = max(len(old.feature) * 3 // 2, self.n_nodes + width)
-        slots = max(len(old.count) * 3 // 2, int(old.head[kernel.SLOTS]) + width)
+        slots = max(len(old.mass) * 3 // 2, int(old.head[kernel.SLOTS]) + width)
         self._allocate(min(nodes, self._layout.max_nodes), min(slots, self._layout.max_slots))
         for name, array in old._asdict().items():
             getattr(self._tree, name)[: len(array)] = array

@@ -48,7 +48,7 @@ class TreeArrays(NamedTuple):
     child: Int32  # [M] index of the first child; children are consecutive
     default: Int32  # [M] offset of the heaviest child, taken where the value is missing or has no branch
     slot: Int32  # [M] leaf slot, -1 = inner node
-    count: Float64  # [S, C] class weight, with what the split that made the leaf handed down
+    mass: Float64  # [S, C] class weight, with what the split that made the leaf handed down
     seen: Float64  # [S, C] class weight learnt in this leaf itself
     constant: Float64  # [S, C] the part of the naive Bayes log score that no feature value enters
     numeric: Float64  # [S, C, 7, dn]
@@ -96,7 +96,7 @@ def bayes_scores(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, co
         if tree.seen[slot, c] <= 0.0:
             score[c] = -np.inf
             continue
-        s = math.log(tree.count[slot, c]) + tree.constant[slot, c]
+        s = math.log(tree.mass[slot, c]) + tree.constant[slot, c]
         mean = tree.numeric[slot, c, MEAN]
         precision = tree.numeric[slot, c, HALF_PRECISION]
         if complete:
@@ -128,7 +128,7 @@ def bayes_scores(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, co
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
 def observe(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, y: int, weight: float) -> None:
     """Learn one event into the statistics of a leaf."""
-    tree.count[slot, y] += weight
+    tree.mass[slot, y] += weight
     tree.seen[slot, y] += weight
     numeric = tree.numeric[slot, y]
     constant = 0.0
@@ -242,7 +242,7 @@ def best_split(tree: TreeArrays, layout: TreeLayout, slot: int, left: Float64, r
     Not splitting competes with merit 0. MOA gives it minus infinity, which differs only where fewer than two
     features have a positive gain: there MOA splits at the first attempt.
     """
-    count = tree.count[slot]
+    count = tree.mass[slot]
     before = entropy(count)
     first, second, column, threshold = 0.0, 0.0, -1, 0.0
     for feature in range(layout.position.shape[0]):
@@ -270,7 +270,7 @@ def best_split(tree: TreeArrays, layout: TreeLayout, slot: int, left: Float64, r
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def clear_slot(tree: TreeArrays, slot: int) -> None:
-    tree.count[slot] = 0.0
+    tree.mass[slot] = 0.0
     tree.seen[slot] = 0.0
     tree.constant[slot] = 0.0
     tree.numeric[slot] = 0.0
@@ -291,7 +291,7 @@ def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, left: Float64
     width = layout.cardinality[j] if layout.is_nominal[column] else 2
     if tree.head[NODES] + width > layout.max_nodes or tree.head[SLOTS] + width - 1 > layout.max_slots:
         return True  # at the cap: the leaf goes on learning as it is
-    if tree.head[NODES] + width > tree.feature.shape[0] or tree.head[SLOTS] + width - 1 > tree.count.shape[0]:
+    if tree.head[NODES] + width > tree.feature.shape[0] or tree.head[SLOTS] + width - 1 > tree.mass.shape[0]:
         tree.head[NEEDED] = width
         return False
     first_child = tree.head[NODES]
@@ -318,7 +318,7 @@ def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, left: Float64
             tree.head[SLOTS] += 1
         tree.feature[first_child + k], tree.slot[first_child + k] = -1, target
         clear_slot(tree, target)
-        tree.count[target] = left
+        tree.mass[target] = left
         tree.leaf[target, LAST_ATTEMPT] = weight
     tree.default[node] = default
     return True
@@ -340,15 +340,15 @@ def answer(
     tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, complete: bool, learns: bool, proba: Float64
 ) -> tuple[int, int]:
     """Write class probabilities of a leaf; return the majority class and the naive Bayes class (-1: not made)."""
-    count = tree.count[slot]
+    count = tree.mass[slot]
     total = count.sum()
-    majority, bayes = np.argmax(count), -1
+    majority, bayes = int(np.argmax(count)), -1
     by_majority = layout.prediction == MAJORITY or (
         layout.prediction == ADAPTIVE and tree.leaf[slot, MAJORITY_RIGHT] > tree.leaf[slot, BAYES_RIGHT]
     )
     if not by_majority or (learns and layout.prediction == ADAPTIVE):
         if bayes_scores(tree, layout, slot, x, complete, proba):
-            bayes = np.argmax(proba)
+            bayes = int(np.argmax(proba))
             if not by_majority:
                 softmax_in_place(proba)
                 return majority, bayes
@@ -403,10 +403,10 @@ def step(
         if bayes == y[t]:
             tree.leaf[slot, BAYES_RIGHT] += weight[t]
         observe(tree, layout, slot, row, y[t], weight[t])
-        total = tree.count[slot].sum()
+        total = tree.mass[slot].sum()
         if total - tree.leaf[slot, LAST_ATTEMPT] >= layout.grace_period:
             tree.leaf[slot, LAST_ATTEMPT] = total
-            impure = total > tree.count[slot].max()
+            impure = total > tree.mass[slot].max()
             if impure and not attempt_split(tree, layout, node, left, right):
                 tree.head[PENDING] = node
                 return t + 1

@@ -16,6 +16,7 @@ from numba import njit
 from stream_moe.types import Float32
 
 _FAST = {"contract", "nsz"}  # no `reassoc`: a sum over inputs keeps its order
+_LOSS_RATE = 1.0 / 256.0  # of the moving loss: about as many events as a mini-batch of the data variant
 
 
 class Layers(NamedTuple):
@@ -114,17 +115,17 @@ def online_steps(
     steps_done: int,
     scratch: Layers,
     logits: Float32,
+    loss: float,
 ) -> float:
-    """Predict, then take one Adam step on the binary cross-entropy, for each row; return the summed loss.
+    """Predict, then take one Adam step on the binary cross-entropy, for each row; return the moving loss.
 
     x [n, d]; target [n, E] of 0 and 1, a negative first entry = predict only; logits [n, E], out: what the
     network said before it learnt the row, dropout active as in the published task variant. scratch holds six
     work vectors in the fields' order: hidden 1, its mask, hidden 2, delta 2, delta 1, delta 3. Biases are
-    [1, outputs] in m, v and the update.
+    [1, outputs] in m, v and the update. loss is the moving loss so far, NaN before the first step.
     """
     h1, mask, h2, d2, d1, d3 = scratch
     one = np.ones(1, np.float32)
-    loss = 0.0
     step = steps_done
     for t in range(x.shape[0]):
         keep_mask(seed, step, dropout, mask)
@@ -139,10 +140,12 @@ def online_steps(
             continue
         step += 1
         n_out = d3.shape[0]
+        event_loss = 0.0
         for k in range(n_out):
             z, wanted = logits[t, k], target[t, k]
             d3[k] = (np.float32(1.0 / (1.0 + math.exp(-z))) - wanted) / np.float32(n_out)
-            loss += (max(z, 0.0) - z * wanted + math.log1p(math.exp(-abs(z)))) / n_out
+            event_loss += (max(z, 0.0) - z * wanted + math.log1p(math.exp(-abs(z)))) / n_out
+        loss = event_loss if math.isnan(loss) else loss + _LOSS_RATE * (event_loss - loss)
         pull_back(net.w3, d3, h2, d2)
         pull_back(net.w2, d2, h1, d1)
         for k in range(d1.shape[0]):

@@ -141,15 +141,12 @@ class Router:
         if self.device != "cpu":
             raise ConfigError("device: one step per event runs on the CPU only; use --device cpu")
         out = np.empty((len(x), self.n_experts), np.float32)
-        loss = kernels.online_steps(
+        self.loss = kernels.online_steps(
             self._inputs(x), target, self._layers, self._m, self._v, self.learning_rate, self.dropout,
-            self.seed, self.steps, kernels.Layers(*self._scratch), out,
+            self.seed, self.steps, kernels.Layers(*self._scratch), out, self.loss,
         )  # fmt: skip
-        steps = int((target[:, 0] >= 0).sum())
-        if steps:
-            self.steps += steps
-            self._adam_state["step"].fill_(self.steps)
-            self.loss = loss / steps
+        self.steps += int((target[:, 0] >= 0).sum())
+        self._adam_state["step"].fill_(self.steps)
         return out
 
     def grow(self, n_features: int, n_experts: int) -> None:
@@ -247,7 +244,7 @@ def _size(widths: tuple[int, ...]) -> int:
 
 def _split(flat: torch.Tensor, widths: tuple[int, ...]) -> list[torch.Tensor]:
     shapes = _shapes(widths)
-    return [p.view(s) for p, s in zip(flat.split([math.prod(s) for s in shapes]), shapes, strict=True)]
+    return [p.view(s) for p, s in zip(torch.split(flat, [math.prod(s) for s in shapes]), shapes, strict=True)]
 
 
 def _views(flat: Float32, widths: tuple[int, ...]) -> kernels.Layers:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
-from stream_moe.types import Float32, Float64, Int32, Int64
+from stream_moe.types import Float32, Float64, Int32
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -62,7 +62,7 @@ def right_or_most_confident(proba: Float64, y: Int32, right: Float32, mask: Floa
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def clean(x: Float32, n_categories: Int32) -> Int64:
+def clean(x: Float32, n_categories: Int32) -> int:
     """Make every value usable in place: infinite, or no index of a category -> NaN. Return how many were not."""
     mended = 0
     for t in range(x.shape[0]):

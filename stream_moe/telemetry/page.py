@@ -7,7 +7,15 @@ from html import escape
 
 from stream_moe.report import EngineReport
 
-_HEAD = """<!DOCTYPE html>
+STYLE = """:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100%; margin-bottom: 2rem; font-variant-numeric: tabular-nums }
+caption { text-align: left; font-weight: 600; padding: .25rem 0 }
+th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid #8884 }
+th:first-child { text-align: left; font-weight: 400 }
+thead th { font-weight: 600 }
+"""
+_HEAD = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -15,14 +23,7 @@ _HEAD = """<!DOCTYPE html>
 <meta http-equiv="refresh" content="5">
 <title>stream_moe</title>
 <style>
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100%; margin-bottom: 2rem; font-variant-numeric: tabular-nums }
-caption { text-align: left; font-weight: 600; padding: .25rem 0 }
-th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid #8884 }
-th:first-child { text-align: left; font-weight: 400 }
-thead th { font-weight: 600 }
-</style>
+{STYLE}</style>
 </head>
 <body>
 <h1>stream_moe</h1>
@@ -46,7 +47,7 @@ def render_page(report: EngineReport | None) -> str:
     quality, learner = report.quality, report.learner
     scored = quality.events > 0
     routed = any(expert.routed for expert in learner.experts)
-    numbers = _table(
+    numbers = html_table(
         "Now",
         ["", "value"],
         [
@@ -70,7 +71,7 @@ def render_page(report: EngineReport | None) -> str:
             ["router confidence", _number(learner.confidence, 2, routed)],
         ],
     )
-    experts = _table(
+    experts = html_table(
         "Experts",
         ["expert", "kind", "routed", "trained", "accuracy", "recent", "drifts", "resets", "nodes"],
         [
@@ -91,7 +92,8 @@ def render_page(report: EngineReport | None) -> str:
     return f"{_HEAD}{numbers}{experts}{_FOOT}"
 
 
-def _table(caption: str, columns: list[str], rows: list[list[str]]) -> str:
+def html_table(caption: str, columns: list[str], rows: list[list[str]]) -> str:
+    """Lay rows of text out as a table whose first column names the row."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = "".join(
         "".join(

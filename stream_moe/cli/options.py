@@ -1,0 +1,89 @@
+"""Options that several verbs share, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stream_moe.errors import ConfigError, StreamMoeError
+
+if TYPE_CHECKING:
+    from stream_moe.classifier import BlockClassifier
+    from stream_moe.types import Schema
+
+DEFAULT_MODEL = "driftmoe-data"
+
+Stream = Annotated[str, typer.Argument(metavar="STREAM", help="Name of a benchmark, or path of a file.")]
+Events = Annotated[int | None, typer.Option(min=1, help="How many events; needed where a stream is endless.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the model, and of a generated stream.")]
+Label = Annotated[str | None, typer.Option(help="Label column of a file; its last one unless named.")]
+Nominal = Annotated[str, typer.Option(metavar="A,B", help="Columns of a file to take as nominal.")]
+Model = Annotated[str, typer.Option(help="Which model learns.")]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the model; may be repeated.")
+]
+Threads = Annotated[int, typer.Option(min=1, max=1024, help="Threads over the experts; changes no result.")]
+Device = Annotated[str, typer.Option(help="Where the router lives: cpu, cuda or auto.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")]
+Bootstrap = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Kafka brokers, separated by commas.  [default: localhost:9092]"),
+]
+Config = Annotated[Path | None, typer.Option(help="TOML file with a [kafka] table: TLS, SASL and topic names.")]
+
+
+def learner_factory(
+    model: str, seed: int, settings: list[str], threads: int, device: str
+) -> Callable[[Schema], BlockClassifier]:
+    """Return what builds the model for a schema; ConfigError for a model or parameter that does not exist."""
+    from stream_moe.models import build_model, model_names
+
+    if model not in model_names():
+        raise ConfigError(f"--model {model!r}: no such model; choose one of {', '.join(model_names())}")
+    if device not in {"cpu", "cuda", "auto"}:
+        raise ConfigError(f"--device {device!r}: choose cpu, cuda or auto")
+    options = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"--set {setting!r}: write it as KEY=VALUE")
+        options[key.strip()] = value.strip()
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def build(schema: Schema) -> BlockClassifier:
+        return build_model(model, schema, seed=seed, threads=threads, device=device, options=options)
+
+    return build
+
+
+def split_names(names: str) -> list[str]:
+    """Split a comma-separated option."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def write_json(path: Path | None, content: dict[str, Any]) -> None:
+    """Write a result as JSON, if a file was asked for."""
+    if path is not None:
+        write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file a user named; an error is one line."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise StreamMoeError(f"{path}: {error.strerror}; name a file in a directory you may write to") from None
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Fail before the work, not after it, where a result could not be written."""
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"{path}: the directory {str(path.parent)!r} does not exist; create it first")

@@ -1,0 +1,57 @@
+"""`stream-moe produce`: write a stream's events to a Kafka topic."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from stream_moe.cli import options as o
+
+_ROWS = 1000
+
+
+def produce(
+    stream: o.Stream,
+    bootstrap: o.Bootstrap = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Topic; created, with one partition, if missing.  [default: events]")
+    ] = None,
+    events: o.Events = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Events per second; unlimited unless given.")] = None,
+    seed: o.Seed = 1,
+    label: o.Label = None,
+    nominal: o.Nominal = "",
+    config: o.Config = None,
+) -> None:
+    """Write the events of a stream to a topic, in order, each with features and label."""
+    from connectors.kafka import KafkaProducerLog, KafkaSettings
+    from stream_moe.config import kafka_values
+    from stream_moe.engine.codec import JsonCodec, schema_header
+    from stream_moe.errors import ConfigError
+    from stream_moe.evaluation.prequential import labelled_blocks
+    from stream_moe.streams import open_stream
+
+    source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
+    if events is None and source.n_events is None and rate is None:
+        raise ConfigError(f"stream {stream!r} is endless; say how many events with --events, or how fast with --rate")
+    settings = KafkaSettings(**kafka_values({"bootstrap": bootstrap, "topic": topic}, config))
+    codec, sent, start = JsonCodec(source.schema), 0, time.monotonic()
+    log = KafkaProducerLog(settings, headers=[schema_header(source.schema)], create=True)
+    try:
+        # A tenth of a second's worth at a time keeps a slow rate smooth.
+        rows = _ROWS if rate is None else max(1, min(_ROWS, int(rate / 10)))
+        for block in labelled_blocks(source, events if events is not None else 2**62, rows):
+            values = codec.encode_events(block, sent)
+            log.send((str(sent + i).encode(), value) for i, value in enumerate(values))
+            sent += len(values)
+            if rate is not None:
+                log.flush()
+                time.sleep(max(0.0, start + sent / rate - time.monotonic()))
+        log.flush()
+    finally:
+        log.close()
+    seconds = time.monotonic() - start
+    where = f"topic {settings.topic} at {settings.bootstrap}"
+    typer.echo(f"{sent:,} events written to {where} in {seconds:.1f} s ({sent / seconds:,.0f}/s)")

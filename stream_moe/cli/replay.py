@@ -1,0 +1,74 @@
+"""`stream-moe replay`: score a model prequentially on a stream."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream_moe.cli import options as o
+from stream_moe.cli.console import ProgressTable, print_summary
+
+if TYPE_CHECKING:
+    from stream_moe.evaluation.prequential import Progress
+
+CSV_EVERY = 5000
+_CSV_SCORES = ("accuracy", "window_accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss")
+
+
+def replay(
+    stream: o.Stream,
+    model: o.Model = o.DEFAULT_MODEL,
+    events: o.Events = None,
+    seed: o.Seed = 1,
+    chunk: Annotated[int, typer.Option(min=1, help="Rows per block; changes no result.")] = 4096,
+    label_delay: Annotated[int, typer.Option(min=0, help="A label arrives so many events after its event.")] = 0,
+    label: o.Label = None,
+    nominal: o.Nominal = "",
+    settings: o.Settings = [],  # noqa: B006 (typer copies it)
+    threads: o.Threads = 1,
+    device: o.Device = "auto",
+    json: o.JsonFile = None,
+    csv: Annotated[Path | None, typer.Option(help=f"Write a row of scores every {CSV_EVERY:,} events.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Replay a stream: test each event, then train on it."""
+    started = time.perf_counter()
+    o.check_writable(json, csv, report)
+    make_learner = o.learner_factory(model, seed, settings, threads, device)
+    from stream_moe.evaluation import prequential, report_page
+    from stream_moe.streams import open_stream
+
+    source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
+    table, rows = ProgressTable(quiet), list[dict[str, float]]()
+
+    def progress(at: Progress) -> None:
+        table.update(at.events, at.seconds, at.quality, at.learner)
+        if at.events % CSV_EVERY == 0:
+            scores = {name: getattr(at.quality, name) for name in _CSV_SCORES}
+            rows.append({"events": at.events, "seconds": at.seconds, **scores, "drifts": at.learner.mixture_drifts})
+
+    table.header()
+    result = prequential.replay(
+        source,
+        make_learner,
+        events=events,
+        chunk=chunk,
+        label_delay=label_delay,
+        on_progress=progress,
+        progress_at=prequential.doubling_and_every(CSV_EVERY),
+        started=started,
+    )
+    table.update(result.events, result.seconds, result.quality, result.learner, final=True)
+    content = {"model": model, "stream": source.name, "seed": seed, "label_delay": label_delay, **result.to_dict()}
+    if not quiet:
+        print_summary(content)
+    o.write_json(json, content)
+    if csv is not None:
+        header = ",".join(["events", "seconds", *_CSV_SCORES, "drifts"])
+        o.write_text(csv, "\n".join([header, *(",".join(f"{v:.10g}" for v in row.values()) for row in rows)]) + "\n")
+    if report is not None:
+        o.write_text(report, report_page.render(content, rows))

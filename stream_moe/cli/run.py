@@ -1,0 +1,110 @@
+"""`stream-moe run`: the daemon on Kafka."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream_moe.cli import options as o
+from stream_moe.cli.console import print_summary
+from stream_moe.cli.serving import Serving, stop_on_signals
+
+if TYPE_CHECKING:
+    from stream_moe.types import Schema
+
+
+def run(
+    state_dir: Annotated[Path, typer.Option(help="Directory of the checkpoints.")],
+    bootstrap: o.Bootstrap = None,
+    topic: Annotated[str | None, typer.Option(help="Input topic.  [default: events]")] = None,
+    predictions: Annotated[str | None, typer.Option(help="Output topic.  [default: predictions]")] = None,
+    dead_letters: Annotated[
+        str | None, typer.Option(help="Topic for what cannot be read.  [default: dead-letters]")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group.  [default: stream-moe]")] = None,
+    guarantee: Annotated[str | None, typer.Option(help="Or at-least-once.  [default: exactly-once]")] = None,
+    schema: Annotated[
+        str | None, typer.Option(help="Schema: JSON file, or name of a benchmark; else the producer's, from the log.")
+    ] = None,
+    model: o.Model = o.DEFAULT_MODEL,
+    seed: o.Seed = 1,
+    settings: o.Settings = [],  # noqa: B006 (typer copies it)
+    threads: o.Threads = 1,
+    device: o.Device = "auto",
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of /metrics, 0 = any.  [default: 9108, any if taken]")
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address to serve metrics on.")] = "127.0.0.1",
+    until_caught_up: Annotated[
+        bool, typer.Option("--until-caught-up", help="Leave at the end the log had at the start.")
+    ] = False,
+    checkpoint_events: Annotated[int, typer.Option(min=1, help="Checkpoint after so many records.")] = 100_000,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="... or after so many seconds.")] = 60.0,
+    block_rows: Annotated[int, typer.Option(min=1, help="At most so many records per block.")] = 4096,
+    config: o.Config = None,
+    json: o.JsonFile = None,
+    json_logs: Annotated[bool, typer.Option("--json-logs", help="Logs as JSON lines.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but logs and errors.")] = False,
+) -> None:
+    """Consume events from Kafka, predict, learn, and write predictions; resumes where it stopped."""
+    started = time.perf_counter()
+    o.check_writable(json)
+    from connectors.files import FileCheckpointStore
+    from connectors.kafka import KafkaSettings, KafkaSink, KafkaSource
+    from stream_moe.config import kafka_values
+    from stream_moe.engine.loop import Engine, EngineSettings
+    from stream_moe.telemetry.logs import settings_line, setup_logging
+
+    flags = {
+        "bootstrap": bootstrap, "topic": topic, "predictions": predictions, "dead_letters": dead_letters,
+        "group": group, "guarantee": guarantee,
+    }  # fmt: skip
+    kafka = KafkaSettings(**kafka_values(flags, config))
+    secret = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
+    setup_logging("WARNING" if quiet else "INFO", json=json_logs, secrets=[secret] if secret else [])
+    make_learner = o.learner_factory(model, seed, settings, threads, device)
+    source = KafkaSource(kafka)
+    serving = Serving(metrics_host, metrics_port, quiet)
+    with serving.server:
+        engine = Engine(
+            source,
+            KafkaSink(kafka, source),
+            FileCheckpointStore(state_dir / f"{kafka.group}-{kafka.topic}-{source.partition}"),
+            make_learner,
+            EngineSettings(model, block_rows, checkpoint_events, checkpoint_seconds, until_caught_up),
+            schema=load_schema(schema) if schema else None,
+            on_report=serving.on_report,
+            on_turn=serving.health.beat,
+        )
+        if not quiet:
+            shown = {"bootstrap": kafka.bootstrap, "topic": kafka.topic, "group": kafka.group, "model": model}
+            shown |= {"seed": str(seed), "state_dir": str(state_dir), "metrics": serving.server.url}
+            typer.echo(settings_line(shown))
+        serving.table.header()
+        with stop_on_signals(engine.stop):
+            engine.run()
+        content = {"model": model, "stream": kafka.topic, "seed": seed, **serving.result(engine, started)}
+    if not quiet:
+        print_summary(content)
+    o.write_json(json, content)
+
+
+def load_schema(name: str) -> Schema:
+    """Read a schema from a JSON file, or take a benchmark's."""
+    import json
+
+    from stream_moe.errors import ConfigError
+    from stream_moe.streams import benchmark_names, open_stream
+    from stream_moe.types import Schema
+
+    if name in benchmark_names():
+        return open_stream(name).schema
+    try:
+        return Schema.from_dict(json.loads(Path(name).read_text()))
+    except OSError as error:
+        raise ConfigError(f"--schema {name}: {error.strerror}, and no benchmark of that name") from None
+    except ValueError as error:
+        raise ConfigError(f"--schema {name}: not JSON: {error}") from None

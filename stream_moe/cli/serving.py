@@ -1,0 +1,109 @@
+"""Run an engine with everything around it: metrics over HTTP, signals, progress, the result."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from stream_moe.cli.console import ProgressTable
+from stream_moe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stream_moe.engine.loop import Engine
+    from stream_moe.report import EngineReport
+    from stream_moe.telemetry.health import Health
+    from stream_moe.telemetry.http import TelemetryServer
+    from stream_moe.telemetry.metrics import EngineMetrics
+
+DEFAULT_METRICS_PORT = 9108
+
+
+class Serving:
+    """Metrics, health and an HTTP server for one engine.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen; port None = the default port, or any free one if that is taken.
+    quiet
+        No progress rows.
+    """
+
+    def __init__(self, host: str, port: int | None, quiet: bool) -> None:
+        from stream_moe.telemetry.health import Health
+        from stream_moe.telemetry.metrics import EngineMetrics
+
+        self.metrics: EngineMetrics = EngineMetrics()
+        self.health: Health = Health(self.metrics)
+        self.server: TelemetryServer = self._listen(host, port)
+        self.table = ProgressTable(quiet)
+        self._first: tuple[float, int] | None = None  # time and events after the first block
+        self._last: tuple[float, int] = (0.0, 0)
+
+    def _listen(self, host: str, port: int | None) -> TelemetryServer:
+        from stream_moe.telemetry.http import TelemetryServer
+
+        def listen(at: int) -> TelemetryServer:
+            return TelemetryServer(self.metrics, self.health.live, self.health.ready, host, at)
+
+        if port is not None:
+            return listen(port)
+        try:
+            return listen(DEFAULT_METRICS_PORT)
+        except ConfigError:  # nobody asked for this very port
+            return listen(0)
+
+    def on_report(self, report: EngineReport) -> None:
+        """Publish a report and print a progress row if one is due."""
+        self.metrics.update(report)
+        if report.block_size:
+            now = time.perf_counter()
+            self._first = self._first or (now, report.events_consumed)
+            self._last = (now, report.events_consumed)
+            self.table.update(report.quality.events, now - self._first[0], report.quality, report.learner)
+
+    def result(self, engine: Engine, started: float) -> dict[str, Any]:
+        """The result of a finished run, in the fields of a replay's, plus the flow of records.
+
+        The speed excludes the first block, in which code is compiled and memory is first touched.
+        """
+        from stream_moe.evaluation.prequential import ReplayResult
+
+        quality, learner = engine.quality.report(), engine.learner.report()
+        first, last = self._first or (time.perf_counter(), 0), self._last
+        seconds = max(last[0] - first[0], 0.0)
+        replayed = ReplayResult(quality.events, seconds, first[0] - started, engine.learner.digest, quality, learner)
+        report = self.metrics.report
+        assert report is not None
+        return replayed.to_dict() | {
+            "events_per_second": (last[1] - first[1]) / seconds if seconds else 0.0,
+            "predictions": report.predictions_committed,
+            "dead_letters": report.dead_letters,
+            "labels": report.labels_consumed,
+            "pending_events": report.pending_events,
+            "replayed_events": report.replayed_events,
+            "transactions": report.transactions_committed,
+        }
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM or SIGINT asks the engine to drain; a second one is obeyed at once."""
+
+    def first(number: int, frame: object) -> None:
+        typer.echo(f"stream-moe: {signal.Signals(number).name}: finishing the block", err=True)
+        for kind, handler in former.items():
+            signal.signal(kind, handler)
+        stop()
+
+    former = {kind: signal.signal(kind, first) for kind in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for kind, handler in former.items():
+            signal.signal(kind, handler)
