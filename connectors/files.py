@@ -29,8 +29,8 @@ class FileCheckpointStore:
     Parameters
     ----------
     directory
-        Where; created (0700) with its parents when missing. ConfigError when that is not possible, when it is no
-        directory, or when it cannot be written to.
+        Where; created (0700) with its parents when missing. ConfigError when that is not possible, when it is
+        no directory, or when it cannot be written to.
 
     Examples
     --------

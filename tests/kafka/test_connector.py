@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import time
 import traceback
 import uuid
@@ -192,6 +193,34 @@ def test_a_member_that_loses_its_partition_stops(
     assert committed_records(settings, settings.predictions) == []
 
 
+def test_the_newest_member_of_the_group_gets_the_partition(
+    settings: KafkaSettings, closing: Callable[[Any], Any]
+) -> None:
+    produce(settings, [b"0"] * 5)
+    first: KafkaSource = KafkaSource(settings)
+    first.open()
+    first.seek(0)
+    said: list[str] = []
+
+    def run() -> None:
+        try:
+            while True:
+                first.poll(10, 0.1)
+        except LogError as error:
+            said.append(str(error))
+        finally:
+            first.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    second: KafkaSource = closing(KafkaSource(settings))
+    second.open()
+    second.seek(0)
+    thread.join()
+    assert "taken away" in said[0]
+    assert len(read(second, 5)[0]) == 5
+
+
 def test_a_stale_generation_cannot_commit(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"0"] * 5)
     source, sink, _ = opened(settings, closing)
@@ -333,6 +362,37 @@ def test_a_broker_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_answer_that_never_comes_is_a_doubt(settings: KafkaSettings) -> None:
     with pytest.raises(LogError, match=r"committing: no answer .* in doubt"):
         failures.within(0.01, settings, "committing", lambda: time.sleep(60))
+
+
+def test_nothing_is_lost_or_doubled_when_the_broker_dies(
+    closing: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    try:
+        broker.start()
+        settings = KafkaSettings(broker.bootstrap, "events")
+        values = [b"%d" % i for i in range(6)]
+        produce(settings, values)
+        for fault, cure in ((broker.pause, broker.resume), (broker.kill, broker.start)):
+            source, sink, committed = opened(settings, closing)
+            done = committed or 0
+            sink.commit([(None, values[done])], [], done + 1)
+            fault()
+            with monkeypatch.context() as patch:
+                patch.setattr("connectors.kafka.sink.COMMIT_SECONDS", 1.0)
+                with pytest.raises(LogError, match=broker.bootstrap):
+                    sink.commit([(None, values[done + 1])], [], done + 2)
+            cure()
+            sink.close()
+            source.close()
+        _, sink, committed = opened(settings, closing)
+        assert committed is not None
+        assert committed >= 2
+        sink.commit([(None, value) for value in values[committed:]], [], len(values))
+        assert [r.value for r in committed_records(settings, settings.predictions)] == values
+        sink.close()
+    finally:
+        broker.stop()
 
 
 def test_the_password_is_never_shown(
