@@ -383,7 +383,7 @@ def step(
     if pending >= 0:
         if not attempt_split(tree, layout, pending, left, right):
             return start
-        tree.head[PENDING] = -1
+        tree.head[PENDING], tree.head[NEEDED] = -1, 0  # when the arrays grew is no state
     for t in range(start, x.shape[0]):
         row = x[t]
         node = 0
