@@ -40,8 +40,8 @@ def encode(row: Float32, moments: Moments, n_categories: Int32, start: Int64, va
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def predict(w: Weights, value: Float64, index: Int64, proba: Float64) -> None:
-    """Write the softmax over the classes seen; uniform before any."""
+def predict(w: Weights, value: Float64, index: Int64, proba: Float64) -> bool:
+    """Write the softmax over the classes seen; uniform, and False, before any."""
     top = -np.inf
     for c in range(proba.shape[0]):
         proba[c] = 0.0 if w.seen[c] > 0.0 else -np.inf
@@ -53,13 +53,14 @@ def predict(w: Weights, value: Float64, index: Int64, proba: Float64) -> None:
         top = max(top, proba[c])
     if top == -np.inf:
         proba[:] = 1.0 / proba.shape[0]
-        return
+        return False
     total = 0.0
     for c in range(proba.shape[0]):
         proba[c] = math.exp(proba[c] - top)
         total += proba[c]
     for c in range(proba.shape[0]):
         proba[c] /= total
+    return True
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -80,12 +81,12 @@ def step(
     """Test, then take one gradient step on the log-loss, row by row; value and index [1 + d] are scratch."""
     for t in range(x.shape[0]):
         encode(x[t], moments, n_categories, start, value, index)
-        predict(w, value, index, proba[t])
+        any_class = predict(w, value, index, proba[t])
         if y[t] < 0 or weight[t] <= 0.0:
             continue
         w.seen[y[t]] += weight[t]
         for c in range(proba.shape[1]):
-            if w.seen[c] <= 0.0:
+            if w.seen[c] <= 0.0 or not any_class:  # with one class there is nothing to tell apart
                 continue
             error = weight[t] * (proba[t, c] - (1.0 if c == y[t] else 0.0))
             for i in range(value.shape[0]):
