@@ -71,13 +71,13 @@ def drop_oldest(w: WindowArrays, k: int, level: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def bound(harmonic: float, variance: float, log_term: float) -> float:
-    """How far two means may lie apart by chance; theorem 3.1 of the paper, over entries of GROUP events."""
-    return math.sqrt(2.0 * harmonic * variance * log_term) + 2.0 / 3.0 * harmonic / GROUP * log_term
+def bound(harmonic: float, variance: float, log_term: float, group: int) -> float:
+    """How far two means may lie apart by chance; theorem 3.1 of the paper, over entries of `group` events."""
+    return math.sqrt(2.0 * harmonic * variance * log_term) + 2.0 / 3.0 * harmonic / group * log_term
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float) -> tuple[int, float]:
+def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float, group: int) -> tuple[int, float]:
     """Return what the clearest cut of the window says, and how many entries before that cut are stale.
 
     Only a RISING mean is drift; a falling one (an expert that learns) shortens the window just the same.
@@ -115,11 +115,11 @@ def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float) ->
                 continue
             rise = (total - s0) / n1 - s0 / n0
             harmonic = 1.0 / (n0 - MIN_ENTRIES + 1.0) + 1.0 / (n1 - MIN_ENTRIES + 1.0)
-            excess = abs(rise) - bound(harmonic, variance, sure)
+            excess = abs(rise) - bound(harmonic, variance, sure, group)
             if excess > strongest:
                 strongest, stale = excess, n0
                 evidence = DRIFT if rise > 0.0 else STABLE
-            if stale == 0.0 and rise > bound(harmonic, variance, likely):
+            if stale == 0.0 and rise > bound(harmonic, variance, likely, group):
                 evidence = WARNING
     return evidence, stale
 
@@ -138,7 +138,7 @@ def watch(w: WindowArrays, errors: Float32, delta: float, warning_delta: float) 
             w.partial[k], w.waiting[k] = 0.0, 0
             if w.width[k] <= 2 * MIN_ENTRIES:
                 continue
-            evidence, stale = cut_evidence(w, k, delta, warning_delta)
+            evidence, stale = cut_evidence(w, k, delta, warning_delta, GROUP)
             level = LEVELS - 1
             while stale > 0.0:
                 while w.filled[k, level] == 0:
@@ -193,6 +193,12 @@ class DriftMonitor:
     def update(self, errors: Float32) -> None:
         """Take the next errors, float32 [n, K] in [0, 1], in order."""
         watch(self._windows, errors, self.delta, self.warning_delta)
+
+    def forget(self) -> None:
+        """Empty the windows, as if every stream began anew; counts stay."""
+        for array in (self._windows.filled, self._windows.width, self._windows.partial, self._windows.waiting):
+            array[:] = 0
+        self._windows.level[:] = STABLE
 
     def grow(self, n_streams: int) -> None:
         """Make room for more streams; the LAST stream (the mixture) stays the last."""

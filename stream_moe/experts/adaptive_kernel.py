@@ -1,0 +1,128 @@
+"""The compiled half of the adaptive tree: bag, step both trees, watch the error."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from stream_moe.drift import (
+    DRIFT,
+    LEVELS,
+    MIN_ENTRIES,
+    STABLE,
+    WARNING,
+    WindowArrays,
+    cut_evidence,
+    drop_oldest,
+    insert,
+)
+from stream_moe.experts import tree_kernel as kernel
+from stream_moe.experts.draws import poisson, uniform
+from stream_moe.types import Float32, Float64, Int32, Int64
+
+# Why `run` came back.
+DONE, GROW_FORE, GROW_BACK, WARNED, DRIFTED = range(5)
+# Entries of `progress`: rows of the block each tree and the detector have done.
+FORE, BACK, WATCHED = range(3)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_weights(
+    seed: int, member: int, learnt: int, steps: Float64, y: Int32, weight: Float64, drawn: Float64
+) -> int:
+    """Multiply each learnt row's weight by its Poisson number; return how many rows have been learnt by now."""
+    for t in range(y.shape[0]):
+        drawn[t] = 0.0
+        if y[t] >= 0 and weight[t] > 0.0:
+            drawn[t] = weight[t]
+            if steps.shape[0] > 1:
+                drawn[t] *= poisson(steps, uniform(seed, member, learnt))
+            learnt += 1
+    return learnt
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def watch_error(w: WindowArrays, group: int, delta: float, warning_delta: float) -> int:
+    """Take the full group into the window and test; a change of either sign forgets what was before it."""
+    insert(w, 0, w.partial[0] / group)
+    w.partial[0], w.waiting[0] = 0.0, 0
+    if w.width[0] <= 2 * MIN_ENTRIES:
+        return STABLE
+    evidence, stale = cut_evidence(w, 0, delta, warning_delta, group)
+    level = LEVELS - 1
+    while stale > 0.0:
+        while w.filled[0, level] == 0:
+            level -= 1
+        drop_oldest(w, 0, level)
+        stale -= 2.0**level
+    return evidence
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def run(
+    fore: kernel.TreeArrays,
+    fore_layout: kernel.TreeLayout,
+    fore_x: Float32,
+    back: kernel.TreeArrays,
+    back_layout: kernel.TreeLayout,
+    back_x: Float32,
+    has_back: bool,
+    w: WindowArrays,
+    group: int,
+    delta: float,
+    warning_delta: float,
+    y: Int32,
+    weight: Float64,
+    drawn: Float64,
+    proba: Float64,
+    back_proba: Float64,
+    left: Float64,
+    right: Float64,
+    progress: Int64,
+) -> int:
+    """Go on through the block until it is done, a tree must grow, or the detector has something to say.
+
+    The trees run ahead of the detector by at most the rows that fill its group, so that a warning or a drift
+    takes effect at the same event in any split of the stream.
+    """
+    n = y.shape[0]
+    while True:
+        stop, room = progress[WATCHED], group - w.waiting[0]
+        while stop < n and room > 0:
+            if y[stop] >= 0 and weight[stop] > 0.0:
+                room -= 1
+            stop += 1
+        if progress[FORE] < stop or fore.head[kernel.PENDING] >= 0:
+            start = progress[FORE]
+            progress[FORE] = kernel.step(
+                fore, fore_layout, fore_x[:stop], y[:stop], drawn[:stop], start, proba[:stop], left, right
+            )
+            if fore.head[kernel.PENDING] >= 0:
+                return GROW_FORE
+        if has_back and (progress[BACK] < stop or back.head[kernel.PENDING] >= 0):
+            start = progress[BACK]
+            progress[BACK] = kernel.step(
+                back, back_layout, back_x[:stop], y[:stop], drawn[:stop], start, back_proba[:stop], left, right
+            )
+            if back.head[kernel.PENDING] >= 0:
+                return GROW_BACK
+        for t in range(progress[WATCHED], stop):
+            if y[t] >= 0 and weight[t] > 0.0:
+                w.events[0] += 1
+                w.waiting[0] += 1
+                if np.argmax(proba[t]) != y[t]:
+                    w.partial[0] += 1.0
+        progress[WATCHED] = stop
+        if w.waiting[0] == group:
+            evidence = watch_error(w, group, delta, warning_delta)
+            warned = evidence == WARNING and w.level[0] == STABLE
+            w.level[0] = WARNING if evidence == WARNING else STABLE
+            if evidence == DRIFT:
+                w.drifts[0] += 1
+                w.last_drift[0] = w.events[0]
+                return DRIFTED
+            if warned:
+                w.warnings[0] += 1
+                return WARNED
+        if stop == n:
+            return DONE

@@ -1,0 +1,233 @@
+"""A Hoeffding tree that replaces itself when its error rises: the member of an adaptive forest."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stream_moe.drift import DriftMonitor
+from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts import adaptive_kernel as kernel
+from stream_moe.experts import tree_kernel
+from stream_moe.experts.base import Snapshot
+from stream_moe.experts.draws import choose, poisson_steps, uniform
+from stream_moe.experts.hoeffding_tree import HoeffdingTree
+from stream_moe.experts.pool import pack, unpack
+from stream_moe.types import Feature, Float32, Float64, Int32, Int64, Schema
+
+
+class Planted(NamedTuple):
+    """A tree, the columns it sees, and which draw gave them."""
+
+    tree: HoeffdingTree
+    columns: Int64
+    draw: int
+
+    def view(self, x: Float32) -> Float32:
+        """Return the columns of x that the tree sees, float32 [n, m]."""
+        return x if len(self.columns) == x.shape[1] else np.ascontiguousarray(x[:, self.columns])
+
+
+class AdaptiveTree:
+    """A bagged Hoeffding tree on a random subset of the features, with a drift detector and a successor.
+
+    Parameters
+    ----------
+    schema
+        Features and classes.
+    bagging
+        Mean of the Poisson law each event's weight is drawn from; 0 = no bagging.
+    share
+        Of the features each tree sees; a successor draws its own.
+    grace_period, delta, tie_threshold
+        Of the trees, in units of drawn weight.
+    drift_delta, warning_delta
+        How sure the detector must be that the error has RISEN: a warning starts a successor beside the tree,
+        a drift puts it in the tree's place (or a new tree, if there is none).
+    group
+        Events averaged into one entry of the detector's window; it also tests once per group.
+    wide
+        Nominal features with more categories than this are split by thresholds on the category index: one
+        branch per category would leave too few events in each.
+    seed, member
+        Key of everything random here: equal keys, equal trees.
+
+    Notes
+    -----
+    A tree sees only its columns, so that it costs their share of the time, as in Gomes et al., Streaming
+    random patches (2019); bagging by weight: Bifet et al., Leveraging bagging (2010); warning, successor and
+    swap: Gomes et al., Adaptive random forests (2017), whose detectors are far calmer (1e-5, 1e-4).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> x = rng.random((6000, 2), dtype=np.float32)
+    >>> y = (x[:, 0] > 0.5).astype(np.int32)
+    >>> y[3000:] = 1 - y[3000:]  # the concept turns round
+    >>> tree, proba = AdaptiveTree(Schema.numeric(2, ["no", "yes"]), share=1.0), np.empty((6000, 2))
+    >>> tree.step(x, y, np.ones(6000), proba)
+    >>> bool((proba.argmax(1) == y)[4000:].mean() > 0.97), tree.n_swaps
+    (True, 1)
+    """
+
+    kind = "adaptive-tree"
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        bagging: float = 6.0,
+        share: float = 0.7,
+        grace_period: float = 50,
+        delta: float = 0.01,
+        tie_threshold: float = 0.05,
+        drift_delta: float = 0.01,
+        warning_delta: float = 0.05,
+        group: int = 8,
+        wide: int = 16,
+        seed: int = 1,
+        member: int = 0,
+    ) -> None:
+        if not (0 <= bagging <= 100 and 0 < share <= 1 and 1 <= group <= 1024 and wide >= 0):
+            raise ConfigError(
+                f"adaptive-tree: bagging {bagging} must lie in 0..100, share {share} in (0, 1], group {group} in "
+                f"1..1024, wide {wide} at 0 or above"
+            )
+        if not 0 < drift_delta <= warning_delta < 1:
+            raise ConfigError(
+                f"adaptive-tree: drift_delta {drift_delta} and warning_delta {warning_delta} must ascend in (0, 1)"
+            )
+        self._steps = poisson_steps(bagging) if bagging else np.ones(1)
+        self._parameters = grace_period, delta, tie_threshold
+        self._share, self._wide, self._group = share, wide, group
+        self._seed, self._member = seed, member
+        self._schema, self.n_classes = schema, schema.n_classes
+        self._monitor = DriftMonitor(1, delta=drift_delta, warning_delta=warning_delta)
+        self._learnt = self._draws = self._retired_splits = self.n_swaps = 0
+        self._fore = self._plant()
+        self._back: Planted | None = None
+
+    @property
+    def n_nodes(self) -> int:
+        return self._fore.tree.n_nodes
+
+    @property
+    def n_splits(self) -> int:
+        """Splits of this tree and of those it has replaced."""
+        return self._retired_splits + self._fore.tree.n_splits
+
+    @property
+    def n_warnings(self) -> int:
+        return int(self._monitor.warnings[0])
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(planted.tree.memory_bytes for planted in (self._fore, self._back) if planted is not None)
+
+    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
+        drawn, spare = np.empty(len(x)), np.empty(proba.shape)
+        self._learnt = kernel.draw_weights(self._seed, self._member, self._learnt, self._steps, y, weight, drawn)
+        progress, monitor = np.zeros(3, np.int64), self._monitor
+        fore_x = back_x = self._fore.view(x)
+        if self._back is not None:
+            back_x = self._back.view(x)
+        while True:
+            fore, back = self._fore.tree, (self._back or self._fore).tree
+            outcome = kernel.run(
+                fore._tree, fore._layout, fore_x, back._tree, back._layout, back_x, self._back is not None,
+                monitor._windows, self._group, monitor.delta, monitor.warning_delta,
+                y, weight, drawn, proba, spare, *fore._scratch, progress,
+            )  # fmt: skip
+            if outcome == kernel.DONE:
+                return
+            if outcome == kernel.GROW_FORE:
+                fore._reserve(int(fore._tree.head[tree_kernel.NEEDED]))
+            elif outcome == kernel.GROW_BACK:
+                back._reserve(int(back._tree.head[tree_kernel.NEEDED]))
+            elif outcome == kernel.WARNED:
+                self._back = self._plant()
+                back_x, progress[kernel.BACK] = self._back.view(x), progress[kernel.WATCHED]
+            else:
+                self._swap()
+                fore_x = self._fore.view(x)
+
+    def grow(self, schema: Schema) -> None:
+        """Take a wider schema; a living tree takes up each new feature with probability `share`."""
+        before, self._schema, self.n_classes = self._schema.n_features, schema, schema.n_classes
+        self._fore = self._widened(self._fore, before)
+        if self._back is not None:
+            self._back = self._widened(self._back, before)
+
+    def snapshot(self) -> Snapshot:
+        """As `Expert.snapshot`."""
+        plain = {
+            "learnt": self._learnt,
+            "draws": self._draws,
+            "retired_splits": self._retired_splits,
+            "swaps": self.n_swaps,
+            "n_features": self._schema.n_features,
+        }
+        parts: dict[str, Snapshot] = {"monitor": self._monitor.snapshot(), "counts": ({}, plain)}
+        for name, planted in (("fore", self._fore), ("back", self._back)):
+            if planted is not None:
+                arrays, _ = planted.tree.snapshot()
+                parts[name] = (arrays | {"columns": planted.columns.copy()}, {"draw": planted.draw})
+        return pack(parts)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        parts = unpack(snapshot)
+        plain = parts["counts"][1]
+        if plain["n_features"] != self._schema.n_features:
+            raise CheckpointError(
+                f"adaptive-tree: {plain['n_features']} features in the checkpoint, {self._schema.n_features} here"
+            )
+        self._learnt, self._draws = int(plain["learnt"]), int(plain["draws"])
+        self._retired_splits, self.n_swaps = int(plain["retired_splits"]), int(plain["swaps"])
+        self._monitor.restore(parts["monitor"])
+        self._fore = self._restored(parts["fore"])
+        self._back = self._restored(parts["back"]) if "back" in parts else None
+
+    def _plant(self) -> Planted:
+        self._draws += 1
+        columns = choose(self._seed, self._key(self._draws), self._schema.n_features, self._share)
+        return Planted(self._tree_on(columns), columns, self._draws)
+
+    def _swap(self) -> None:
+        self._retired_splits += self._fore.tree.n_splits
+        self.n_swaps += 1
+        self._fore, self._back = self._back or self._plant(), None
+        self._monitor.forget()
+
+    def _widened(self, old: Planted, before: int) -> Planted:
+        new = [
+            j
+            for j in range(before, self._schema.n_features)
+            if uniform(self._seed, self._key(old.draw), j) < self._share
+        ]
+        columns = np.concatenate([old.columns, np.array(new, np.int64)])
+        old.tree.grow(self._seen(columns))
+        return Planted(old.tree, columns, old.draw)
+
+    def _restored(self, found: Snapshot) -> Planted:
+        arrays = dict(found[0])
+        columns = arrays.pop("columns")
+        tree = self._tree_on(columns)
+        tree.restore((arrays, {}))
+        return Planted(tree, columns, int(found[1]["draw"]))
+
+    def _key(self, draw: int) -> int:
+        """Where this draw of columns lies among all random numbers: apart from the bagging weights."""
+        return (self._member + 1) * 2**32 + draw
+
+    def _tree_on(self, columns: Int64) -> HoeffdingTree:
+        grace, delta, tie = self._parameters
+        return HoeffdingTree(self._seen(columns), grace_period=grace, delta=delta, tie_threshold=tie)
+
+    def _seen(self, columns: Int64) -> Schema:
+        """Return the schema of those columns; a wide nominal feature becomes a number."""
+        features = (self._schema.features[j] for j in columns)
+        narrowed = (Feature(f.name) if f.categories and len(f.categories) > self._wide else f for f in features)
+        return Schema(tuple(narrowed), self._schema.classes)

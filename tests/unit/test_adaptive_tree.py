@@ -1,0 +1,143 @@
+"""The adaptive tree: bagging, subsets, detector and successor, in any blocks and across a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.adaptive_tree import AdaptiveTree
+from stream_moe.experts.draws import choose, poisson, poisson_steps, uniform
+from stream_moe.types import Feature, Float32, Float64, Int32, Schema
+
+SCHEMA = Schema.numeric(6, ["no", "yes"])
+
+
+def turning_stream(n: int = 4000, seed: int = 1) -> tuple[Float32, Int32]:
+    """A threshold on the first three features whose direction turns round every 1,000 events."""
+    rng = np.random.default_rng(seed)
+    x = rng.random((n, 6)).astype(np.float32)
+    y = (x[:, :3].sum(1) > 1.5) ^ (np.arange(n) // 1000 % 2 == 1)
+    return x, y.astype(np.int32)
+
+
+def replay(tree: AdaptiveTree, x: Float32, y: Int32, rows: int = 10_000) -> Float64:
+    proba = np.empty((len(y), tree.n_classes))
+    for s in range(0, len(y), rows):
+        tree.step(x[s : s + rows], y[s : s + rows], np.ones(len(y[s : s + rows])), proba[s : s + rows])
+    return proba
+
+
+def same(one: AdaptiveTree, other: AdaptiveTree) -> bool:
+    (mine, plain), (theirs, other_plain) = one.snapshot(), other.snapshot()
+    return (
+        plain == other_plain
+        and mine.keys() == theirs.keys()
+        and all(mine[name].tobytes() == theirs[name].tobytes() for name in mine)
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 7, 500])
+@pytest.mark.parametrize("group", [1, 8, 32])
+def test_blocks_change_nothing_though_trees_are_swapped(rows: int, group: int) -> None:
+    x, y = turning_stream()
+    y[::9] = -1
+    whole, parts = AdaptiveTree(SCHEMA, group=group), AdaptiveTree(SCHEMA, group=group)
+    assert np.array_equal(replay(whole, x, y), replay(parts, x, y, rows))
+    assert whole.n_swaps >= (3 if group < 32 else 1)
+    assert same(whole, parts)
+
+
+def test_a_swap_brings_the_accuracy_back_and_without_a_detector_it_stays_away() -> None:
+    x, y = turning_stream()
+    late = np.arange(len(y)) % 1000 >= 400
+
+    def accuracy(**settings: Any) -> float:
+        return float((replay(AdaptiveTree(SCHEMA, share=1.0, **settings), x, y).argmax(1) == y)[late].mean())
+
+    assert accuracy() > 0.85
+    assert accuracy(drift_delta=1e-300, warning_delta=1e-300) < 0.75
+
+
+def test_a_falling_error_is_no_alarm() -> None:
+    x, _ = turning_stream()
+    y = (x[:, 0] > 0.5).astype(np.int32)
+    tree = AdaptiveTree(SCHEMA, share=1.0, drift_delta=1e-3, warning_delta=1e-3)
+    replay(tree, x, y)
+    assert tree.n_swaps == 0
+
+
+def test_restored_between_a_warning_and_its_drift_it_goes_on_the_same() -> None:
+    x, y = turning_stream()
+    tree = AdaptiveTree(SCHEMA)
+    stop = next(
+        s for s in range(1, 3000) if tree._back is not None or replay(tree, x[s - 1 : s], y[s - 1 : s]).size < 0
+    )
+    arrays, plain = tree.snapshot()
+    assert any(name.startswith("back/") for name in arrays)
+    other = AdaptiveTree(SCHEMA)
+    other.restore((arrays, json.loads(json.dumps(plain))))
+    assert np.array_equal(replay(tree, x[stop:], y[stop:]), replay(other, x[stop:], y[stop:], 100))
+    assert same(tree, other)
+
+
+def test_members_differ_and_equal_keys_agree() -> None:
+    x, y = turning_stream(1000)
+    first, again, second, other = (
+        replay(AdaptiveTree(SCHEMA, seed=seed, member=member), x, y)
+        for seed, member in ((1, 0), (1, 0), (1, 1), (2, 0))
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_growth_keeps_what_was_learnt() -> None:
+    x, y = turning_stream(1500)
+    tree = AdaptiveTree(SCHEMA)
+    replay(tree, x, y)
+    before = replay(tree, x, np.full(len(x), -1, np.int32))
+    wide = Schema((*SCHEMA.features, *(Feature(f"late{j}") for j in range(20))), ("no", "yes"))
+    tree.grow(wide)
+    late = np.column_stack([x, np.full((len(x), 20), np.nan)]).astype(np.float32)
+    after = replay(tree, late, np.full(len(x), -1, np.int32))
+    assert np.array_equal(after, before)
+    assert 10 <= (tree._fore.columns >= 6).sum() <= 20  # about the share of the new ones
+    tree.grow(Schema(wide.features, ("no", "yes", "late")))
+    late[:, 6:] = 1.0
+    replay(tree, late, np.where(np.arange(len(y)) % 2, y, 2).astype(np.int32))
+    assert replay(tree, late, y)[:, 2].mean() > 0.2
+
+
+def test_a_wide_nominal_feature_becomes_a_number_and_a_narrow_one_stays() -> None:
+    schema = Schema(
+        (Feature("wide", tuple(map(str, range(40)))), Feature("narrow", tuple("abc")), Feature("size")), ("no", "yes")
+    )
+    tree = AdaptiveTree(schema, share=1.0, wide=16)
+    assert [f.is_nominal for f in tree._seen(tree._fore.columns).features] == [False, True, False]
+    x = np.column_stack([np.arange(2000) % 40, np.arange(2000) % 3, np.zeros(2000)]).astype(np.float32)
+    y = (x[:, 0] >= 20).astype(np.int32)
+    assert (replay(tree, x, y).argmax(1) == y)[500:].mean() > 0.95
+
+
+def test_the_poisson_law_and_the_choice_of_columns() -> None:
+    steps = poisson_steps(6.0)
+    drawn = np.array([poisson(steps, uniform(1, 2, i)) for i in range(20_000)])
+    assert drawn.mean() == pytest.approx(6.0, abs=0.1)
+    assert drawn.var() == pytest.approx(6.0, abs=0.3)
+    assert [len(choose(1, m, 10, 0.7)) for m in range(3)] == [7, 7, 7]
+    counts = np.bincount(np.concatenate([choose(1, m, 10, 0.5) for m in range(400)]), minlength=10)
+    assert counts.min() > 150
+    assert counts.max() < 250
+
+
+def test_wrong_settings_and_wrong_checkpoints_are_refused() -> None:
+    with pytest.raises(ConfigError, match="share"):
+        AdaptiveTree(SCHEMA, share=0.0)
+    with pytest.raises(ConfigError, match="ascend"):
+        AdaptiveTree(SCHEMA, drift_delta=0.1, warning_delta=0.05)
+    with pytest.raises(CheckpointError, match="5 features"):
+        AdaptiveTree(SCHEMA).restore(AdaptiveTree(Schema.numeric(5, ["no", "yes"])).snapshot())
