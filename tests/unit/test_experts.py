@@ -1,0 +1,174 @@
+"""The other kinds of experts against plain computations in numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from river import linear_model, naive_bayes
+
+from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.knn import WindowKNN
+from stream_moe.experts.no_change import NoChange
+from stream_moe.experts.river_expert import RiverExpert
+from stream_moe.experts.softmax import LIMIT, SoftmaxRegression
+from stream_moe.types import Feature, Float32, Float64, Int32, Schema
+
+MIXED = Schema(
+    (Feature("a"), Feature("colour", ("red", "green", "blue")), *(Feature(f"n{j}") for j in range(10))),
+    ("x", "y", "z"),
+)
+
+
+def mixed(n: int, missing: float = 0.1) -> tuple[Float32, Int32]:
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 3, n)
+    x = rng.normal(y[:, None], np.linspace(0.5, 50, 12), (n, 12))
+    x[:, 1] = np.where(rng.random(n) < 0.6, y, rng.integers(0, 3, n))
+    x[:, 11] = 5.0
+    x[rng.random(x.shape) < missing] = np.nan
+    return x.astype(np.float32), y.astype(np.int32)
+
+
+def learn(expert: Any, x: Float32, y: Int32) -> Float64:
+    proba = np.empty((len(x), expert.n_classes))
+    expert.step(x, y, np.ones(len(x)), proba)
+    return proba
+
+
+@pytest.mark.parametrize(("k", "window"), [(1, 1), (1, 50), (3, 170), (5, 10_000)])
+def test_knn_is_brute_force_over_the_window(k: int, window: int) -> None:
+    x, y = mixed(450)
+    proba = learn(WindowKNN(MIXED, k=k, window=window), x, y)
+    numeric, compared = np.arange(12) != 1, 0
+    for t in range(2, 450):
+        past, labels = x[max(0, t - window) : t].astype(float), y[max(0, t - window) : t]
+        deviation = np.array(
+            [np.std(c[~np.isnan(c)]) if (~np.isnan(c)).any() else 0.0 for c in x[:t].astype(float).T]
+        )
+        query = x[t].astype(float)
+        gaps = np.zeros_like(past)
+        used = ~np.isnan(query)
+        varied = numeric & used & (deviation > 0)
+        gaps[:, varied] = ((past - query)[:, varied] / deviation[varied]) ** 2
+        if used[1]:
+            gaps[:, 1] = past[:, 1] != query[1]
+        gaps[:, varied] = np.where(np.isnan(past[:, varied]), 1.0, gaps[:, varied])
+        distance = gaps.sum(1)
+        nearest = np.lexsort((-np.arange(len(past)), distance.round(3)))[:k]
+        if len(past) > k and np.diff(np.sort(distance))[k - 1] < 1e-2:
+            continue  # a tie up to float32: either neighbour is right
+        votes = np.bincount(labels[nearest], minlength=3) + 0.1
+        assert proba[t] == pytest.approx(votes / votes.sum()), t
+        compared += 1
+    assert compared > 350
+
+
+def test_knn_prefers_the_later_of_equally_near_rows() -> None:
+    expert = WindowKNN(Schema.numeric(1, ["a", "b"]), k=1, window=300)
+    x = np.ones((400, 1), np.float32)
+    x[:2] = [[0], [2]]
+    y = (np.arange(400) // 7 % 2).astype(np.int32)
+    assert learn(expert, x, y)[3:].argmax(1).tolist() == y[2:-1].tolist()
+
+
+def test_knn_forgets_what_left_the_window() -> None:
+    expert = WindowKNN(Schema.numeric(1, ["old", "new"]), k=3, window=20)
+    x = np.random.default_rng(1).random((60, 1), np.float32)
+    proba = learn(expert, x, np.repeat(np.array([0, 1], np.int32), 30))
+    assert proba[29].argmax() == 0
+    assert proba[50:, 1] == pytest.approx(3.15 / 3.3)
+
+
+def test_softmax_is_the_update_written_in_numpy() -> None:
+    x, y = mixed(300)
+    schema = MIXED
+    proba = learn(SoftmaxRegression(schema, learning_rate=0.3, memory=0.99), x, y)
+    weight, square, seen = np.zeros((15, 3)), np.zeros((15, 3)), np.zeros(3, bool)
+    for t in range(300):
+        past = x[:t].astype(float)
+        inputs = np.zeros(15)
+        inputs[0] = 1.0
+        for j, value in enumerate(x[t].astype(float)):
+            known = past[~np.isnan(past[:, j]), j] if t else past[:0, 0]
+            if np.isnan(value):
+                continue
+            if j == 1:
+                inputs[2 + int(value)] = 1.0
+            elif len(known) and known.std() > 0:
+                inputs[1 if j == 0 else j + 3] = np.clip((value - known.mean()) / known.std(), -LIMIT, LIMIT)
+        if not seen.any():
+            assert proba[t] == pytest.approx(1 / 3)
+            seen[y[t]] = True
+            continue
+        scores = np.where(seen, inputs @ weight, -np.inf)
+        p = np.exp(scores - scores.max())
+        p /= p.sum()
+        assert proba[t] == pytest.approx(p, rel=1e-6, abs=1e-9), t
+        seen[y[t]] = True
+        gradient = np.outer(inputs, np.where(seen, p - (np.arange(3) == y[t]), 0.0))
+        active = (inputs != 0)[:, None] & seen
+        square = np.where(active, 0.99 * square + gradient**2, square)
+        weight -= 0.3 * gradient / np.sqrt(square + 1e-8)
+
+
+def test_softmax_bears_a_wild_value() -> None:
+    x, y = mixed(600, missing=0.0)
+    calm, wild = SoftmaxRegression(MIXED), SoftmaxRegression(MIXED)
+    learn(calm, x, y)
+    x[300, 0] = 3e38
+    proba = learn(wild, x, y)
+    assert np.isfinite(proba).all()
+    assert (proba.argmax(1) == y)[400:].mean() > 0.5
+
+
+def test_no_change_takes_the_last_label_that_it_learnt() -> None:
+    expert = NoChange(MIXED)
+    y, weight = np.array([2, -1, 0, 1, 1], np.int32), np.array([1.0, 1.0, 0.0, 0.5, 1.0])
+    proba = np.empty((5, 3))
+    expert.step(np.zeros((5, 12), np.float32), y, weight, proba)
+    assert proba[0] == pytest.approx(1 / 3)
+    assert proba[1:].argmax(1).tolist() == [2, 2, 2, 1]
+    assert proba[4] == pytest.approx([0.05, 0.9, 0.05])
+    single = NoChange(Schema.numeric(1, ["only"]))
+    assert learn(single, np.zeros((2, 1), np.float32), np.zeros(2, np.int32)).tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize("model", [naive_bayes.GaussianNB(), linear_model.SoftmaxRegression()])
+def test_river_expert_is_the_river_model(model: Any) -> None:
+    schema = Schema.numeric(3, ["x", "y", "z"])
+    x, y = mixed(200, missing=0.0)
+    x = np.ascontiguousarray(x[:, 2:5])
+    proba = learn(RiverExpert(schema, model), x, y)
+    alone = model.clone()
+    for t in range(200):
+        event = {f"x{j}": float(x[t, j]) for j in range(3)}
+        found = alone.predict_proba_one(event)
+        total = sum(found.values())
+        for c, name in enumerate("xyz"):
+            assert proba[t, c] == pytest.approx(found.get(name, 0) / total if total else 1 / 3)
+        alone.learn_one(event, "xyz"[y[t]])
+    assert not model.predict_proba_one({"x0": 0.0})  # the one given stays untouched
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: WindowKNN(MIXED, k=0), "k 0"),
+        (lambda: WindowKNN(MIXED, k=5, window=4), "window 4"),
+        (lambda: SoftmaxRegression(MIXED, learning_rate=0), "learning_rate 0"),
+        (lambda: SoftmaxRegression(MIXED, memory=1.5), "memory 1.5"),
+    ],
+)
+def test_a_wrong_parameter_is_named(make: Any, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        make()
+
+
+def test_a_window_of_another_size_is_refused() -> None:
+    x, y = mixed(100)
+    large = WindowKNN(MIXED, window=80)
+    learn(large, x, y)
+    with pytest.raises(CheckpointError, match="at most 50 rows"):
+        WindowKNN(MIXED, window=50).restore(large.snapshot())

@@ -1,0 +1,71 @@
+"""Models by name: settings as text, and what is said when they do not fit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from stream_moe.errors import ConfigError
+from stream_moe.models import build_model, model_names
+from stream_moe.moe import DriftMoE
+from stream_moe.types import Schema
+
+SCHEMA = Schema.numeric(2, ["no", "yes"])
+
+
+def test_every_name_builds_with_and_without_a_schema() -> None:
+    for name in model_names():
+        for schema in (SCHEMA, None):
+            model = build_model(name, schema, seed=7)
+            model.learn_one({"x0": 1.0, "x1": 2.0}, "yes")
+            assert model.predict_one({"x0": 1.0, "x1": 2.0}) in {"no", "yes"}
+        assert name.startswith("driftmoe") or model.report().experts[0].kind == name
+
+
+def test_settings_are_converted_by_annotation() -> None:
+    options = {"n_experts": "4", "top_k": "2", "temperature": "0.5", "vote": "yes"}
+    model = build_model("driftmoe-task", SCHEMA, seed=9, threads=2, options=options)
+    assert isinstance(model, DriftMoE)
+    assert (model.variant, model.seed, model.threads) == ("task", 9, 2)
+    assert (model.n_trees, model.top_k, model.temperature, model.vote) == (4, 2, 0.5, True)
+    tree = build_model("hoeffding-tree", SCHEMA, options={"leaf_prediction": "majority", "max_nodes": "7"})
+    assert repr(tree.clone()) == repr(tree)
+    assert "'leaf_prediction': 'majority', 'max_nodes': 7" in repr(tree)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("driftmoe", {}, r"'driftmoe' does not exist.*driftmoe-data, driftmoe-task, hoeffding-tree"),
+        ("knn", {"neighbours": "3"}, r"knn: no setting 'neighbours'; its settings are k, window"),
+        ("no-change", {"k": "3"}, r"no-change: no setting 'k'; it has none"),
+        ("driftmoe-data", {"seed": "3"}, r"no setting 'seed'.*n_experts"),
+        ("driftmoe-data", {"variant": "task"}, r"no setting 'variant'"),
+        ("knn", {"k": "three"}, r"knn: k: 'three' is no whole number"),
+        ("knn", {"k": "2.5"}, r"'2.5' is no whole number"),
+        ("knn", {"window": "9" * 30}, r"window: '9+' is no whole number below"),
+        ("softmax", {"learning_rate": "fast"}, r"'fast' is no number"),
+        ("softmax", {"learning_rate": "nan"}, r"'nan' is no number"),
+        ("softmax", {"learning_rate": "inf"}, r"'inf' is no number"),
+        ("softmax", {"learning_rate": "-1"}, r"learning_rate -1.0"),
+        ("knn", {"k": "0"}, r"k 0 must lie in"),
+        ("driftmoe-task", {"vote": "maybe"}, r"vote: 'maybe'; choose one of true, yes"),
+        ("driftmoe-data", {"top_k": "13"}, r"top_k 13"),
+        ("hoeffding-tree", {"leaf_prediction": "bayes"}, r"'bayes'; choose one of majority, naive-bayes, adaptive"),
+        ("hoeffding-tree", {"delta": "2"}, r"delta 2.0"),
+    ],
+)
+@pytest.mark.parametrize("schema", [SCHEMA, None], ids=["schema", "no schema"])
+def test_what_does_not_fit_is_named(name: str, options: dict[str, str], said: str, schema: Schema | None) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build_model(name, schema, options=options)
+
+
+def test_names_come_without_loading_torch_or_numba() -> None:
+    code = (
+        "import sys; from stream_moe.models import model_names; model_names(); "
+        "sys.exit(bool({'torch', 'numba', 'river'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
