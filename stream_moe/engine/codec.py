@@ -113,9 +113,7 @@ class JsonCodec:
         neither id nor key); offsets in `batch.corrupt` have the stage "log" and the reason "corrupt".
         """
         letters = [
-            DeadLetter(
-                offset, -1, None, None, "log", "corrupt", "The log could not read the record at this offset."
-            )
+            DeadLetter(offset, -1, None, None, "log", "corrupt", "The log could not read the record at this offset.")
             for offset in batch.corrupt
         ]
         kept: list[int] = []
@@ -143,9 +141,7 @@ class JsonCodec:
             except _UnusableError as why:
                 reason, message = why.args
                 letters.append(
-                    DeadLetter(
-                        offsets[i], int(batch.timestamps[i]), batch.keys[i], value, "decode", reason, message
-                    )
+                    DeadLetter(offsets[i], int(batch.timestamps[i]), batch.keys[i], value, "decode", reason, message)
                 )
                 continue
             if event.x is None:
@@ -187,12 +183,8 @@ class JsonCodec:
                 x = np.array(rows, np.float32).reshape(shape)
             else:
                 x = np.empty(shape, np.float32)
-                for j, (column, index) in enumerate(
-                    zip(zip(*rows, strict=True), self._categories, strict=True)
-                ):
-                    x[:, j] = np.array(
-                        column if index is None else [index.get(c) for c in column], np.float32
-                    )
+                for j, (column, index) in enumerate(zip(zip(*rows, strict=True), self._categories, strict=True)):
+                    x[:, j] = np.array(column if index is None else [index.get(c) for c in column], np.float32)
         x[np.isinf(x)] = np.nan
         return x
 
@@ -309,9 +301,7 @@ def schema_from_headers(headers: Sequence[tuple[str, bytes]]) -> Schema | None:
             try:
                 plain = json.loads(value)
             except (ValueError, RecursionError) as error:
-                raise ConfigError(
-                    f"header {SCHEMA_HEADER}: not JSON ({error}); produce the topic anew"
-                ) from None
+                raise ConfigError(f"header {SCHEMA_HEADER}: not JSON ({error}); produce the topic anew") from None
             return Schema.from_dict(plain)
     return None
 

@@ -142,6 +142,7 @@ class LabelJoin:
                 self.conflicts += self._labels[name][0] != label
             else:
                 self._labels[name] = (label, time)
+            self._bound()
         joined.x = np.array(rows, np.float32).reshape(-1, self._shape[0])
         joined.y, joined.answers = np.array(y, np.int32), np.array(answers, np.int64)
         return joined
@@ -153,21 +154,28 @@ class LabelJoin:
         joined.fresh.append(event)
 
     def _expire(self, now: int) -> None:
-        """Drop the oldest where a bound is passed; `now` is the event time of the record being read."""
-        while self._events:
-            name, event = next(iter(self._events.items()))
-            if len(self._events) < self._max_waiting and not self._too_old(event.timestamp, now):
-                break
-            del self._events[name]
-            self.expired += 1
-        while self._labels:
-            name, (_, timestamp) = next(iter(self._labels.items()))
-            if len(self._labels) < self._max_waiting and not self._too_old(timestamp, now):
-                break
-            del self._labels[name]
-            self.orphans += 1
-        while len(self._joined) > self._max_waiting:
+        """Drop what is too old; `now` is the event time of the record being read."""
+        while self._events and self._too_old(next(iter(self._events.values())).timestamp, now):
+            self._drop_event()
+        while self._labels and self._too_old(next(iter(self._labels.values()))[1], now):
+            self._drop_label()
+
+    def _bound(self) -> None:
+        """Drop the oldest of what is too many."""
+        if len(self._events) > self._max_waiting:
+            self._drop_event()
+        if len(self._labels) > self._max_waiting:
+            self._drop_label()
+        if len(self._joined) > self._max_waiting:
             del self._joined[next(iter(self._joined))]
+
+    def _drop_event(self) -> None:
+        del self._events[next(iter(self._events))]
+        self.expired += 1
+
+    def _drop_label(self) -> None:
+        del self._labels[next(iter(self._labels))]
+        self.orphans += 1
 
     def _too_old(self, then: int, now: int) -> bool:
         return 0 <= then < now - self._timeout

@@ -130,7 +130,10 @@ class Engine:
         waiting_since = time.monotonic()
         while not self._stopping:
             self._on_turn()
-            batch = self.source.poll(1, POLL_SECONDS)
+            try:
+                batch = self.source.poll(1, POLL_SECONDS)
+            except EndOfLogError:
+                break
             if batch is not None:
                 schema = schema_from_headers(batch.headers)
                 if schema is None:

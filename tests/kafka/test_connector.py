@@ -50,9 +50,7 @@ def closing() -> Iterator[Callable[[Any], Any]]:
         resource.close()
 
 
-def produce(
-    settings: KafkaSettings, values: list[bytes], headers: tuple[tuple[str, bytes], ...] = ()
-) -> None:
+def produce(settings: KafkaSettings, values: list[bytes], headers: tuple[tuple[str, bytes], ...] = ()) -> None:
     log = KafkaProducerLog(settings, headers, create=True)
     log.send((b"k%d" % i, value) for i, value in enumerate(values))
     log.close()
@@ -86,9 +84,7 @@ def committed_records(settings: KafkaSettings, topic: str) -> list[Any]:
         consumer.close()
 
 
-def opened(
-    settings: KafkaSettings, closing: Callable[[Any], Any]
-) -> tuple[KafkaSource, KafkaSink, int | None]:
+def opened(settings: KafkaSettings, closing: Callable[[Any], Any]) -> tuple[KafkaSource, KafkaSink, int | None]:
     source: KafkaSource = closing(KafkaSource(settings))
     sink: KafkaSink = closing(KafkaSink(settings, source))
     sink.open()
@@ -117,9 +113,7 @@ def test_events_come_back_with_their_schema(settings: KafkaSettings, closing: Ca
     assert read(source, 1)[0].offsets.tolist() == [9_999]
 
 
-def test_a_commit_makes_everything_visible_at_once(
-    settings: KafkaSettings, closing: Callable[[Any], Any]
-) -> None:
+def test_a_commit_makes_everything_visible_at_once(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"0"] * 5)
     port: Sink = KafkaSink(settings, KafkaSource(settings))
     port.close()  # never opened
@@ -179,9 +173,7 @@ def test_a_second_instance_fences_the_first(settings: KafkaSettings, closing: Ca
     assert [r.value for r in committed_records(settings, settings.predictions)] == [b"first", b"second"]
 
 
-def test_a_member_that_loses_its_partition_stops(
-    settings: KafkaSettings, closing: Callable[[Any], Any]
-) -> None:
+def test_a_member_that_loses_its_partition_stops(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"0"] * 5)
     source, sink, _ = opened(settings, closing)
     source.seek(0)
@@ -235,9 +227,7 @@ def test_a_stale_generation_cannot_commit(settings: KafkaSettings, closing: Call
     assert committed_records(settings, settings.predictions) == []
 
 
-def test_at_least_once_commits_without_a_transaction(
-    settings: KafkaSettings, closing: Callable[[Any], Any]
-) -> None:
+def test_at_least_once_commits_without_a_transaction(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     settings = dataclasses.replace(settings, guarantee="at-least-once")
     produce(settings, [b"0"] * 5)
     source, sink, _ = opened(settings, closing)
@@ -265,9 +255,7 @@ def test_no_dead_letter_stops_the_stream(settings: KafkaSettings, closing: Calla
     assert dict(large.headers)["__streams.errors.truncated"] == b"key 100000, value 2000000 bytes"
 
 
-def test_an_unreadable_record_is_noted_and_passed(
-    settings: KafkaSettings, closing: Callable[[Any], Any]
-) -> None:
+def test_an_unreadable_record_is_noted_and_passed(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"before", b"too"])
     poison = KafkaProducer(**settings.client())
 
@@ -300,9 +288,7 @@ def test_a_corrupt_batch_is_noted_record_by_record(
     for values in ([b"0", b"1"], [b"2", b"3", b"4"], [b"5"]):
         produce(settings, values)
     right = DefaultRecordBatch.validate_crc
-    monkeypatch.setattr(
-        DefaultRecordBatch, "validate_crc", lambda batch: batch.base_offset != 2 and right(batch)
-    )
+    monkeypatch.setattr(DefaultRecordBatch, "validate_crc", lambda batch: batch.base_offset != 2 and right(batch))
     source, _, _ = opened(settings, closing)
     source.seek(0)
     batches = read(source, 6)

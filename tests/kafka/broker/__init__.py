@@ -107,9 +107,7 @@ class Broker:
         )
         self._classpath = f"{jars()}{os.sep}*"
         self._process: subprocess.Popen[bytes] | None = None
-        self._java("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c").wait(
-            START_SECONDS
-        )
+        self._java("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c").wait(START_SECONDS)
 
     def start(self) -> None:
         """Start (or start again, with the data it had) and wait until it answers."""
@@ -149,9 +147,7 @@ class Broker:
     def _java(self, main: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = ["java", "-Xmx512m", "-cp", self._classpath, main, *arguments, str(self._properties)]
         with (self.directory / "output").open("ab") as output:
-            return subprocess.Popen(
-                command, stdout=output, stderr=output, cwd=self.directory, start_new_session=True
-            )
+            return subprocess.Popen(command, stdout=output, stderr=output, cwd=self.directory, start_new_session=True)
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None

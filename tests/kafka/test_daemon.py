@@ -1,0 +1,178 @@
+"""The daemon on a real broker: what it commits equals a replay of the stream, killed or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from connectors.kafka import KafkaProducerLog, KafkaSettings
+from stream_moe.engine.codec import JsonCodec, schema_header
+from stream_moe.streams import open_stream
+
+EVENTS = 45_312
+CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+
+pytestmark = pytest.mark.kafka
+
+
+def stream_moe(*arguments: str) -> subprocess.Popen[str]:
+    # Blocks are small and checkpoints frequent where a test wants to kill between them.
+    return subprocess.Popen([*CLI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 180) -> str:
+    out, err = process.communicate(timeout=timeout)
+    assert process.returncode == 0, err + out
+    return out
+
+
+def committed_records(settings: KafkaSettings, topic: str) -> Iterator[Any]:
+    """Everything a reader of committed records sees, to the end of the topic."""
+    consumer = KafkaConsumer(
+        **settings.client(), group_id=None, isolation_level="read_committed", auto_offset_reset="earliest"
+    )
+    place = TopicPartition(topic, 0)
+    consumer.assign([place])
+    consumer.seek_to_beginning(place)
+    end = consumer.end_offsets([place])[place]
+    while consumer.position(place) < end:
+        for records in consumer.poll(timeout_ms=1000, max_records=4096).values():
+            yield from records
+    consumer.close()
+
+
+def run_arguments(settings: KafkaSettings, state: Path, *more: str) -> list[str]:
+    return [
+        "run", "--bootstrap", settings.bootstrap, "--topic", settings.topic, "--predictions", settings.predictions,
+        "--dead-letters", settings.dead_letters, "--group", settings.group, "--state-dir", str(state),
+        "--metrics-port", "0", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("replay") / "result.json"
+    finish(stream_moe("replay", "electricity", "--seed", "1", "--json", str(path), "--quiet"))
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def assert_equals_replay(settings: KafkaSettings, result: dict[str, Any], replayed: dict[str, Any]) -> None:
+    assert result["state_digest"] == replayed["state_digest"]
+    assert result["accuracy"] == replayed["accuracy"]
+    assert result["log_loss"] == replayed["log_loss"]
+    offsets = [json.loads(record.value)["offset"] for record in committed_records(settings, settings.predictions)]
+    assert offsets == list(range(EVENTS))  # each exactly once, in the order of the log
+
+
+def test_the_daemon_equals_a_replay(settings: KafkaSettings, tmp_path: Path, replayed: dict[str, Any]) -> None:
+    finish(stream_moe("produce", "electricity", "--bootstrap", settings.bootstrap, "--topic", settings.topic))
+    result = tmp_path / "run.json"
+    finish(stream_moe(*run_arguments(settings, tmp_path / "state", "--until-caught-up", "--json", str(result))))
+    assert_equals_replay(settings, json.loads(result.read_text()), replayed)
+
+
+def test_killed_in_the_middle_and_restarted(
+    settings: KafkaSettings, tmp_path: Path, replayed: dict[str, Any]
+) -> None:
+    finish(stream_moe("produce", "electricity", "--bootstrap", settings.bootstrap, "--topic", settings.topic))
+    result, state = tmp_path / "run.json", tmp_path / "state"
+    slow = ["--block-rows", "200", "--checkpoint-events", "6000", "--until-caught-up", "--json", str(result)]
+    killed = 0
+    for _ in range(3):
+        daemon = stream_moe(*run_arguments(settings, state, *slow))
+        before = set(state.rglob("*.ckpt"))
+        while daemon.poll() is None and set(state.rglob("*.ckpt")) == before:
+            time.sleep(0.01)
+        time.sleep(0.3)  # somewhere behind the first new checkpoint
+        if daemon.poll() is None:
+            os.kill(daemon.pid, signal.SIGKILL)
+            killed += 1
+        daemon.communicate()
+    assert killed == 3, "the daemon was done before it could be killed: make the blocks smaller"
+    finish(stream_moe(*run_arguments(settings, state, *slow)))
+    final = json.loads(result.read_text())
+    assert final["replayed_events"] > 0
+    assert_equals_replay(settings, final, replayed)
+
+
+def test_sigterm_drains_and_the_next_run_goes_on(
+    settings: KafkaSettings, tmp_path: Path, replayed: dict[str, Any]
+) -> None:
+    finish(stream_moe("produce", "electricity", "--bootstrap", settings.bootstrap, "--topic", settings.topic))
+    state, result = tmp_path / "state", tmp_path / "run.json"
+    daemon = stream_moe(*run_arguments(settings, state, "--block-rows", "200"))
+    while not list(state.rglob("*.ckpt")):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    daemon.send_signal(signal.SIGTERM)
+    finish(daemon)
+    drained = [json.loads(record.value)["offset"] for record in committed_records(settings, settings.predictions)]
+    assert drained == list(range(len(drained)))
+    finish(stream_moe(*run_arguments(settings, state, "--until-caught-up", "--json", str(result))))
+    final = json.loads(result.read_text())
+    assert final["replayed_events"] == 0  # it had checkpointed where it committed
+    assert_equals_replay(settings, final, replayed)
+
+
+def test_labels_that_come_later_and_records_that_cannot_be_read(settings: KafkaSettings, tmp_path: Path) -> None:
+    stream = open_stream("electricity")
+    codec = JsonCodec(stream.schema)
+    block = next(stream.blocks(2000))
+    log = KafkaProducerLog(settings, headers=[schema_header(stream.schema)], create=True)
+    for i in range(2000):
+        log.send([(str(i).encode(), codec.encode_event(str(i), block.x[i]))])
+        if i >= 100:
+            name = stream.schema.classes[block.y[i - 100]]
+            log.send([(None, json.dumps({"id": str(i - 100), "y": name}).encode())])
+        if i % 500 == 0:
+            log.send([(b"k", b'{"x": [1, 2'), (b"k", b'{"id": "new", "x": [0,0,0,0,0,0], "y": "SIDEWAYS"}')])
+    log.close()
+    result = tmp_path / "run.json"
+    finish(stream_moe(*run_arguments(settings, tmp_path / "state", "--until-caught-up", "--json", str(result))))
+    final = json.loads(result.read_text())
+    replay = tmp_path / "replay.json"
+    finish(stream_moe("replay", "electricity", "--events", "2000", "--json", str(replay), "--quiet"))
+    assert final["predictions"] == 2000
+    assert final["labels"] == 1900
+    assert final["pending_events"] == 100
+    assert final["dead_letters"] == {"bad-json": 4, "unknown-class": 4}
+    letters = list(committed_records(settings, settings.dead_letters))
+    assert [letter.value for letter in letters[:2]] == [
+        b'{"x": [1, 2', b'{"id": "new", "x": [0,0,0,0,0,0], "y": "SIDEWAYS"}'
+    ]  # fmt: skip
+    assert len(letters) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--state-dir", "STATE", "--bootstrap", "localhost:1"], "localhost:1"),
+        (["produce", "electricity", "--bootstrap", "localhost:1"], "localhost:1"),
+    ],
+)
+def test_a_broker_that_is_not_there(arguments: list[str], said: str, tmp_path: Path) -> None:
+    arguments = [str(tmp_path) if argument == "STATE" else argument for argument in arguments]
+    process = stream_moe(*arguments)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert said in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_a_topic_that_does_not_exist(settings: KafkaSettings, tmp_path: Path) -> None:
+    process = stream_moe(*run_arguments(settings, tmp_path / "state"))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert settings.topic in err.splitlines()[-1]
+    assert "Traceback" not in err

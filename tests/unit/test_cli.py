@@ -1,0 +1,155 @@
+"""The command line: results on files, and a user's mistake as one line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream_moe.models import model_names
+
+CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+
+
+def stream_moe(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [*CLI, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from connectors.files import FileCheckpointStore
+    from connectors.memory import MemorySink, MemorySource
+    from stream_moe.engine.loop import Engine, EngineSettings
+    from stream_moe.moe import DriftMoE
+    from tests.unit.test_engine import filled_log
+
+    state, log = tmp_path_factory.mktemp("state"), filled_log()
+    source, sink = MemorySource(log, "events", "g"), MemorySink(log, "events", "g")
+    Engine(source, sink, FileCheckpointStore(state), DriftMoE, EngineSettings("driftmoe-data")).run()
+    return max(state.glob("*.ckpt"))
+
+
+def test_replay_writes_everything_it_was_asked_for(tmp_path: Path) -> None:
+    files = [f"--{kind}={tmp_path / f'out.{kind}'}" for kind in ("json", "csv")]
+    arguments = ["replay", "sea_a", "--events", 20_000, "--seed", 3, *files, f"--report={tmp_path / 'out.html'}"]
+    done = stream_moe(*arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    promised = {
+        "model", "stream", "events", "seed", "accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss",
+        "events_per_second", "seconds", "startup_seconds", "peak_memory_bytes", "state_digest", "drifts", "experts",
+    }  # fmt: skip
+    assert promised <= set(result)
+    assert (result["events"], result["seed"], result["stream"]) == (20_000, 3, "sea_a")
+    assert 0.8 < result["accuracy"] < 0.9  # the Bayes rate of the stream
+    assert {"kind", "accuracy", "routed", "trained", "nodes"} <= set(result["experts"][0])
+    assert sum(expert["routed"] for expert in result["experts"]) == 20_000
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["events", "5000", "10000", "15000", "20000"]
+    assert float(rows[-1].split(",")[2]) == pytest.approx(result["accuracy"])
+    page = (tmp_path / "out.html").read_text()
+    assert "<svg" in page
+    assert not re.search(r"(src|href)=\"http", page)
+    table = [line.split()[0] for line in done.stdout.splitlines()[1:17]]
+    assert table == [f"{2**k:,}" for k in range(15)] + ["20,000"]
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_chunks_threads_and_delay_change_no_state(model: str, tmp_path: Path) -> None:
+    digests = set()
+    for number, options in enumerate((["--chunk", 1], ["--chunk", 7], ["--threads", 2], ["--label-delay", 50])):
+        path = tmp_path / f"{number}.json"
+        done = stream_moe("replay", "electricity", "--events", 1500, "--model", model, *options, "--json", path)
+        assert done.returncode == 0, done.stderr
+        digests.add(json.loads(path.read_text())["state_digest"])
+    assert len(digests) == 1
+
+
+def test_export_then_replay_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "rbf.npz"
+    assert stream_moe("export", "rbf_f", "--events", 3000, "--seed", 5, "--out", path).returncode == 0
+    with np.load(path) as arrays:
+        assert (arrays["x"].shape, arrays["x"].dtype) == ((3000, 10), np.float32)
+        assert (arrays["y"].shape, arrays["y"].dtype) == ((3000,), np.int32)
+    results = []
+    for stream in ("rbf_f", path):
+        out = tmp_path / "out.json"
+        done = stream_moe("replay", stream, "--events", 3000, "--seed", 5, "--json", out, "--quiet")
+        assert (done.returncode, done.stdout) == (0, "")
+        results.append(json.loads(out.read_text())["state_digest"])
+    assert results[0] == results[1]
+
+
+def test_inspect(checkpoint: Path, tmp_path: Path) -> None:
+    shown = stream_moe("inspect", checkpoint)
+    assert shown.returncode == 0
+    assert re.search(r"next offset +3,000", shown.stdout)
+    assert "classes DOWN, UP" in shown.stdout
+    broken = tmp_path / "broken.ckpt"
+    broken.write_bytes(checkpoint.read_bytes()[:-1])
+    refused = stream_moe("inspect", broken)
+    assert refused.returncode == 2
+    assert "sha256" in refused.stderr
+
+
+def test_demo(tmp_path: Path) -> None:
+    done = stream_moe("demo", "--json", tmp_path / "demo.json", "--metrics-port", 0)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "demo.json").read_text())
+    assert result["predictions"] == 45_312
+    assert "stream_moe_accuracy_ratio" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay", "no_such_stream"], "no_such_stream"),
+        (["replay", "missing.csv"], "missing.csv"),
+        (["replay", "led_a"], "--events"),
+        (["replay", "electricity", "--model", "forest"], "driftmoe-data"),
+        (["replay", "electricity", "--set", "top_k=20"], "top_k"),
+        (["replay", "electricity", "--set", "top_k=many"], "top_k"),
+        (["replay", "electricity", "--set", "nonsense=1"], "nonsense"),
+        (["replay", "electricity", "--set", "nonsense"], "KEY=VALUE"),
+        (["replay", "electricity", "--events", "-1"], "events"),
+        (["replay", "electricity", "--chunk", "0"], "chunk"),
+        (["replay", "electricity", "--device", "tpu"], "tpu"),
+        (["replay", "electricity", "--json", "no/such/dir/x.json"], "no/such/dir"),
+        (["replay", "electricity", "--frobnicate"], "--frobnicate"),
+        (["export", "sea_a", "--out", "x.npz"], "--events"),
+        (["inspect", "missing.ckpt"], "missing.ckpt"),
+        (["run"], "state-dir"),
+        (["run", "--state-dir", "x", "--guarantee", "maybe"], "maybe"),
+        (["run", "--state-dir", "x", "--config", "missing.toml"], "missing.toml"),
+        (["sing"], "sing"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], said: str) -> None:
+    done = stream_moe(*arguments)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_help_needs_no_heavy_import() -> None:
+    heavy = {"torch", "numba", "numpy", "kafka", "river"}
+    code = f"import sys; from stream_moe import cli; print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_core_does_not_know_the_connectors() -> None:
+    root = Path(__file__).parents[2] / "stream_moe"
+    guilty = [
+        str(path)
+        for path in root.rglob("*.py")
+        if "cli" not in path.relative_to(root).parts
+        and re.search(r"^\s*(from|import) connectors", path.read_text(), re.M)
+    ]
+    assert guilty == []

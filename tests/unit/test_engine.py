@@ -1,0 +1,285 @@
+"""The engine on a log in memory: crashes, recovery, labels that come late, checkpoints that are bad."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from connectors.files import FileCheckpointStore
+from connectors.memory import (
+    ABORT,
+    CORRUPT,
+    EOF,
+    PAUSE,
+    MemoryLog,
+    MemorySink,
+    MemorySource,
+    Record,
+    SimulatedCrashError,
+)
+from stream_moe.engine.checkpoint import GENERATIONS, Checkpoint
+from stream_moe.engine.codec import JsonCodec, schema_header
+from stream_moe.engine.join import LabelJoin
+from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.errors import CheckpointError, ConfigError, LogError
+from stream_moe.evaluation.prequential import replay
+from stream_moe.moe import DriftMoE
+from stream_moe.streams import open_stream
+from stream_moe.types import Block
+
+EVENTS = 3000
+STREAM = open_stream("electricity")
+BLOCK = next(STREAM.blocks(EVENTS))
+CODEC = JsonCodec(STREAM.schema)
+
+
+def filled_log(marks: dict[int, object] | None = None, header: bool = True) -> MemoryLog:
+    log = MemoryLog()
+    for i, value in enumerate(CODEC.encode_events(BLOCK)):
+        if marks and i in marks:
+            log.append("events", marks[i])  # type: ignore[arg-type]
+        headers = (schema_header(STREAM.schema),) if header and i == 0 else ()
+        log.append("events", Record(value, str(i).encode(), i, headers))
+    log.append("events", EOF)
+    return log
+
+
+def make_engine(log: MemoryLog, state: Path, *, seed: int = 1, rows: int = 100, every: int = 500) -> Engine:
+    return Engine(
+        MemorySource(log, "events", "group"),
+        MemorySink(log, "events", "group"),
+        FileCheckpointStore(state),
+        lambda schema: DriftMoE(schema, seed=seed),
+        EngineSettings("driftmoe-data", block_rows=rows, checkpoint_events=every),
+    )
+
+
+def offsets(log: MemoryLog) -> list[int]:
+    return [json.loads(record.value or b"")["offset"] for record in log.records("predictions")]
+
+
+@pytest.fixture(scope="module")
+def expected() -> str:
+    return replay(STREAM, DriftMoE, events=EVENTS).state_digest
+
+
+def test_the_engine_equals_a_replay(tmp_path: Path, expected: str) -> None:
+    engine = make_engine(log := filled_log({1700: PAUSE}), tmp_path)
+    engine.run()
+    assert engine.learner.digest == expected
+    assert offsets(log) == list(range(EVENTS))
+    assert engine.state == "stopped"
+    assert len(list(tmp_path.glob("*.ckpt"))) == GENERATIONS
+
+
+@pytest.mark.parametrize("rows", [1, 97, 4096])
+def test_crashes_while_reading(tmp_path: Path, expected: str, rows: int) -> None:
+    log = filled_log({7: ABORT, 1234: ABORT, 2999: ABORT})
+    for _ in range(3):
+        with pytest.raises(SimulatedCrashError):
+            make_engine(log, tmp_path, rows=rows).run()
+    engine = make_engine(log, tmp_path, rows=rows)
+    engine.run()
+    assert engine.learner.digest == expected
+    assert offsets(log) == list(range(EVENTS))
+
+
+@pytest.mark.parametrize("point", ["fail_before_commit", "fail_after_commit"])
+def test_crashes_around_a_commit(tmp_path: Path, expected: str, point: str) -> None:
+    log = filled_log()
+    engine = make_engine(log, tmp_path)
+
+    def die_at_the_twelfth(_: object) -> None:
+        assert isinstance(engine.sink, MemorySink)
+        if engine.sink.commits == 11:
+            setattr(engine.sink, point, SimulatedCrashError())
+
+    engine._on_report = die_at_the_twelfth
+    with pytest.raises(SimulatedCrashError):
+        engine.run()
+    engine = make_engine(log, tmp_path)
+    engine.run()
+    assert engine.learner.digest == expected
+    assert offsets(log) == list(range(EVENTS))
+
+
+def test_checkpoints_that_are_bad_or_ahead_are_not_used(tmp_path: Path, expected: str) -> None:
+    log = filled_log({2000: ABORT})
+    with pytest.raises(SimulatedCrashError):
+        make_engine(log, tmp_path).run()
+    newest, before = sorted(tmp_path.glob("*.ckpt"))[::-1][:2]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    flipped = bytearray(before.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    before.write_bytes(bytes(flipped))
+    engine = make_engine(log, tmp_path)
+    engine.run()
+    assert engine.learner.digest == expected
+    assert offsets(log) == list(range(EVENTS))
+
+    behind = MemoryLog()  # a group that committed less than the checkpoints know
+    behind.extend("events", log.records("events"))
+    behind.append("events", EOF)
+    engine = make_engine(behind, tmp_path)
+    engine.run()
+    assert engine.learner.digest == expected
+    assert offsets(behind) == list(range(EVENTS))
+
+
+def test_no_checkpoint_and_a_trimmed_log_is_refused(tmp_path: Path) -> None:
+    log = filled_log({2000: ABORT})
+    with pytest.raises(SimulatedCrashError):
+        make_engine(log, tmp_path / "a").run()
+    log.trim("events", 1000)
+    with pytest.raises(ConfigError, match="no schema header"):
+        make_engine(log, tmp_path / "b").run()
+    engine = make_engine(log, tmp_path / "b")
+    engine._schema = STREAM.schema
+    with pytest.raises(CheckpointError, match="starts at 1000"):
+        engine.run()
+
+
+def test_a_trimmed_log_with_its_checkpoints_goes_on(tmp_path: Path, expected: str) -> None:
+    log = filled_log({2000: ABORT})
+    with pytest.raises(SimulatedCrashError):
+        make_engine(log, tmp_path).run()
+    log.trim("events", 1500)  # the record with the schema is gone; the checkpoint has it
+    engine = make_engine(log, tmp_path)
+    engine.run()
+    assert engine.learner.digest == expected
+
+
+def test_a_position_that_was_trimmed_away_is_lost_loudly(tmp_path: Path) -> None:
+    log = filled_log({2000: ABORT})
+    with pytest.raises(SimulatedCrashError):
+        make_engine(log, tmp_path).run()
+    log.trim("events", 2500)
+    with pytest.raises(LogError, match="is lost"):
+        make_engine(log, tmp_path).run()
+
+
+def test_another_model_does_not_take_over_a_state(tmp_path: Path) -> None:
+    log = filled_log({2000: ABORT})
+    with pytest.raises(SimulatedCrashError):
+        make_engine(log, tmp_path).run()
+    with pytest.raises(CheckpointError, match="another model, schema or setting"):
+        make_engine(log, tmp_path, seed=2).run()
+
+
+def test_dead_letters_keep_their_bytes_and_harm_nobody(tmp_path: Path) -> None:
+    log = MemoryLog()
+    values = CODEC.encode_events(BLOCK)[:300]
+    log.append("events", Record(values[0], b"0", 0, (schema_header(STREAM.schema),)))
+    bad = [b"{", b"\xff", b'{"id": "1", "x": [1], "y": "UP"}', b'{"x": [1,2,3,4,5,6], "y": "NEVER"}', b""]
+    for value, junk in zip(values[1:], bad * 60, strict=False):
+        log.extend("events", [value, junk])
+    log.extend("events", [CORRUPT, EOF])
+    engine = make_engine(log, tmp_path)
+    engine.run()
+    alone = DriftMoE(STREAM.schema)
+    alone.learn_many(BLOCK.x[:300], BLOCK.y[:300])
+    assert engine.learner.digest == alone.digest
+    letters = [record.value for record in log.records("dead-letters")]
+    assert letters[:5] == bad
+    assert len(letters) == 300
+    assert len(offsets(log)) == 300
+
+
+def test_a_log_that_ends_before_the_committed_offset(tmp_path: Path) -> None:
+    log = filled_log()
+    make_engine(log, tmp_path).run()
+    shorter = MemoryLog()
+    shorter.extend("events", [*log.records("events")[:100], EOF])
+    shorter.commit("events", "group", shorter.fence("events", "group"), 3000, [])
+    with pytest.raises(LogError):
+        make_engine(shorter, tmp_path).run()
+
+
+# Joining labels
+
+
+def numeric_join(**options: float) -> LabelJoin:
+    return LabelJoin(1, 2, **options)  # type: ignore[arg-type]
+
+
+def record(name: str, x: float | None = None, y: int = -1, time: int = 0) -> Block:
+    value = np.array([[np.nan if x is None else x]], np.float32)
+    return Block(
+        value, np.array([y], np.int32), [name], np.array([x is not None]), np.zeros(1, np.int64), np.array([time])
+    )
+
+
+def learnt(join: LabelJoin, *records: Block) -> list[tuple[float, int]]:
+    rows = []
+    for block in records:
+        joined = join.join(block)
+        joined.settle(np.full((len(joined.y), 2), 0.5))
+        rows += [(float(x), int(y)) for x, y in zip(joined.x[:, 0], joined.y, strict=True) if y >= 0]
+    return rows
+
+
+def test_a_label_is_learnt_with_its_own_features() -> None:
+    join = numeric_join()
+    assert learnt(join, record("a", 1.0), record("b", 2.0), record("a", y=1), record("b", y=0)) == [
+        (1.0, 1),
+        (2.0, 0),
+    ]
+    assert join.waiting == 0
+
+
+def test_early_duplicate_conflicting_and_orphan_labels() -> None:
+    join = numeric_join(timeout=10.0)
+    assert learnt(join, record("a", y=1), record("a", 3.0)) == [(3.0, 1)]
+    assert learnt(join, record("a", y=1), record("a", y=0), record("z", y=0)) == []
+    assert (join.duplicates, join.conflicts, join.early) == (2, 1, 1)
+    learnt(join, record("b", 1.0, time=10_001))
+    assert (join.orphans, join.early, join.waiting) == (1, 0, 1)
+    learnt(join, record("c", 1.0, y=0, time=20_002))
+    assert (join.expired, join.waiting) == (1, 0)
+    assert learnt(join, record("b", y=1, time=20_003)) == []
+
+
+def test_waiting_is_bounded() -> None:
+    join = numeric_join(max_waiting=10)
+    learnt(join, *(record(f"e{i}", 1.0) for i in range(50)), *(record(f"l{i}", y=0) for i in range(50)))
+    assert (join.waiting, join.expired) == (10, 40)
+    assert (join.early, join.orphans) == (10, 40)
+
+
+def test_a_late_label_is_scored_with_the_prediction_made_when_its_event_came() -> None:
+    join = numeric_join()
+    first = join.join(record("a", 1.0))
+    first.settle(np.array([[0.9, 0.1]]))
+    restored = numeric_join()
+    restored.restore(join.snapshot())
+    for each in (join, restored):
+        later = each.join(record("a", y=1))
+        proba, y = later.settle(np.array([[0.2, 0.8]]))
+        assert proba.tolist() == [[0.9, 0.1]]
+        assert y.tolist() == [1]
+
+
+def test_a_checkpoint_proves_itself_whole() -> None:
+    made = Checkpoint(7, "f", {"a": 1}, {"x": np.arange(5.0)})
+    content = made.to_bytes()
+    found = Checkpoint.from_bytes(content)
+    assert (found.offset, found.fingerprint, found.plain) == (7, "f", {"a": 1})
+    assert found.arrays["x"].tolist() == [0, 1, 2, 3, 4]
+    for cut in range(0, len(content), 7):
+        with pytest.raises(CheckpointError):
+            Checkpoint.from_bytes(content[:cut])
+    for place in range(0, len(content), 11):
+        broken = bytearray(content)
+        broken[place] ^= 0x10
+        with pytest.raises(CheckpointError):
+            Checkpoint.from_bytes(bytes(broken))
+
+
+def test_an_empty_topic_without_schema_is_refused(tmp_path: Path) -> None:
+    log = MemoryLog()
+    log.append("events", EOF)
+    with pytest.raises(LogError, match="empty"):
+        make_engine(log, tmp_path).run()
