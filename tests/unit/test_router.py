@@ -113,6 +113,9 @@ def test_dropout_is_inverted_and_follows_into_the_gradient() -> None:
         assert logits[t] == pytest.approx(reference.logits(x[t : t + 1], mask).detach().numpy()[0], abs=1e-4)
         reference.learn(x[t : t + 1], target[t : t + 1], mask)
     same_parameters(router, reference)
+    # Adam hides the scale of a gradient, its first moment does not.
+    for moment, layer in zip(router._m, reference.layers, strict=True):
+        assert moment == pytest.approx(reference.adam.state[layer]["exp_avg"].numpy(), rel=1e-2, abs=1e-5)
     share = []
     for step in range(200):
         kernels.keep_mask(5, step, 0.2, mask)
