@@ -1,0 +1,148 @@
+"""Softmax regression that also sees what came before: the last label, recent class frequencies, changes.
+
+Labels of real streams come in runs and periods, and some follow the change of a feature rather than its
+value. The linear expert can use all of that; the trees are kept from it, for a tree that leans on the last
+label no longer notices that the features have drifted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from stream_moe.experts.base import Snapshot
+from stream_moe.experts.pool import pack, unpack
+from stream_moe.experts.softmax import SoftmaxRegression
+from stream_moe.experts.state import ArrayState
+from stream_moe.types import Feature, Float32, Float64, Int32, Int64, Schema
+
+VALUE, CHANGE, LABEL, FREQUENCY = range(4)
+RATES = np.array([0.3, 0.05, 0.01])  # of the recent class frequencies: windows of about 3, 20 and 100 events
+
+
+class Past(NamedTuple):
+    """What is remembered, and which column of the wider rows holds what."""
+
+    row: Float32  # [d] features of the event learnt last, NaN before any
+    label: Int64  # [1] its class, -1 = none yet
+    frequency: Float64  # [3, C] fading, from 0
+    source: Int64  # [m] VALUE, CHANGE, LABEL or FREQUENCY
+    which: Int64  # [m] which feature, or which class
+    rate: Int64  # [m] which rate
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def widen(past: Past, x: Float32, y: Int32, weight: Float64, out: Float32) -> None:
+    """Write the wider rows [n, m], each from its own features and the events learnt before it."""
+    for t in range(x.shape[0]):
+        for k in range(out.shape[1]):
+            i = past.which[k]
+            if past.source[k] == VALUE:
+                out[t, k] = x[t, i]
+            elif past.source[k] == CHANGE:
+                change = x[t, i] - past.row[i]
+                out[t, k] = change if math.isfinite(change) else np.nan
+            elif past.source[k] == LABEL:
+                out[t, k] = past.label[0] if past.label[0] >= 0 else np.nan
+            else:
+                out[t, k] = past.frequency[past.rate[k], i]
+        if y[t] >= 0 and weight[t] > 0.0:
+            past.row[:] = x[t]
+            past.label[0] = y[t]
+            for r in range(RATES.shape[0]):
+                for c in range(past.frequency.shape[1]):
+                    past.frequency[r, c] += RATES[r] * ((1.0 if c == y[t] else 0.0) - past.frequency[r, c])
+
+
+class HistorySoftmax(ArrayState):
+    """Softmax regression on the features, their change since the event learnt last, and recent labels.
+
+    Parameters
+    ----------
+    schema
+        Features and classes.
+    learning_rate, memory
+        As of `SoftmaxRegression`.
+
+    Notes
+    -----
+    Only labels that have arrived count: under a label delay of d events the "last" label is d events old, and
+    so is the event the change is measured from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = (np.arange(600) % 3).astype(np.int32)  # no feature tells, but each class follows the one before
+    >>> expert, proba = HistorySoftmax(Schema.numeric(1, ["a", "b", "c"])), np.empty((600, 3))
+    >>> expert.step(np.zeros((600, 1), np.float32), y, np.ones(600), proba)
+    >>> bool((proba.argmax(1) == y)[100:].all())
+    True
+    """
+
+    kind = "history-softmax"
+
+    def __init__(self, schema: Schema, *, learning_rate: float = 0.2, memory: float = 0.999) -> None:
+        self._schema, self.n_classes = schema, schema.n_classes
+        self._past = Past(
+            np.full(schema.n_features, np.nan, np.float32), np.full(1, -1, np.int64),
+            np.zeros((len(RATES), schema.n_classes)), *_columns(Schema((), ()), schema, first=True),
+        )  # fmt: skip
+        self._inner = SoftmaxRegression(self._wide(), learning_rate=learning_rate, memory=memory)
+
+    @property
+    def memory_bytes(self) -> int:
+        return super().memory_bytes + self._inner.memory_bytes
+
+    def _parts(self) -> dict[str, Past]:
+        return {"past": self._past}
+
+    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
+        wide = np.empty((len(x), len(self._past.source)), np.float32)
+        widen(self._past, x, y, weight, wide)
+        self._inner.step(wide, y, weight, proba)
+
+    def grow(self, schema: Schema) -> None:
+        """As `Expert.grow`: columns for what is new go to the end, where nothing learnt moves."""
+        past, new = self._past, _columns(self._schema, schema, first=False)
+        more = schema.n_features - self._schema.n_features
+        self._past = Past(
+            np.pad(past.row, (0, more), constant_values=np.nan),
+            past.label,
+            np.pad(past.frequency, ((0, 0), (0, schema.n_classes - self.n_classes))),
+            *(np.concatenate([a, b]) for a, b in zip(past[3:], new, strict=True)),
+        )
+        self._schema, self.n_classes = schema, schema.n_classes
+        self._inner.grow(self._wide())
+
+    def snapshot(self) -> Snapshot:
+        return pack({"history": super().snapshot(), "softmax": self._inner.snapshot()})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        parts = unpack(snapshot)
+        super().restore(parts["history"])
+        self._inner.restore(parts["softmax"])
+
+    def _wide(self) -> Schema:
+        """Return the schema of the wider rows."""
+        features = []
+        for k, (source, index) in enumerate(zip(self._past.source, self._past.which, strict=True)):
+            categories = self._schema.classes if source == LABEL else None
+            if source == VALUE:
+                categories = self._schema.features[index].categories
+            features.append(Feature(str(k), categories))
+        return Schema(tuple(features), self._schema.classes)
+
+
+def _columns(old: Schema, new: Schema, *, first: bool) -> tuple[Int64, Int64, Int64]:
+    """Return source, index and rate of the columns that `new` has and `old` has not."""
+    features = range(old.n_features, new.n_features)
+    found = [(VALUE, j, 0) for j in features]
+    found += [(CHANGE, j, 0) for j in features if not new.features[j].is_nominal]
+    found += [(LABEL, 0, 0)] if first else []
+    found += [(FREQUENCY, c, r) for c in range(old.n_classes, new.n_classes) for r in range(len(RATES))]
+    source, index, rate = np.array(found, np.int64).reshape(-1, 3).T
+    return source.copy(), index.copy(), rate.copy()
