@@ -65,9 +65,7 @@ class FileCheckpointStore:
         """List the checkpoints, oldest first (by name)."""
         try:
             return sorted(
-                entry.name
-                for entry in os.scandir(self.directory)
-                if _NAME.fullmatch(entry.name) and entry.is_file()
+                entry.name for entry in os.scandir(self.directory) if _NAME.fullmatch(entry.name) and entry.is_file()
             )
         except OSError as error:
             raise self._failed("listing", "checkpoints", error) from error

@@ -87,9 +87,7 @@ class MemoryLog:
                 entries.append(Record(value, key, len(entries)))
             self.changed.notify_all()
 
-    def extend(
-        self, topic: str, items: Iterable[Record | Mark | bytes | tuple[bytes | None, bytes | None]]
-    ) -> None:
+    def extend(self, topic: str, items: Iterable[Record | Mark | bytes | tuple[bytes | None, bytes | None]]) -> None:
         """Append each item."""
         with self.changed:
             for item in items:
@@ -134,13 +132,9 @@ class MemoryLog:
         """Append (topic, record) pairs and commit the offset as one step; LogError for a fenced epoch."""
         with self.changed:
             if epoch != self._epoch.get((topic, group)):
-                raise LogError(
-                    f"group {group!r}: this sink was fenced by a newer one; leave and let that one work"
-                )
+                raise LogError(f"group {group!r}: this sink was fenced by a newer one; leave and let that one work")
             if next_offset < self._committed.get((topic, group), 0):
-                raise LogError(
-                    f"group {group!r}: offset {next_offset} would go back behind the committed one"
-                )
+                raise LogError(f"group {group!r}: offset {next_offset} would go back behind the committed one")
             for target, record in list(writes):
                 self._entries.setdefault(target, []).append(record)
             self._committed[topic, group] = next_offset
@@ -164,9 +158,7 @@ class MemoryLog:
                 if mark is ABORT:
                     raise SimulatedCrashError(f"ABORT before offset {position} of {topic!r}")
                 return None
-            stop = min(
-                [end, position + max_records, *(at for at, left in marks.items() if left and at > position)]
-            )
+            stop = min([end, position + max_records, *(at for at, left in marks.items() if left and at > position)])
             if stop == position:
                 return None
             entries = list(enumerate(self._entries[topic][position:stop], position))

@@ -38,9 +38,7 @@ def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
             "run one process per group and partition"
         )
     if isinstance(error, errors.SaslAuthenticationFailedError):
-        return (
-            f"the broker refused user {settings.sasl_username!r}; check the user name, password and mechanism"
-        )
+        return f"the broker refused user {settings.sasl_username!r}; check the user name, password and mechanism"
     if isinstance(error, errors.AuthorizationError):
         return f"not permitted ({error}); ask for the right in the broker's access lists"
     if isinstance(error, errors.OffsetOutOfRangeError | errors.LogTruncationError):

@@ -45,9 +45,7 @@ class KafkaProducerLog:
         with as_log_error(self._settings, f"writing to {self._settings.topic!r}"):
             for key, value in records:
                 headers, self._headers = self._headers, []
-                self._producer.send(self._settings.topic, value, key, headers).add_errback(
-                    self._failed.append
-                )
+                self._producer.send(self._settings.topic, value, key, headers).add_errback(self._failed.append)
                 self._in_flight += len(value)
                 if self._in_flight > _IN_FLIGHT_BYTES:
                     self._flush()

@@ -69,18 +69,12 @@ class KafkaSettings:
 
     def __post_init__(self) -> None:
         if self.guarantee not in ("exactly-once", "at-least-once"):
-            raise ConfigError(
-                f"guarantee {self.guarantee!r} does not exist; use exactly-once or at-least-once"
-            )
+            raise ConfigError(f"guarantee {self.guarantee!r} does not exist; use exactly-once or at-least-once")
         if self.security_protocol not in PROTOCOLS:
-            raise ConfigError(
-                f"security protocol {self.security_protocol!r} does not exist; use {_or(PROTOCOLS)}"
-            )
+            raise ConfigError(f"security protocol {self.security_protocol!r} does not exist; use {_or(PROTOCOLS)}")
         if self.security_protocol.startswith("SASL"):
             if self.sasl_mechanism not in MECHANISMS:
-                raise ConfigError(
-                    f"SASL mechanism {self.sasl_mechanism!r} is not supported; use {_or(MECHANISMS)}"
-                )
+                raise ConfigError(f"SASL mechanism {self.sasl_mechanism!r} is not supported; use {_or(MECHANISMS)}")
             if not self.sasl_username or self.sasl_password is None:
                 raise ConfigError(f"{self.security_protocol} needs a SASL user name and password")
             clear = self.security_protocol == "SASL_PLAINTEXT" and self.sasl_mechanism == "PLAIN"
@@ -95,9 +89,7 @@ class KafkaSettings:
                 raise ConfigError(f"{what}: no file {str(path)!r}")
         outputs = {self.predictions, self.dead_letters}
         if self.topic in outputs or len(outputs) < 2:
-            raise ConfigError(
-                f"topics {self.topic!r}, {self.predictions!r}, {self.dead_letters!r}: they must differ"
-            )
+            raise ConfigError(f"topics {self.topic!r}, {self.predictions!r}, {self.dead_letters!r}: they must differ")
 
     def transactional_id(self, partition: int) -> str:
         """Name the one writer for a partition; a newer instance with the same name fences the older."""
@@ -137,11 +129,7 @@ def require_helpers(names: tuple[str, ...] = _HELPERS) -> None:
 def quiet_logger() -> None:
     """Hold the client's loggers at INFO or above: at DEBUG they print requests and the SASL password."""
     for name, logger in list(logging.root.manager.loggerDict.items()):
-        if (
-            name.startswith("kafka.")
-            and isinstance(logger, logging.Logger)
-            and 0 < logger.level < logging.INFO
-        ):
+        if name.startswith("kafka.") and isinstance(logger, logging.Logger) and 0 < logger.level < logging.INFO:
             logger.setLevel(logging.NOTSET)
     top = logging.getLogger("kafka")
     top.setLevel(max(top.level, logging.INFO))

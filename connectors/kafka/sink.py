@@ -130,10 +130,7 @@ class KafkaSink:
             producer.begin_transaction()
             self._in_transaction = True
         partition = self._source.partition
-        sent = [
-            producer.send(self._settings.predictions, value, key, None, partition)
-            for key, value in predictions
-        ]
+        sent = [producer.send(self._settings.predictions, value, key, None, partition) for key, value in predictions]
         for letter in dead_letters:
             key, value, headers = self._letter(letter)
             sent.append(producer.send(self._settings.dead_letters, value, key, headers, partition))

@@ -183,9 +183,7 @@ class KafkaSource:
     def commit(self, next_offset: int, timeout: float) -> None:
         """Commit a position outside of any transaction: for the sink's mode at-least-once."""
         self._still_ours()
-        self._opened().commit(
-            {self._place: OffsetAndMetadata(next_offset, "", -1)}, timeout_ms=timeout * 1000
-        )
+        self._opened().commit({self._place: OffsetAndMetadata(next_offset, "", -1)}, timeout_ms=timeout * 1000)
 
     def _opened(self) -> KafkaConsumer:
         if self._consumer is None:

@@ -105,7 +105,6 @@ class HoeffdingTree:
             if self._tree.head[kernel.PENDING] < 0:
                 return
             self._reserve(int(self._tree.head[kernel.NEEDED]))
-            self._tree.head[kernel.NEEDED] = 0  # how full the arrays were is no part of the state
 
     def snapshot(self) -> Snapshot:
         nodes, slots = self._tree.head[kernel.NODES], self._tree.head[kernel.SLOTS]

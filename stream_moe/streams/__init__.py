@@ -35,9 +35,7 @@ def benchmark_names() -> list[str]:
     return [*GENERATED, *DROPPED, *NAMED]
 
 
-def open_stream(
-    name_or_path: str, *, seed: int = 1, label: str | None = None, nominal: Sequence[str] = ()
-) -> Stream:
+def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, nominal: Sequence[str] = ()) -> Stream:
     """Open a stream by the name of a benchmark or the path of a file.
 
     Generated streams are endless and depend on `seed` alone. `led`, `sea` hold one concept; `led_a`, `sea_a`
@@ -88,9 +86,7 @@ def open_stream(
         path = Path(__file__).parent / "data" / "electricity.csv.xz"
         return read_file(path, name=name_or_path, label=label, nominal=nominal, drop=DROPPED[name_or_path])
     if name_or_path in NAMED:
-        return read_file(
-            _find(name_or_path), name_or_path, label=label, nominal=nominal, usually_nominal=NOMINAL
-        )
+        return read_file(_find(name_or_path), name_or_path, label=label, nominal=nominal, usually_nominal=NOMINAL)
     path = Path(name_or_path)
     if not (is_known_format(path) or path.exists()):
         close = difflib.get_close_matches(name_or_path, benchmark_names(), 1)

@@ -11,9 +11,7 @@ from stream_moe.errors import DataError
 from stream_moe.streams.readers import empty, open_text
 from stream_moe.streams.tables import Column, Table, gather
 
-ATTRIBUTE = re.compile(
-    r"""@attribute\s+('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s{]+)\s*(\S.*)""", re.IGNORECASE
-)
+ATTRIBUTE = re.compile(r"""@attribute\s+('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s{]+)\s*(\S.*)""", re.IGNORECASE)
 NUMERIC = frozenset(["numeric", "real", "integer"])
 
 
@@ -35,8 +33,7 @@ def read_arff(path: Path) -> Table:
             return Table(path, columns, gather(path, _rows(path, lines), len(columns)))
         elif keyword != "@relation":
             raise DataError(
-                f"{path}: line {number}: {line[:40]!r} is not ARFF; "
-                "the header has @relation, @attribute and @data"
+                f"{path}: line {number}: {line[:40]!r} is not ARFF; the header has @relation, @attribute and @data"
             )
     if not columns:
         raise empty(path)
@@ -58,9 +55,7 @@ def _attribute(path: Path, number: int, line: str) -> Column:
     name, kind = _unquote(match[1]), match[2].strip()
     if kind.startswith("{"):
         if not kind.endswith("}"):
-            raise DataError(
-                f"{path}: line {number}: the values of {name!r} do not end in '}}'; close the list"
-            )
+            raise DataError(f"{path}: line {number}: the values of {name!r} do not end in '}}'; close the list")
         values = tuple(cell.strip() for cell in _split(path, number, kind[1:-1]))
         return Column(name, "nominal", tuple(dict.fromkeys(values)))
     word = kind.split()[0].lower()
@@ -68,9 +63,7 @@ def _attribute(path: Path, number: int, line: str) -> Column:
         return Column(name, "numeric")
     if word in ("string", "date"):
         return Column(name, "nominal")
-    raise DataError(
-        f"{path}: line {number}: {name!r} has type {kind[:40]!r}; use numeric, {{a,b,...}} or string"
-    )
+    raise DataError(f"{path}: line {number}: {name!r} has type {kind[:40]!r}; use numeric, {{a,b,...}} or string")
 
 
 def _rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:

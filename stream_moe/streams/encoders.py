@@ -103,9 +103,7 @@ class FeatureColumn(NominalColumn):
         try:
             return to_float32(np.fromiter(map(float, cells), np.float64, len(cells)))
         except (ValueError, TypeError, OverflowError):  # a missing value or text: look at each cell
-            return to_float32(
-                [self._number(cell, line) for cell, line in zip(cells, chunk.lines, strict=True)]
-            )
+            return to_float32([self._number(cell, line) for cell, line in zip(cells, chunk.lines, strict=True)])
 
     def _number(self, cell: Any, line: int) -> float:
         if is_missing(cell):

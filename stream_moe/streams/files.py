@@ -172,9 +172,7 @@ def _read_table(
 def _check_names(path: Path, names: list[str], wanted: list[str]) -> None:
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
-        raise DataError(
-            f"{path}: {repeated[0]!r} names {names.count(repeated[0])} columns; rename all but one"
-        )
+        raise DataError(f"{path}: {repeated[0]!r} names {names.count(repeated[0])} columns; rename all but one")
     for name in wanted:
         if name not in names:
             shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

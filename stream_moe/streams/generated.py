@@ -92,9 +92,7 @@ class DriftSchedule:
         self._counts = [0] * len(self._positions)
         self._ramp = _capymoa_ramp if ramp == "capymoa" else _moa_ramp
         # Both systems seed every drift with 1, whatever the seed of the concepts.
-        self._uniforms = [
-            _python_uniforms(1) if ramp == "capymoa" else _java_uniforms(1) for _ in self._positions
-        ]
+        self._uniforms = [_python_uniforms(1) if ramp == "capymoa" else _java_uniforms(1) for _ in self._positions]
 
     def draw(self, n: int) -> npt.NDArray[np.int8]:
         """Return int8 [n], the concepts of the next n events."""
@@ -103,9 +101,7 @@ class DriftSchedule:
         for drift in reversed(range(len(self._positions))):
             number = self._counts[drift] + np.arange(1, len(left) + 1)
             self._counts[drift] += len(left)
-            after = self._uniforms[drift](len(left)) <= self._ramp(
-                number, self._positions[drift], self._width
-            )
+            after = self._uniforms[drift](len(left)) <= self._ramp(number, self._positions[drift], self._width)
             concepts[left[after]] = drift + 1
             left = left[~after]
         return concepts
@@ -177,7 +173,5 @@ def generate(name: str, seed: int) -> GeneratedStream:
     if kind == "sea":
         return GeneratedStream(name, SEA_SCHEMA, lambda: _sea(seed, variant, ramp))
     n_classes = int(variant[1:] or 2)
-    schema = Schema.numeric(
-        10, [f"class{k + 1}" for k in range(n_classes)], [f"att{j + 1}" for j in range(10)]
-    )
+    schema = Schema.numeric(10, [f"class{k + 1}" for k in range(n_classes)], [f"att{j + 1}" for j in range(10)])
     return GeneratedStream(name, schema, lambda: _rbf(seed, n_classes, RBF_SPEEDS[variant[0]]))

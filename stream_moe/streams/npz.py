@@ -94,9 +94,7 @@ def _arrays(path: Path) -> dict[str, Any]:
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(
-                f"{path}: a single array; it needs an archive (numpy.savez) of x [n, d] and y [n]"
-            )
+            raise DataError(f"{path}: a single array; it needs an archive (numpy.savez) of x [n, d] and y [n]")
         with archive:
             return {name: archive[name] for name in ("x", "y", "schema") if name in archive.files}
     except (

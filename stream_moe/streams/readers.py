@@ -33,9 +33,7 @@ def read_csv(path: Path) -> Table:
         raise empty(path)
     names = [name.strip() for name in names]
     if len(names) == 1:
-        raise DataError(
-            f"{path}: one column, {names[0][:60]!r}; it needs features and a label, separated by commas"
-        )
+        raise DataError(f"{path}: one column, {names[0][:60]!r}; it needs features and a label, separated by commas")
     if all(is_number(name) for name in names):
         raise DataError(f"{path}: line 1 holds numbers, not names of columns; put a header line before it")
     return Table(path, [Column(name) for name in names], gather(path, rows, len(names)))
@@ -94,8 +92,7 @@ def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 ) from None
             if not isinstance(plain, dict):
                 raise DataError(
-                    f"{path}: line {number}: {text.strip()[:40]!r} is not a JSON object; "
-                    "write one object a line"
+                    f"{path}: line {number}: {text.strip()[:40]!r} is not a JSON object; write one object a line"
                 )
             for key, value in plain.items():
                 if isinstance(value, bool):
@@ -128,9 +125,7 @@ def read_parquet(path: Path) -> Table:
         row = 1
         try:
             for batch in file.iter_batches():
-                cells = [
-                    _arrow_cells(column, kind, pa) for column, kind in zip(batch.columns, kinds, strict=True)
-                ]
+                cells = [_arrow_cells(column, kind, pa) for column, kind in zip(batch.columns, kinds, strict=True)]
                 yield Chunk(range(row, row + batch.num_rows), cells)
                 row += batch.num_rows
         except (pa.ArrowException, OSError) as error:
@@ -153,9 +148,7 @@ def _arrow_kind(path: Path, field: Any, types: Any) -> Any:
         return "nominal"
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
         return "numeric"
-    raise DataError(
-        f"{path}: column {field.name!r} holds {field.type}; cast it to a number or a string, or drop it"
-    )
+    raise DataError(f"{path}: column {field.name!r} holds {field.type}; cast it to a number or a string, or drop it")
 
 
 def _arrow_cells(column: Any, kind: str, pa: Any) -> Sequence[Any]:

@@ -124,8 +124,6 @@ def vocabulary(tokens: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
         for token in ordered:
             name_of.setdefault(float(token), token)
         index_of = {value: i for i, value in enumerate(sorted(name_of))}
-        return tuple(name_of[value] for value in index_of), {
-            token: index_of[float(token)] for token in ordered
-        }
+        return tuple(name_of[value] for value in index_of), {token: index_of[float(token)] for token in ordered}
     names = sorted(ordered)
     return tuple(names), {name: i for i, name in enumerate(names)}

@@ -59,9 +59,7 @@ class Health:
         """Whether the loop turned recently."""
         silence = self._clock() - self._last_beat
         if silence > self._stalled_after:
-            return Verdict(
-                False, f"the loop stands still for {silence:.0f} s (limit {self._stalled_after:g} s)"
-            )
+            return Verdict(False, f"the loop stands still for {silence:.0f} s (limit {self._stalled_after:g} s)")
         return Verdict(True, "the loop turns")
 
     def ready(self) -> Verdict:

@@ -14,9 +14,7 @@ MASK = "***"
 OUR_LOGGERS = ("stream_moe", "connectors")
 
 # A name with one of these words holds a secret, unless it only says where the secret lies (`..._file`).
-_SECRET_NAME = re.compile(
-    r"passw|passphrase|secret|token|credential|api_?key|private_?key|jaas|authorization"
-)
+_SECRET_NAME = re.compile(r"passw|passphrase|secret|token|credential|api_?key|private_?key|jaas|authorization")
 _PLACE_NAME = re.compile(r"_?(file|filename|path|location)$")
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
 # Control characters and Unicode's own line ends: a terminal or a viewer may break the line at each.
@@ -140,9 +138,7 @@ def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
     if name and _SECRET_NAME.search(name.lower()) and not _PLACE_NAME.search(name.lower()):
         return [(name, value if value is None else MASK)]
     if isinstance(value, Mapping):
-        return [
-            pair for key, item in value.items() for pair in _flat(f"{name}.{key}" if name else str(key), item)
-        ]
+        return [pair for key, item in value.items() for pair in _flat(f"{name}.{key}" if name else str(key), item)]
     if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
         return [pair for i, item in enumerate(value) for pair in _flat(f"{name}.{i}", item)]
     return [(name, value)]

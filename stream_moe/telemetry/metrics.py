@@ -80,9 +80,7 @@ class EngineMetrics:
         self._report: EngineReport | None = None
         self._lock = threading.Lock()  # guards the histograms: counts and sum belong together
         self._histograms: dict[str, dict[tuple[str, ...], Histogram]] = {
-            spec.name: {} if spec.labels else {(): Histogram()}
-            for spec in METRICS
-            if spec.kind == "histogram"
+            spec.name: {} if spec.labels else {(): Histogram()} for spec in METRICS if spec.kind == "histogram"
         }
         self._cache_seconds = cache_seconds
         self._render_lock = threading.Lock()  # of many scrapers one renders, the others wait for its bytes

@@ -63,9 +63,7 @@ def _class_label(classes: tuple[str, ...], index: int, limit: int) -> str:
     return classes[index] if len(classes) <= limit or index < limit else OTHER
 
 
-def _by_class(
-    classes: tuple[str, ...], values: npt.NDArray[Any], limit: int = MAX_CLASSES
-) -> dict[str, float]:
+def _by_class(classes: tuple[str, ...], values: npt.NDArray[Any], limit: int = MAX_CLASSES) -> dict[str, float]:
     totals: dict[str, float] = {}
     for index, value in enumerate(values.tolist()):
         label = _class_label(classes, index, limit)

@@ -25,9 +25,7 @@ def first(name: str, events: int, seed: int = 1) -> Block:
     return next(open_stream(name, seed=seed).blocks(events))
 
 
-@pytest.mark.parametrize(
-    "fact", FACTS, ids=lambda fact: f"{fact['name']}-{fact['events']}-seed{fact['seed']}"
-)
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact['name']}-{fact['events']}-seed{fact['seed']}")
 def test_bytes_equal_moa(fact: dict[str, Any]) -> None:
     block = first(fact["name"], fact["events"], fact["seed"])
     assert hashlib.sha256(block.x.tobytes() + block.y.tobytes()).hexdigest() == fact["sha256"]
@@ -70,9 +68,7 @@ def test_sea_concepts_have_the_bayes_rate(events: tuple[int, int], threshold: fl
 
 
 @pytest.mark.parametrize(("name", "position", "width"), [("sea_a", 249_975, 50), ("sea_g", 225_000, 50_000)])
-def test_a_drift_stays_in_its_window_and_is_half_done_at_its_position(
-    name: str, position: int, width: int
-) -> None:
+def test_a_drift_stays_in_its_window_and_is_half_done_at_its_position(name: str, position: int, width: int) -> None:
     """Between the thresholds of concepts 1 and 2 the label tells the concept, but for 10 % noise."""
     block = first(name, 300_000)
     at = np.flatnonzero((block.x[:, 0] + block.x[:, 1] > 8) & (block.x[:, 0] + block.x[:, 1] <= 9))

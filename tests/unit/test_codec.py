@@ -17,9 +17,7 @@ from stream_moe.errors import ConfigError
 from stream_moe.types import Block, DeadLetter, Feature, RecordBatch, Schema
 
 NUMERIC = Schema.numeric(3, ["DOWN", "UP"], ["a", "b", "c"])
-MIXED = Schema(
-    (Feature("size"), Feature("colour", ("red", "blue")), Feature("grade", ("1", "2"))), ("0", "1")
-)
+MIXED = Schema((Feature("size"), Feature("colour", ("red", "blue")), Feature("grade", ("1", "2"))), ("0", "1"))
 GOOD = b'{"id":"good","x":[1,2,3],"y":"UP"}'
 
 
@@ -93,9 +91,7 @@ def test_nominal_values_become_their_index() -> None:
     block, dead = JsonCodec(MIXED).decode(batch(*(b'{"x":%s,"y":1}' % value.encode() for value in values)))
     assert dead == []
     nan = math.nan
-    np.testing.assert_array_equal(
-        block.x, [[0.5, 1, 1], [nan, nan, 0], [1, nan, nan], [nan, 0, 1], [nan, 0, 0]]
-    )
+    np.testing.assert_array_equal(block.x, [[0.5, 1, 1], [nan, nan, 0], [1, nan, nan], [nan, 0, 1], [nan, 0, 0]])
     assert block.y.tolist() == [1] * 5
 
 
@@ -115,9 +111,7 @@ def test_labels_by_name_or_by_the_text_of_a_number(classes: tuple[str, ...], tex
 
 
 def test_a_label_alone_has_no_features() -> None:
-    block, dead = JsonCodec(NUMERIC).decode(
-        batch(GOOD, b'{"id":"e1","y":"UP"}', b'{"id":"e2","x":null,"y":"UP"}')
-    )
+    block, dead = JsonCodec(NUMERIC).decode(batch(GOOD, b'{"id":"e1","y":"UP"}', b'{"id":"e2","x":null,"y":"UP"}'))
     assert dead == []
     assert block.has_features is not None
     assert block.has_features.tolist() == [True, False, False]
@@ -299,9 +293,7 @@ def test_blocks_of_all_kinds_round_trip() -> None:
 def test_predictions() -> None:
     proba = np.array([[0.123456789, 1 - 0.123456789], [1.0, 0.0]])
     weights = np.array([[1 / 3, 2 / 3, 1e-9], [0.0, 1.0, math.nan]])
-    first, second = JsonCodec(NUMERIC).encode_predictions(
-        ["e1", "e2"], np.array([41, 42]), proba, weights, "m7"
-    )
+    first, second = JsonCodec(NUMERIC).encode_predictions(["e1", "e2"], np.array([41, 42]), proba, weights, "m7")
     assert msgspec.json.decode(first) == {
         "id": "e1",
         "class": "UP",

@@ -22,17 +22,12 @@ DASHBOARDS = sorted((DOCKER / "grafana" / "dashboards").glob("*.json"))
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 RULES: list[dict[str, Any]] = [
-    rule
-    for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
-    for rule in group["rules"]
+    rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]
 ]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 SCRAPED = {spec.name for spec in METRICS if spec.kind != "histogram"} | {
-    spec.name + suffix
-    for spec in METRICS
-    if spec.kind == "histogram"
-    for suffix in ("_bucket", "_sum", "_count")
+    spec.name + suffix for spec in METRICS if spec.kind == "histogram" for suffix in ("_bucket", "_sum", "_count")
 }
 
 
@@ -165,10 +160,7 @@ def test_dashboard_fits_its_provisioning(path: Path) -> None:
     provider = yaml.safe_load((DOCKER / "grafana/provisioning/dashboards/stream-moe.yaml").read_text())
     folder = provider["providers"][0]["options"]["path"]
     assert f"./grafana/dashboards:{folder}:ro" in SERVICES["grafana"]["volumes"]
-    assert (
-        SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-        == f"{folder}/{path.name}"
-    )
+    assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{folder}/{path.name}"
     taken = [
         (panel["gridPos"]["x"] + dx, panel["gridPos"]["y"] + dy)
         for panel in dashboard["panels"]

@@ -210,9 +210,7 @@ BAD_FILES: list[tuple[str, str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD_FILES, ids=lambda v: str(v)[:40])
-def test_a_bad_file_gives_one_clear_error(
-    tmp_path: Path, name: str, content: str | bytes, message: str
-) -> None:
+def test_a_bad_file_gives_one_clear_error(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         opened(tmp_path / name, content)
     assert str(caught.value).startswith(str(tmp_path / name))

@@ -89,9 +89,7 @@ def test_a_beat_revives(metrics: EngineMetrics, clock: Clock) -> None:
     assert health.live().ok
 
 
-def test_page_shows_the_headline_numbers_and_loads_nothing(
-    server: TelemetryServer, metrics: EngineMetrics
-) -> None:
+def test_page_shows_the_headline_numbers_and_loads_nothing(server: TelemetryServer, metrics: EngineMetrics) -> None:
     assert "Nothing to show yet" in ask(server, "/")[2]
     metrics.update(make_report())
     status, headers, body = ask(server, "/")
@@ -133,9 +131,7 @@ def test_unknown_paths_and_methods(server: TelemetryServer) -> None:
     assert "\n" in body
 
 
-def test_a_fault_in_a_view_is_a_500_and_logged(
-    metrics: EngineMetrics, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_fault_in_a_view_is_a_500_and_logged(metrics: EngineMetrics, caplog: pytest.LogCaptureFixture) -> None:
     def broken() -> Verdict:
         raise RuntimeError("boom")
 
@@ -193,9 +189,7 @@ def test_many_scrapers_at_once_all_get_an_answer(metrics: EngineMetrics) -> None
     metrics.update(make_report())
     statuses: list[int] = []
     with TelemetryServer(metrics, *views(), port=0, max_connections=64) as running:
-        threads = [
-            threading.Thread(target=lambda: statuses.append(ask(running, "/metrics")[0])) for _ in range(30)
-        ]
+        threads = [threading.Thread(target=lambda: statuses.append(ask(running, "/metrics")[0])) for _ in range(30)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -124,12 +124,8 @@ def test_a_named_set_says_where_to_put_it(monkeypatch: pytest.MonkeyPatch, tmp_p
         open_stream("airlines")
 
 
-def test_a_named_set_is_found_and_knows_its_nominal_columns(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "flights.csv").write_text(
-        "carrier,day_of_week,length,class\nUA,2,10,late\nAA,10,20,on_time\n"
-    )
+def test_a_named_set_is_found_and_knows_its_nominal_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "flights.csv").write_text("carrier,day_of_week,length,class\nUA,2,10,late\nAA,10,20,on_time\n")
     monkeypatch.setenv("STREAM_MOE_DATA", str(tmp_path))
     schema = open_stream("flights").schema
     assert [feature.categories for feature in schema.features] == [("AA", "UA"), ("2", "10"), None]
