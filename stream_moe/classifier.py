@@ -113,12 +113,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     @property
     def digest(self) -> str:
         """Hex sha256 of the whole state: equal if and only if two learners are in the same state."""
-        arrays, plain = self.snapshot()
-        sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-        for name in sorted(arrays):
-            sha.update(f"{name}{arrays[name].dtype}{arrays[name].shape}".encode())
-            sha.update(np.ascontiguousarray(arrays[name]).tobytes())
-        return sha.hexdigest()
+        return digest_of(self.snapshot())
 
     def _checked(self, x: Float32) -> Float32:
         if not self._rows.started:
@@ -172,3 +167,13 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         if state["state"] is not None:
             self._start(self._rows.schema)
             self.restore(state["state"])
+
+
+def digest_of(snapshot: Snapshot) -> str:
+    """Hex sha256 over the names, shapes and bytes of a snapshot."""
+    arrays, plain = snapshot
+    sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name in sorted(arrays):
+        sha.update(f"{name}{arrays[name].dtype}{arrays[name].shape}".encode())
+        sha.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return sha.hexdigest()

@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from stream_moe.classifier import BlockClassifier
     from stream_moe.types import Schema
 
-_MIXTURES = ["driftmoe-data", "driftmoe-task"]
-_EXPERTS = ["hoeffding-tree", "knn", "naive-bayes", "softmax", "no-change"]
+_DEFAULT = "driftmoe"
+_PUBLISHED = ["driftmoe-data", "driftmoe-task"]
+_EXPERTS = [
+    "adaptive-tree",
+    "hoeffding-tree",
+    "prototypes",
+    "history-softmax",
+    "knn",
+    "naive-bayes",
+    "softmax",
+    "no-change",
+]
 _NOT_SETTINGS = {"schema", "variant", "seed", "threads", "device"}  # have a way of their own
 _LARGEST = 2**53  # beyond it a number no longer fits every array's type
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -26,10 +36,10 @@ def model_names() -> list[str]:
 
     Examples
     --------
-    >>> model_names()
-    ['driftmoe-data', 'driftmoe-task', 'hoeffding-tree', 'knn', 'naive-bayes', 'softmax', 'no-change']
+    >>> model_names()[:3]
+    ['driftmoe', 'driftmoe-data', 'driftmoe-task']
     """
-    return [*_MIXTURES, *_EXPERTS]
+    return [_DEFAULT, *_PUBLISHED, *_EXPERTS]
 
 
 def build_model(
@@ -50,7 +60,7 @@ def build_model(
     schema
         Features and classes; None = learn them from the events.
     seed, threads, device
-        Of a mixture; a single expert draws no random numbers, has one thread and runs on the CPU.
+        Of a mixture; a single expert takes at most the seed, has one thread and runs on the CPU.
     options
         Settings by name, as text: keyword parameters of the mixture's or the expert's constructor.
 
@@ -69,7 +79,11 @@ def build_model(
     Traceback (most recent call last):
     stream_moe.errors.ConfigError: knn: no setting 'neighbours'; its settings are k, window
     """
-    if name in _MIXTURES:
+    if name == _DEFAULT:
+        from stream_moe.mixture import DriftMixture
+
+        return DriftMixture(schema, seed=seed, threads=threads, **_settings(name, DriftMixture, options or {}))
+    if name in _PUBLISHED:
         from stream_moe.moe import DriftMoE
 
         settings = _settings(name, DriftMoE, options or {})
@@ -81,6 +95,8 @@ def build_model(
 
         expert = _expert_class(name)
         settings = _settings(name, expert, options or {})
+        if "seed" in inspect.signature(expert).parameters:
+            settings["seed"] = seed
         if schema is None:  # a wrong value must be told now, not at the first event
             expert(Schema.numeric(1, ["any"]), **settings)
         return SingleExpert(schema, expert=expert, parameters=settings or None)
@@ -88,13 +104,20 @@ def build_model(
 
 
 def _expert_class(name: str) -> Callable[..., Any]:
+    from stream_moe.experts.adaptive_tree import AdaptiveTree
+    from stream_moe.experts.history import HistorySoftmax
     from stream_moe.experts.hoeffding_tree import HoeffdingTree
     from stream_moe.experts.knn import WindowKNN
     from stream_moe.experts.naive_bayes import NaiveBayes
     from stream_moe.experts.no_change import NoChange
+    from stream_moe.experts.prototypes import MovingPrototypes
     from stream_moe.experts.softmax import SoftmaxRegression
 
-    return {kind.kind: kind for kind in (HoeffdingTree, WindowKNN, NaiveBayes, SoftmaxRegression, NoChange)}[name]
+    kinds: tuple[type[Any], ...] = (
+        AdaptiveTree, HoeffdingTree, MovingPrototypes, HistorySoftmax, WindowKNN, NaiveBayes, SoftmaxRegression,
+        NoChange,
+    )  # fmt: skip
+    return {kind.kind: kind for kind in kinds}[name]
 
 
 def _settings(name: str, factory: Callable[..., Any], options: dict[str, str]) -> dict[str, Any]:

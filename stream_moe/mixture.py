@@ -1,0 +1,181 @@
+"""DriftMixture: experts of different kinds under gates that learn from every event. The default model.
+
+Each event is put to all experts; the gates mix their answers; then, or when its label arrives, everyone
+learns it. What makes it follow a drift: trees that replace themselves, experts with short memories, and
+gates whose weights move within some ten events. `docs/model.md` has the equations and what each part is
+worth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream_moe.classifier import BlockClassifier, digest_of
+from stream_moe.drift import DriftMonitor
+from stream_moe.errors import ConfigError
+from stream_moe.experts.adaptive_tree import AdaptiveTree
+from stream_moe.experts.base import Expert, Snapshot
+from stream_moe.experts.history import HistorySoftmax
+from stream_moe.experts.knn import WindowKNN
+from stream_moe.experts.naive_bayes import NaiveBayes
+from stream_moe.experts.no_change import NoChange
+from stream_moe.experts.pool import ExpertPool, pack, unpack
+from stream_moe.experts.prototypes import MovingPrototypes
+from stream_moe.experts.softmax import SoftmaxRegression
+from stream_moe.report import LearnerReport
+from stream_moe.router.online import OnlineGates
+from stream_moe.router.waiting import Waiting
+from stream_moe.specialization import Specialization, learner_report
+from stream_moe.types import Float32, Float64, Int32, Schema
+
+TILE = 2048  # rows at a time: bounds the memory for what the experts say; changes no result
+# Temperaments of the trees in turn: how often each looks at its error, and how soon it is alarmed.
+NERVOUS = {"group": 2, "drift_delta": 0.05, "warning_delta": 0.2}
+ALERT = {"group": 8, "drift_delta": 0.01, "warning_delta": 0.05}
+CALM = {"group": 32, "drift_delta": 1e-4, "warning_delta": 1e-3}
+
+
+class DriftMixture(BlockClassifier):
+    """Adaptive trees, neighbours, prototypes, linear experts and no-change under three levels of gates.
+
+    Parameters
+    ----------
+    schema
+        Features and classes; None = learn them from the dicts given to `learn_one`.
+    trees
+        How many adaptive trees.
+    window
+        Events that the nearest neighbours are looked for in.
+    prototypes
+        Moving prototypes in each of the two sets.
+    budget
+        Multiplies those three: below 1 for less CPU, above for more accuracy.
+    seed
+        Of everything random.
+    threads
+        Threads over the experts; the result does not depend on it.
+
+    Notes
+    -----
+    Under a label delay the gates learn from what the experts said when the event was predicted; see
+    `stream_moe.router.waiting`. Those events are part of a snapshot, but not of `digest`, which is over what
+    has been learnt.
+
+    Examples
+    --------
+    >>> from river import datasets, evaluate, metrics
+    >>> evaluate.progressive_val_score(datasets.Phishing(), DriftMixture(seed=1), metrics.Accuracy())
+    Accuracy: 91.43%
+    """
+
+    def __init__(
+        self,
+        schema: Schema | None = None,
+        *,
+        trees: int = 12,
+        window: int = 1000,
+        prototypes: int = 128,
+        budget: float = 1.0,
+        seed: int = 1,
+        threads: int = 1,
+    ) -> None:
+        if not (1 <= trees <= 1000 and window >= 4 and prototypes >= 1 and 0 < budget <= 100 and threads >= 1):
+            raise ConfigError(
+                f"driftmoe: trees {trees} must lie in 1..1000, window {window} at 4 or above, prototypes "
+                f"{prototypes} and threads {threads} at 1 or above, budget {budget} in (0, 100]"
+            )
+        self.trees, self.window, self.prototypes, self.budget = trees, window, prototypes, budget
+        self.seed, self.threads = seed, threads
+        super().__init__(schema)
+
+    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        proba = np.empty((len(x), self.schema.n_classes))
+        for start in range(0, len(x), TILE):
+            rows = slice(start, start + TILE)
+            proba[rows] = self._tile(x[rows], y[rows], None if weights is None else weights[rows])
+        return proba
+
+    def _tile(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        everyone = np.ones((self.n_experts, len(x)))
+        opinions = self.pool.step(x, np.broadcast_to(y, everyone.shape), everyone)  # [E, n, C] before learning
+        told, recalled = self.waiting.exchange(x, y, opinions)  # [E, n, C] as of when the event was predicted
+        answers, shares, scored = self.gates.step(opinions, told, recalled, y)  # [n, C], [n, E], [n]
+        right = (told.argmax(2) == y).T.astype(np.float32)  # [n, E]
+        self.specialization.update(shares.argmax(1), shares, everyone, right, y)
+        self.monitor.update(np.column_stack([1 - right, scored != y]).astype(np.float32)[y >= 0])
+        if weights is not None:
+            weights[...] = shares
+        return answers
+
+    def _predict(self, x: Float32) -> Float64:
+        return self.gates.answer(self.pool.predict(x))
+
+    @property
+    def n_experts(self) -> int:
+        return len(self.pool)
+
+    def _start(self, schema: Schema) -> None:
+        experts = self._experts(schema)
+        self.pool = ExpertPool(experts, threads=self.threads)
+        self.gates = OnlineGates(np.array([isinstance(e, AdaptiveTree) for e in experts]), schema.n_classes)
+        self.waiting = Waiting(len(experts), schema.n_classes)
+        self.specialization = Specialization(len(experts), schema.n_classes)
+        self.monitor = DriftMonitor(len(experts) + 1)  # the experts, then the mixture
+
+    def _experts(self, schema: Schema) -> list[Expert]:
+        def scaled(n: int, least: int) -> int:
+            return max(least, round(n * self.budget))
+
+        size = scaled(self.prototypes, 1)
+        return [
+            *(self._tree(schema, member) for member in range(scaled(self.trees, 1))),
+            WindowKNN(schema, k=3, window=scaled(self.window, 4)),
+            MovingPrototypes(schema, size=size),
+            MovingPrototypes(schema, size=size, drift=2e-4, reach=5.0),
+            NaiveBayes(schema),
+            SoftmaxRegression(schema),
+            HistorySoftmax(schema),
+            NoChange(schema),
+        ]
+
+    def _tree(self, schema: Schema, member: int) -> AdaptiveTree:
+        temper = CALM if member % 12 == 11 else (NERVOUS, ALERT)[member % 2]
+        share = 1.0 if member % 4 in {0, 3} else 0.7
+        return AdaptiveTree(schema, share=share, seed=self.seed, member=member, **temper)  # type: ignore[arg-type]
+
+    def _grow(self, schema: Schema) -> None:
+        self.pool.grow(schema)
+        self.gates.grow(schema.n_classes)
+        self.waiting.grow(schema.n_classes)
+        self.specialization.grow(self.n_experts, schema.n_classes)
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of what has been learnt: equal if and only if two learners have learnt the same."""
+        learnt = (item for item in self._parts().items() if item[0] != "waiting")
+        return digest_of(pack({name: part.snapshot() for name, part in learnt}))
+
+    def snapshot(self) -> Snapshot:
+        return pack({name: part.snapshot() for name, part in self._parts().items()})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        found = unpack(snapshot)
+        for name, part in self._parts().items():
+            part.restore(found[name])
+
+    def _parts(self) -> dict[str, ExpertPool | OnlineGates | Waiting | Specialization | DriftMonitor]:
+        return {
+            "experts": self.pool,
+            "gates": self.gates,
+            "waiting": self.waiting,
+            "specialization": self.specialization,
+            "monitor": self.monitor,
+        }
+
+    def report(self) -> LearnerReport:
+        """As `BlockClassifier.report`; a tree's warnings are its own detector's, its resets its swaps."""
+        found = learner_report(self.pool.experts, self.specialization, self.monitor, self.gates.loss)
+        for expert, told in zip(self.pool.experts, found.experts, strict=True):
+            if isinstance(expert, AdaptiveTree):
+                told.warnings, told.drifts, told.resets = expert.n_warnings, expert.n_swaps, expert.n_swaps
+        return found

@@ -1,0 +1,271 @@
+"""Online gates: from what E experts say to one answer, learnt event by event, in three levels.
+
+Inputs are the E experts and the committee (the mean of the experts of the largest kind, the trees).
+
+1. Five gates, none of which wins everywhere. `ALL` and `KINDS` are geometric: log p(c) = sum_i w_i log
+   p_i(c) + const, w by online gradient on the log-loss; ALL over every input, KINDS over the committee and
+   the experts outside it. `FAST` and `SLOW` are fixed-share mixtures, `RECENT` weighs each expert by e^(20 x
+   its recent accuracy).
+2. One geometric gate over those five, the committee and the experts outside it.
+3. One fixed-share mixture over everything there is: level 2 (prior 1/2), the five gates and all inputs. Its
+   weight for part i is the posterior of "i is right for now", and with it comes the bound: over any T
+   events and for every part i of prior p_i, the sum of the mixture's log-losses is at most
+
+       sum of i's log-losses + ln(1 / p_i) + T (ln(1 / (1 - SWITCH)) + C FLOOR)
+
+   and each change of the part compared with costs ln(1 / (SWITCH p_j)) more.
+
+Sources: geometric mixing by gradient: Mattern (2013), Linear and geometric mixtures, as in PAQ's mixers;
+fixed share: Herbster and Warmuth (1998), Tracking the best expert.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from stream_moe.types import Bool, Float64, Int32
+
+N_GATES = 5
+ALL, KINDS, FAST, SLOW, RECENT = range(N_GATES)
+RATE = 1e-3  # of geometric weights, in units of the root mean square gradient
+MEMORY = 0.999  # of that mean square
+FIRST_SQUARE = 1e-2
+START = 1.5  # sum of a geometric gate's first weights: experts that err apart deserve more than their mean
+SHARES = (0.2, 0.05)  # of FAST and SLOW
+SHARPNESS, ACCURACY_RATE = 20.0, 0.01  # of RECENT
+LEAST = 1e-3  # probabilities are raised to this before their logarithm is taken
+FLOOR, SWITCH, FIRST_PRIOR = 1e-4, 1e-4, 0.5  # of level 3
+LOSS_RATE = 1e-3
+
+
+class GateArrays(NamedTuple):
+    """State. I = E + 1 inputs, the committee last; A = 1 + N_GATES + I parts of level 3."""
+
+    geometric: Float64  # [2, I] weights of ALL and KINDS
+    square: Float64  # [2, I] mean squares of their gradients
+    share: Float64  # [2, E] weights of FAST and SLOW
+    accuracy: Float64  # [E] recent accuracy
+    second: Float64  # [N_GATES + I]
+    second_square: Float64  # [N_GATES + I]
+    last: Float64  # [A]
+    loss: Float64  # [1] moving log-loss of the answer, NaN before the first label
+    member: Bool  # [E] who sits in the committee
+
+
+class Row(NamedTuple):
+    """Work space of one event."""
+
+    p: Float64  # [A, C] level 2, the gates, the inputs
+    log: Float64  # [N_GATES + I, C] of the gates and the inputs
+    answer: Float64  # [C]
+
+
+def new_gates(member: Bool) -> GateArrays:
+    """Return fresh gates over experts, of which `member` [E] sit in the committee."""
+    e = len(member)
+    n_inputs = e + 1
+    apart = np.append(~member, True)
+    geometric = np.stack([np.full(n_inputs, START / n_inputs), np.where(apart, START / apart.sum(), 0.0)])
+    second = np.append(np.ones(N_GATES), apart)
+    return GateArrays(
+        geometric=geometric,
+        square=np.full((2, n_inputs), FIRST_SQUARE),
+        share=np.full((2, e), 1.0 / e),
+        accuracy=np.full(e, 0.5),
+        second=second * START / second.sum(),
+        second_square=np.full(N_GATES + n_inputs, FIRST_SQUARE),
+        last=prior(1 + N_GATES + n_inputs),
+        loss=np.full(1, np.nan),
+        member=member,
+    )
+
+
+def new_row(n_experts: int, n_classes: int) -> Row:
+    inputs = N_GATES + n_experts + 1
+    return Row(np.empty((1 + inputs, n_classes)), np.empty((inputs, n_classes)), np.empty(n_classes))
+
+
+def prior(n_parts: int) -> Float64:
+    """Prior of level 3's parts, [A]."""
+    return np.append(FIRST_PRIOR, np.full(n_parts - 1, (1.0 - FIRST_PRIOR) / (n_parts - 1)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def geometric_mean(weight: Float64, log: Float64, out: Float64) -> None:
+    """out [C] = softmax of the weighted sum of log [I, C]."""
+    out[:] = 0.0
+    for i in range(weight.shape[0]):
+        if weight[i] != 0.0:
+            for c in range(out.shape[0]):
+                out[c] += weight[i] * log[i, c]
+    top, total = out.max(), 0.0
+    for c in range(out.shape[0]):
+        out[c] = math.exp(out[c] - top)
+        total += out[c]
+    for c in range(out.shape[0]):
+        out[c] /= total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def descend(weight: Float64, square: Float64, log: Float64, out: Float64, y: int) -> None:
+    """One step down the gradient of -log out[y]; a weight that starts at exactly 0 does not take part."""
+    for i in range(weight.shape[0]):
+        if weight[i] == 0.0:
+            continue
+        gradient = -log[i, y]
+        for c in range(out.shape[0]):
+            gradient += out[c] * log[i, c]
+        square[i] = MEMORY * square[i] + (1.0 - MEMORY) * gradient * gradient
+        weight[i] -= RATE * gradient / math.sqrt(square[i] + 1e-8)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def arithmetic_mean(weight: Float64, p: Float64, out: Float64) -> None:
+    """out [C] = weighted mean of p [I, C]."""
+    total = weight.sum()
+    out[:] = 0.0
+    for i in range(weight.shape[0]):
+        for c in range(out.shape[0]):
+            out[c] += weight[i] / total * p[i, c]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def recent_weights(accuracy: Float64, out: Float64) -> None:
+    top = accuracy.max()
+    for e in range(accuracy.shape[0]):
+        out[e] = math.exp(SHARPNESS * (accuracy[e] - top))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None:
+    """Fill `row` from proba [E, n, C] at event t. spare [E] is scratch."""
+    n_experts, n_classes = proba.shape[0], proba.shape[2]
+    first, inputs = row.p[1 : 1 + N_GATES], row.p[1 + N_GATES :]
+    committee = inputs[n_experts]
+    committee[:] = 0.0
+    members = 0
+    for e in range(n_experts):
+        members += g.member[e]
+        for c in range(n_classes):
+            inputs[e, c] = proba[e, t, c]
+            if g.member[e]:
+                committee[c] += proba[e, t, c]
+    for c in range(n_classes):
+        committee[c] = committee[c] / members if members > 0 else 1.0 / n_classes
+    logs = row.log[N_GATES:]
+    for i in range(n_experts + 1):
+        for c in range(n_classes):
+            logs[i, c] = math.log(max(inputs[i, c], LEAST))
+    experts = inputs[:n_experts]
+    geometric_mean(g.geometric[0], logs, first[ALL])
+    geometric_mean(g.geometric[1], logs, first[KINDS])
+    arithmetic_mean(g.share[0], experts, first[FAST])
+    arithmetic_mean(g.share[1], experts, first[SLOW])
+    recent_weights(g.accuracy, spare)
+    arithmetic_mean(spare, experts, first[RECENT])
+    for i in range(N_GATES):
+        for c in range(n_classes):
+            row.log[i, c] = math.log(max(first[i, c], LEAST))
+    geometric_mean(g.second, row.log, row.p[0])
+    arithmetic_mean(g.last, row.p, row.answer)
+    for c in range(n_classes):
+        row.answer[c] = (row.answer[c] + FLOOR) / (1.0 + n_classes * FLOOR)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def share_posterior(weight: Float64, p: Float64, y: int, floor: float, switch: float, first: float) -> None:
+    """Bayes' rule on weight, then a part `switch` of it goes back to the prior (`first` to part 0)."""
+    n = weight.shape[0]
+    scale = 1.0 + p.shape[1] * floor
+    total = 0.0
+    for i in range(n):
+        weight[i] *= (p[i, y] + floor) / scale
+        total += weight[i]
+    for i in range(n):
+        back = first if i == 0 else (1.0 - first) / (n - 1)
+        weight[i] = (1.0 - switch) * weight[i] / total + switch * back
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def learn(g: GateArrays, row: Row, y: int) -> None:
+    """Update every level on the label of the event that `row` was filled with."""
+    n_experts = g.accuracy.shape[0]
+    first, experts = row.p[1 : 1 + N_GATES], row.p[1 + N_GATES : 1 + N_GATES + n_experts]
+    logs = row.log[N_GATES:]
+    share_posterior(g.last, row.p, y, FLOOR, SWITCH, FIRST_PRIOR)
+    descend(g.second, g.second_square, row.log, row.p[0], y)
+    descend(g.geometric[0], g.square[0], logs, first[ALL], y)
+    descend(g.geometric[1], g.square[1], logs, first[KINDS], y)
+    for k in range(2):
+        share_posterior(g.share[k], experts, y, LEAST, SHARES[k], 1.0 / n_experts)
+    loss = -math.log(row.answer[y])
+    g.loss[0] = loss if math.isnan(g.loss[0]) else g.loss[0] + LOSS_RATE * (loss - g.loss[0])
+    for e in range(n_experts):
+        right = 1.0 if np.argmax(experts[e]) == y else 0.0
+        g.accuracy[e] += ACCURACY_RATE * (right - g.accuracy[e])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def expert_shares(g: GateArrays, spare: Float64, out: Float64) -> None:
+    """Write each expert's share of the answer, [E], summing to 1: its weights through all levels.
+
+    A committee's weight is its members'. A negative weight counts as none.
+    """
+    n_experts = out.shape[0]
+    out[:] = 0.0
+    members = max(g.member.sum(), 1)
+    for e in range(n_experts + 1):  # an input's weight from level 3 and from level 2 itself
+        direct = g.last[1 + N_GATES + e] + g.last[0] * max(g.second[N_GATES + e], 0.0)
+        for k in range(2):
+            carried = g.last[1 + k] + g.last[0] * max(g.second[k], 0.0)
+            direct += carried * max(g.geometric[k, e], 0.0)
+        if e < n_experts:
+            out[e] += direct
+        else:
+            for m in range(n_experts):
+                if g.member[m]:
+                    out[m] += direct / members
+    recent_weights(g.accuracy, spare)
+    total = spare.sum()
+    for e in range(n_experts):
+        for k in range(2):
+            out[e] += (g.last[1 + FAST + k] + g.last[0] * max(g.second[FAST + k], 0.0)) * g.share[k, e]
+        out[e] += (g.last[1 + RECENT] + g.last[0] * max(g.second[RECENT], 0.0)) * spare[e] / total
+    total = out.sum()
+    for e in range(n_experts):
+        out[e] = out[e] / total if total > 0.0 else 1.0 / n_experts
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def run(
+    g: GateArrays,
+    proba: Float64,
+    told: Float64,
+    recalled: Bool,
+    y: Int32,
+    answers: Float64,
+    shares: Float64,
+    scored: Int32,
+    row: Row,
+    spare: Float64,
+) -> None:
+    """Answer, then learn, event by event.
+
+    proba [E, n, C] what the experts say now, before they learn the event; told the same, but where
+    `recalled` [n] what they said when the event was predicted: the gates learn from that. y [n], -1 = answer
+    only. Out: answers [n, C], shares [n, E], scored [n] (the class that is scored against y). spare [E] is
+    scratch.
+    """
+    for t in range(y.shape[0]):
+        mix(g, proba, t, row, spare)
+        answers[t] = row.answer
+        expert_shares(g, spare, shares[t])
+        if recalled[t]:
+            mix(g, told, t, row, spare)
+        scored[t] = np.argmax(row.answer)
+        if y[t] >= 0:
+            learn(g, row, y[t])

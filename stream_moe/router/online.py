@@ -1,0 +1,95 @@
+"""The online gates as an object: owns the arrays that `stream_moe.router.gates` works on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream_moe.errors import CheckpointError
+from stream_moe.experts.base import Snapshot
+from stream_moe.router import gates as kernel
+from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32
+
+
+class OnlineGates:
+    """Three levels of gates over E experts; their state does not depend on the number of classes.
+
+    Parameters
+    ----------
+    member
+        bool [E], which experts form the committee.
+    n_classes
+        C.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> y = rng.integers(0, 2, 500).astype(np.int32)
+    >>> good, bad = np.where(rng.random((2, 500)) < [[0.9], [0.5]], y, 1 - y)
+    >>> opinions = 0.1 + 0.8 * np.eye(2)[np.stack([good, bad])]
+    >>> gates = OnlineGates(np.array([False, False]), 2)
+    >>> answers, shares, _ = gates.step(opinions, opinions, np.zeros(500, bool), y)
+    >>> bool((answers.argmax(1) == y)[100:].mean() > 0.85), bool(shares[-1, 0] > 0.8)
+    (True, True)
+    """
+
+    def __init__(self, member: Bool, n_classes: int) -> None:
+        self._arrays = kernel.new_gates(member)
+        self.grow(n_classes)
+
+    @property
+    def loss(self) -> float:
+        """Log-loss of the answers, exponentially weighted over about the last 1,000 labels; NaN before any."""
+        return float(self._arrays.loss[0])
+
+    def step(self, opinions: Float64, told: Float64, recalled: Bool, y: Int32) -> tuple[Float64, Float32, Int32]:
+        """Answer, then learn, event by event.
+
+        Parameters
+        ----------
+        opinions
+            float64 [E, n, C], what the experts say.
+        told
+            float64 [E, n, C], what they said when the event was predicted, where bool [n] `recalled`.
+        y
+            int32 [n], -1 = answer only.
+
+        Returns
+        -------
+        answers
+            float64 [n, C].
+        shares
+            float32 [n, E], each expert's share of the answer.
+        scored
+            int32 [n], the class that was answered when the event was predicted.
+        """
+        n = len(y)
+        answers, shares, scored = (
+            np.empty((n, opinions.shape[2])),
+            np.empty((n, len(opinions))),
+            np.empty(n, np.int32),
+        )
+        kernel.run(self._arrays, opinions, told, recalled, y, answers, shares, scored, self._row, self._spare)
+        return answers, shares.astype(np.float32), scored
+
+    def answer(self, opinions: Float64) -> Float64:
+        """Answers float64 [n, C] to opinions [E, n, C]; changes nothing."""
+        n = opinions.shape[1]
+        return self.step(opinions, opinions, np.zeros(n, np.bool_), np.full(n, UNLABELLED, np.int32))[0]
+
+    def grow(self, n_classes: int) -> None:
+        e = len(self._arrays.member)
+        self._row, self._spare = kernel.new_row(e, n_classes), np.empty(e)
+
+    def snapshot(self) -> Snapshot:
+        return {name: array.copy() for name, array in self._arrays._asdict().items()}, {}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        for name, mine in self._arrays._asdict().items():
+            found = snapshot[0][name]
+            if found.shape != mine.shape or (name == "member" and not np.array_equal(found, mine)):
+                raise CheckpointError(
+                    f"gates: array {name!r} of shape {found.shape} is of other experts, here it is {mine.shape}; "
+                    "set trees and budget to what they were"
+                )
+            mine[...] = found
