@@ -96,7 +96,7 @@ class Router:
         if self.device == "cuda":
             return self._tiled(x)
         out = np.empty((len(x), self.n_experts), np.float32)
-        kernels.forward(x, self._layers, *self._scratch[:3:2], out)
+        kernels.forward(x, self._layers, self._scratch, out)
         return out
 
     def learn(self, x: Float32, target: Float32) -> float:
@@ -143,7 +143,7 @@ class Router:
         out = np.empty((len(x), self.n_experts), np.float32)
         self.loss = kernels.online_steps(
             self._inputs(x), target, self._layers, self._m, self._v, self.learning_rate, self.dropout,
-            self.seed, self.steps, kernels.Layers(*self._scratch), out, self.loss,
+            self.seed, self.steps, self._scratch, out, self.loss,
         )  # fmt: skip
         self.steps += int((target[:, 0] >= 0).sum())
         self._adam_state["step"].fill_(self.steps)
@@ -218,8 +218,9 @@ class Router:
             self._layers = _views(flat, widths)
             self._m, self._v = (_views(a, widths) for a in moments)
         hidden1, hidden2 = self.hidden
-        sizes = (hidden1, hidden1, hidden2, hidden2, hidden1, widths[-1])
-        self._scratch = tuple(np.zeros(n, np.float32) for n in sizes)
+        sizes = (hidden1, hidden1, hidden2, hidden1, hidden2, widths[-1])
+        work = [np.zeros(n, np.float32) for n in sizes]
+        self._scratch = kernels.Scratch(*work, active=np.zeros(max(widths), np.int32))
 
 
 @contextmanager
