@@ -217,10 +217,8 @@ class Router:
         if self.device == "cpu":
             self._layers = _views(flat, widths)
             self._m, self._v = (_views(a, widths) for a in moments)
-        hidden1, hidden2 = self.hidden
-        sizes = (hidden1, hidden1, hidden2, hidden1, hidden2, widths[-1])
-        work = [np.zeros(n, np.float32) for n in sizes]
-        self._scratch = kernels.Scratch(*work, active=np.zeros(max(widths), np.int32))
+        h1, h2, out = (np.zeros(n, np.float32) for n in widths[1:])
+        self._scratch = kernels.Scratch(h1, h1.copy(), h2, h1.copy(), h2.copy(), out, np.zeros(max(widths), np.int32))
 
 
 @contextmanager
