@@ -98,9 +98,7 @@ class DriftMixture(BlockClassifier):
     def _tile(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
         everyone = np.ones((self.n_experts, len(x)))
         opinions = self.pool.step(x, np.broadcast_to(y, everyone.shape), everyone)  # [E, n, C] before learning
-        told, recalled = self.waiting.exchange(x, y, opinions)  # [E, n, C] as of when the event was predicted
-        answers, shares, scored = self.gates.step(opinions, told, recalled, y)  # [n, C], [n, E], [n]
-        right = (told.argmax(2) == y).T.astype(np.float32)  # [n, E]
+        answers, shares, right, scored = self.gates.step(opinions, x, y, self.waiting)
         self.specialization.update(shares.argmax(1), shares, everyone, right, y)
         self.monitor.update(np.column_stack([1 - right, scored != y]).astype(np.float32)[y >= 0])
         if weights is not None:
@@ -118,7 +116,7 @@ class DriftMixture(BlockClassifier):
         experts = self._experts(schema)
         self.pool = ExpertPool(experts, threads=self.threads)
         self.gates = OnlineGates(np.array([isinstance(e, AdaptiveTree) for e in experts]), schema.n_classes)
-        self.waiting = Waiting(len(experts), schema.n_classes)
+        self.waiting = Waiting(self.gates.n_parts, schema.n_classes)
         self.specialization = Specialization(len(experts), schema.n_classes)
         self.monitor = DriftMonitor(len(experts) + 1)  # the experts, then the mixture
 

@@ -15,6 +15,10 @@ Inputs are the E experts and the committee (the mean of the experts of the large
 
    and each change of the part compared with costs ln(1 / (SWITCH p_j)) more.
 
+Under a label delay of d events every level learns from what was said when the event was predicted, with its
+step, or the exponent of its posterior, divided by sqrt(1 + d): the choice that keeps the regret of delayed
+gradients at sqrt(1 + d) times that of prompt ones (Joulani et al., 2013). The bound above is for d = 0.
+
 Sources: geometric mixing by gradient: Mattern (2013), Linear and geometric mixtures, as in PAQ's mixers;
 fixed share: Herbster and Warmuth (1998), Tracking the best expert.
 """
@@ -27,7 +31,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from stream_moe.types import Bool, Float64, Int32
+from stream_moe.router.waiting import Ring, UInt32, put, take
+from stream_moe.types import Bool, Float32, Float64, Int32, Int64
 
 N_GATES = 5
 ALL, KINDS, FAST, SLOW, RECENT = range(N_GATES)
@@ -53,13 +58,14 @@ class GateArrays(NamedTuple):
     second_square: Float64  # [N_GATES + I]
     last: Float64  # [A]
     loss: Float64  # [1] moving log-loss of the answer, NaN before the first label
+    learnt: Int64  # [1] labels
     member: Bool  # [E] who sits in the committee
 
 
 class Row(NamedTuple):
     """Work space of one event."""
 
-    p: Float64  # [A, C] level 2, the gates, the inputs
+    p: Float64  # [A, C] what the parts say: level 2, the gates, the inputs
     log: Float64  # [N_GATES + I, C] of the gates and the inputs
     answer: Float64  # [C]
 
@@ -80,6 +86,7 @@ def new_gates(member: Bool) -> GateArrays:
         second_square=np.full(N_GATES + n_inputs, FIRST_SQUARE),
         last=prior(1 + N_GATES + n_inputs),
         loss=np.full(1, np.nan),
+        learnt=np.zeros(1, np.int64),
         member=member,
     )
 
@@ -111,7 +118,7 @@ def geometric_mean(weight: Float64, log: Float64, out: Float64) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def descend(weight: Float64, square: Float64, log: Float64, out: Float64, y: int) -> None:
+def descend(weight: Float64, square: Float64, log: Float64, out: Float64, y: int, rate: float) -> None:
     """One step down the gradient of -log out[y]; a weight that starts at exactly 0 does not take part."""
     for i in range(weight.shape[0]):
         if weight[i] == 0.0:
@@ -120,7 +127,7 @@ def descend(weight: Float64, square: Float64, log: Float64, out: Float64, y: int
         for c in range(out.shape[0]):
             gradient += out[c] * log[i, c]
         square[i] = MEMORY * square[i] + (1.0 - MEMORY) * gradient * gradient
-        weight[i] -= RATE * gradient / math.sqrt(square[i] + 1e-8)
+        weight[i] -= rate * gradient / math.sqrt(square[i] + 1e-8)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -141,6 +148,13 @@ def recent_weights(accuracy: Float64, out: Float64) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def logarithms(row: Row, start: int, stop: int) -> None:
+    for i in range(start, stop):
+        for c in range(row.log.shape[1]):
+            row.log[i, c] = math.log(max(row.p[1 + i, c], LEAST))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None:
     """Fill `row` from proba [E, n, C] at event t. spare [E] is scratch."""
     n_experts, n_classes = proba.shape[0], proba.shape[2]
@@ -156,10 +170,8 @@ def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None
                 committee[c] += proba[e, t, c]
     for c in range(n_classes):
         committee[c] = committee[c] / members if members > 0 else 1.0 / n_classes
+    logarithms(row, N_GATES, row.log.shape[0])
     logs = row.log[N_GATES:]
-    for i in range(n_experts + 1):
-        for c in range(n_classes):
-            logs[i, c] = math.log(max(inputs[i, c], LEAST))
     experts = inputs[:n_experts]
     geometric_mean(g.geometric[0], logs, first[ALL])
     geometric_mean(g.geometric[1], logs, first[KINDS])
@@ -167,9 +179,7 @@ def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None
     arithmetic_mean(g.share[1], experts, first[SLOW])
     recent_weights(g.accuracy, spare)
     arithmetic_mean(spare, experts, first[RECENT])
-    for i in range(N_GATES):
-        for c in range(n_classes):
-            row.log[i, c] = math.log(max(first[i, c], LEAST))
+    logarithms(row, 0, N_GATES)
     geometric_mean(g.second, row.log, row.p[0])
     arithmetic_mean(g.last, row.p, row.answer)
     for c in range(n_classes):
@@ -177,13 +187,19 @@ def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def share_posterior(weight: Float64, p: Float64, y: int, floor: float, switch: float, first: float) -> None:
-    """Bayes' rule on weight, then a part `switch` of it goes back to the prior (`first` to part 0)."""
+def share_posterior(
+    weight: Float64, p: Float64, y: int, trust: float, floor: float, switch: float, first: float
+) -> None:
+    """Bayes' rule on weight, likelihoods to the power `trust`; then a part `switch` of it goes back to the prior.
+
+    The prior is `first` for part 0 and equal for the rest.
+    """
     n = weight.shape[0]
     scale = 1.0 + p.shape[1] * floor
     total = 0.0
     for i in range(n):
-        weight[i] *= (p[i, y] + floor) / scale
+        likelihood = (p[i, y] + floor) / scale
+        weight[i] *= likelihood if trust == 1.0 else likelihood**trust
         total += weight[i]
     for i in range(n):
         back = first if i == 0 else (1.0 - first) / (n - 1)
@@ -191,22 +207,25 @@ def share_posterior(weight: Float64, p: Float64, y: int, floor: float, switch: f
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def learn(g: GateArrays, row: Row, y: int) -> None:
-    """Update every level on the label of the event that `row` was filled with."""
+def learn(g: GateArrays, row: Row, y: int, delay: int) -> None:
+    """Update every level on the label of the event that `row` was filled with, `delay` labels ago."""
     n_experts = g.accuracy.shape[0]
     first, experts = row.p[1 : 1 + N_GATES], row.p[1 + N_GATES : 1 + N_GATES + n_experts]
     logs = row.log[N_GATES:]
-    share_posterior(g.last, row.p, y, FLOOR, SWITCH, FIRST_PRIOR)
-    descend(g.second, g.second_square, row.log, row.p[0], y)
-    descend(g.geometric[0], g.square[0], logs, first[ALL], y)
-    descend(g.geometric[1], g.square[1], logs, first[KINDS], y)
+    trust = 1.0 / math.sqrt(1.0 + delay)
+    rate = RATE * trust
+    share_posterior(g.last, row.p, y, trust, FLOOR, SWITCH, FIRST_PRIOR)
+    descend(g.second, g.second_square, row.log, row.p[0], y, rate)
+    descend(g.geometric[0], g.square[0], logs, first[ALL], y, rate)
+    descend(g.geometric[1], g.square[1], logs, first[KINDS], y, rate)
     for k in range(2):
-        share_posterior(g.share[k], experts, y, LEAST, SHARES[k], 1.0 / n_experts)
-    loss = -math.log(row.answer[y])
-    g.loss[0] = loss if math.isnan(g.loss[0]) else g.loss[0] + LOSS_RATE * (loss - g.loss[0])
+        share_posterior(g.share[k], experts, y, trust, LEAST, SHARES[k] * trust, 1.0 / n_experts)
     for e in range(n_experts):
         right = 1.0 if np.argmax(experts[e]) == y else 0.0
-        g.accuracy[e] += ACCURACY_RATE * (right - g.accuracy[e])
+        g.accuracy[e] += ACCURACY_RATE * trust * (right - g.accuracy[e])
+    loss = -math.log(row.answer[y])
+    g.loss[0] = loss if math.isnan(g.loss[0]) else g.loss[0] + LOSS_RATE * (loss - g.loss[0])
+    g.learnt[0] += 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -241,31 +260,55 @@ def expert_shares(g: GateArrays, spare: Float64, out: Float64) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def answer_all(g: GateArrays, proba: Float64, answers: Float64, row: Row, spare: Float64) -> None:
+    """Write answers [n, C] to proba [E, n, C]; changes nothing but `row` and `spare`."""
+    for t in range(answers.shape[0]):
+        mix(g, proba, t, row, spare)
+        answers[t] = row.answer
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def run(
     g: GateArrays,
+    ring: Ring,
     proba: Float64,
-    told: Float64,
-    recalled: Bool,
+    bits: UInt32,
     y: Int32,
     answers: Float64,
     shares: Float64,
+    right: Float32,
     scored: Int32,
     row: Row,
     spare: Float64,
 ) -> None:
-    """Answer, then learn, event by event.
+    """Answer, then learn or keep for later, event by event.
 
-    proba [E, n, C] what the experts say now, before they learn the event; told the same, but where
-    `recalled` [n] what they said when the event was predicted: the gates learn from that. y [n], -1 = answer
-    only. Out: answers [n, C], shares [n, E], scored [n] (the class that is scored against y). spare [E] is
-    scratch.
+    proba [E, n, C] what the experts say before they learn the event; bits [n, d] of its features; y [n], -1 =
+    not known yet. Out: answers [n, C], shares [n, E]; and of what was said when the event was predicted,
+    right [n, E], which experts named y, and scored [n], the class answered. spare [E] is scratch.
     """
+    parts = row.p.shape[0]
     for t in range(y.shape[0]):
         mix(g, proba, t, row, spare)
         answers[t] = row.answer
         expert_shares(g, spare, shares[t])
-        if recalled[t]:
-            mix(g, told, t, row, spare)
+        right[t], scored[t] = 0.0, 0
+        if y[t] < 0:
+            slot = put(ring, bits[t], g.learnt[0])
+            for c in range(row.answer.shape[0]):
+                for i in range(parts):
+                    ring.said[slot, i, c] = row.p[i, c]
+                ring.said[slot, parts, c] = row.answer[c]
+            continue
+        slot, delay = take(ring, bits[t]), 0
+        if slot >= 0:
+            for c in range(row.answer.shape[0]):
+                for i in range(parts):
+                    row.p[i, c] = ring.said[slot, i, c]
+                row.answer[c] = max(np.float64(ring.said[slot, parts, c]), FLOOR)
+            logarithms(row, 0, row.log.shape[0])
+            delay = g.learnt[0] - ring.learnt[slot]
         scored[t] = np.argmax(row.answer)
-        if y[t] >= 0:
-            learn(g, row, y[t])
+        for e in range(right.shape[1]):
+            right[t, e] = 1.0 if np.argmax(row.p[1 + N_GATES + e]) == y[t] else 0.0
+        learn(g, row, y[t], delay)

@@ -7,7 +7,8 @@ import numpy as np
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Snapshot
 from stream_moe.router import gates as kernel
-from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32
+from stream_moe.router.waiting import Waiting
+from stream_moe.types import Bool, Float32, Float64, Int32
 
 
 class OnlineGates:
@@ -28,7 +29,8 @@ class OnlineGates:
     >>> good, bad = np.where(rng.random((2, 500)) < [[0.9], [0.5]], y, 1 - y)
     >>> opinions = 0.1 + 0.8 * np.eye(2)[np.stack([good, bad])]
     >>> gates = OnlineGates(np.array([False, False]), 2)
-    >>> answers, shares, _ = gates.step(opinions, opinions, np.zeros(500, bool), y)
+    >>> x, waiting = np.zeros((500, 1), np.float32), Waiting(gates.n_parts, 2)
+    >>> answers, shares, _, _ = gates.step(opinions, x, y, waiting)
     >>> bool((answers.argmax(1) == y)[100:].mean() > 0.85), bool(shares[-1, 0] > 0.8)
     (True, True)
     """
@@ -42,17 +44,26 @@ class OnlineGates:
         """Log-loss of the answers, exponentially weighted over about the last 1,000 labels; NaN before any."""
         return float(self._arrays.loss[0])
 
-    def step(self, opinions: Float64, told: Float64, recalled: Bool, y: Int32) -> tuple[Float64, Float32, Int32]:
+    @property
+    def n_parts(self) -> int:
+        """How many answers `Waiting` must keep of each event."""
+        return len(self._arrays.last) + 1
+
+    def step(
+        self, opinions: Float64, x: Float32, y: Int32, waiting: Waiting
+    ) -> tuple[Float64, Float32, Float32, Int32]:
         """Answer, then learn, event by event.
 
         Parameters
         ----------
         opinions
-            float64 [E, n, C], what the experts say.
-        told
-            float64 [E, n, C], what they said when the event was predicted, where bool [n] `recalled`.
+            float64 [E, n, C], what the experts say before they learn each event.
+        x
+            float32 [n, d], contiguous; by these an event is known again when its label comes.
         y
-            int32 [n], -1 = answer only.
+            int32 [n], -1 = not known yet.
+        waiting
+            The unlabelled events so far; takes in new ones.
 
         Returns
         -------
@@ -60,22 +71,25 @@ class OnlineGates:
             float64 [n, C].
         shares
             float32 [n, E], each expert's share of the answer.
+        right
+            float32 [n, E], 1 where the expert named y when the event was predicted, else 0.
         scored
             int32 [n], the class that was answered when the event was predicted.
         """
-        n = len(y)
-        answers, shares, scored = (
-            np.empty((n, opinions.shape[2])),
-            np.empty((n, len(opinions))),
-            np.empty(n, np.int32),
-        )
-        kernel.run(self._arrays, opinions, told, recalled, y, answers, shares, scored, self._row, self._spare)
-        return answers, shares.astype(np.float32), scored
+        n, e = len(y), len(opinions)
+        answers, shares = np.empty((n, opinions.shape[2])), np.empty((n, e))
+        right, scored = np.empty((n, e), np.float32), np.empty(n, np.int32)
+        kernel.run(
+            self._arrays, waiting.ring, opinions, x.view(np.uint32), y, answers, shares, right, scored,
+            self._row, self._spare,
+        )  # fmt: skip
+        return answers, shares.astype(np.float32), right, scored
 
     def answer(self, opinions: Float64) -> Float64:
         """Answers float64 [n, C] to opinions [E, n, C]; changes nothing."""
-        n = opinions.shape[1]
-        return self.step(opinions, opinions, np.zeros(n, np.bool_), np.full(n, UNLABELLED, np.int32))[0]
+        answers = np.empty(opinions.shape[1:])
+        kernel.answer_all(self._arrays, opinions, answers, self._row, self._spare)
+        return answers
 
     def grow(self, n_classes: int) -> None:
         e = len(self._arrays.member)

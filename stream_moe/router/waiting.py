@@ -1,8 +1,8 @@
-"""What the experts said of events whose labels are still on their way.
+"""What was said of events whose labels are still on their way.
 
-With late labels a gate must judge each expert by what it said when the event was predicted. Asked again when
-the label arrives, those that live on the latest labels (no-change, neighbours) would look far better than
-they are: they have seen the event's neighbours by then, which they had not when it mattered.
+With late labels a gate must judge each part by what it said when the event was predicted. Asked again when
+the label arrives, those that live on the latest labels (no-change, neighbours, fast gates) would look far
+better than they are: they have seen the event's neighbours by then, which they had not when it mattered.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba import njit
 
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Snapshot
-from stream_moe.types import Bool, Float32, Float64, Int32, Int64
+from stream_moe.types import Bool, Float32, Int64
 
 MOST_EVENTS, MOST_BYTES = 8192, 2**25
 
@@ -24,11 +24,12 @@ UInt64 = npt.NDArray[np.uint64]
 
 
 class Ring(NamedTuple):
-    """The latest W unlabelled events."""
+    """The latest W unlabelled events, with what P parts said of C classes."""
 
     key: UInt64  # [W] of the features
     open: Bool  # [W] the label has not come
-    proba: Float32  # [W, E, C]
+    learnt: Int64  # [W] labels that had been learnt by then
+    said: Float32  # [W, P, C]
     head: Int64  # [2] events ever taken in; the oldest that may still be open
 
 
@@ -43,41 +44,34 @@ def key_of(bits: UInt32) -> np.uint64:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def exchange(ring: Ring, bits: UInt32, y: Int32, told: Float64, recalled: Bool) -> None:
-    """Take unlabelled events in; for a labelled one that waits, write what was said of it into `told`.
+def put(ring: Ring, bits: UInt32, learnt: int) -> int:
+    """Open a slot for an event and return it; the oldest event gives way."""
+    slot = ring.head[0] % ring.key.shape[0]
+    ring.key[slot], ring.open[slot], ring.learnt[slot] = key_of(bits), True, learnt
+    ring.head[0] += 1
+    return slot
 
-    bits uint32 [n, d]; told float64 [E, n, C], in and out; recalled [n], out. Of several equal events the
-    oldest is taken.
-    """
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def take(ring: Ring, bits: UInt32) -> int:
+    """Close the slot of the oldest waiting event with these features and return it; -1 if there is none."""
     size = ring.key.shape[0]
-    for t in range(y.shape[0]):
-        recalled[t] = False
-        if y[t] < 0:
-            slot = ring.head[0] % size
-            ring.key[slot], ring.open[slot] = key_of(bits[t]), True
-            for e in range(told.shape[0]):
-                for c in range(told.shape[2]):
-                    ring.proba[slot, e, c] = told[e, t, c]
-            ring.head[0] += 1
-            continue
-        ring.head[1] = max(ring.head[1], ring.head[0] - size)
-        while ring.head[1] < ring.head[0] and not ring.open[ring.head[1] % size]:
-            ring.head[1] += 1
-        if ring.head[1] == ring.head[0]:
-            continue
-        key = key_of(bits[t])
-        for i in range(ring.head[1], ring.head[0]):
-            slot = i % size
-            if ring.open[slot] and ring.key[slot] == key:
-                ring.open[slot], recalled[t] = False, True
-                for e in range(told.shape[0]):
-                    for c in range(told.shape[2]):
-                        told[e, t, c] = ring.proba[slot, e, c]
-                break
+    ring.head[1] = max(ring.head[1], ring.head[0] - size)
+    while ring.head[1] < ring.head[0] and not ring.open[ring.head[1] % size]:
+        ring.head[1] += 1
+    if ring.head[1] == ring.head[0]:
+        return -1
+    key = key_of(bits)
+    for i in range(ring.head[1], ring.head[0]):
+        slot = i % size
+        if ring.open[slot] and ring.key[slot] == key:
+            ring.open[slot] = False
+            return slot
+    return -1
 
 
 class Waiting:
-    """A bounded store of what E experts of C classes said; the oldest events are forgotten first.
+    """A bounded store of what P parts said of C classes; the oldest events are forgotten first.
 
     An event is known again by its features, so nothing needs to be handed through from prediction to label.
 
@@ -85,69 +79,54 @@ class Waiting:
     --------
     >>> import numpy as np
     >>> store = Waiting(1, 2)
-    >>> x = np.float32([[1.0], [2.0]])
-    >>> _ = store.exchange(x, np.int32([-1, -1]), np.array([[[0.9, 0.1], [0.2, 0.8]]]))
-    >>> now = np.array([[[0.5, 0.5], [0.5, 0.5]]])
-    >>> told, recalled = store.exchange(x[::-1].copy(), np.int32([1, 0]), now)
-    >>> told.round(2).tolist(), recalled.tolist()
-    ([[[0.2, 0.8], [0.9, 0.1]]], [True, True])
+    >>> first, second = np.float32([[1.0], [2.0]]).view(np.uint32)
+    >>> put(store.ring, first, 0), put(store.ring, second, 0)
+    (0, 1)
+    >>> take(store.ring, second), take(store.ring, second), take(store.ring, first)
+    (1, -1, 0)
     """
 
-    def __init__(self, n_experts: int, n_classes: int) -> None:
-        size = max(1, min(MOST_EVENTS, MOST_BYTES // (4 * n_experts * n_classes)))
-        self._ring = Ring(
-            np.zeros(size, np.uint64), np.zeros(size, np.bool_),
-            np.zeros((size, n_experts, n_classes), np.float32), np.zeros(2, np.int64),
-        )  # fmt: skip
-
-    def exchange(self, x: Float32, y: Int32, proba: Float64) -> tuple[Float64, Bool]:
-        """Return what the experts said of each event when it was predicted, [E, n, C], and where that was before.
-
-        Parameters
-        ----------
-        x
-            float32 [n, d].
-        y
-            int32 [n], -1 = the label is on its way.
-        proba
-            float64 [E, n, C], what the experts say now.
-        """
-        recalled = np.zeros(len(y), np.bool_)
-        if self._ring.head[0] == 0 and (len(y) == 0 or y.min() >= 0):
-            return proba, recalled
-        told = proba.copy()
-        exchange(self._ring, x.view(np.uint32), y, told, recalled)
-        return told, recalled
+    def __init__(self, n_parts: int, n_classes: int) -> None:
+        self.ring = self._allocate(n_parts, n_classes)
 
     def grow(self, n_classes: int) -> None:
-        """More classes: of the events that wait, the new ones had no chance. Wider rows match no longer."""
-        _, e, c = self._ring.proba.shape
-        if n_classes > c:
-            old = self._ring
-            self.__init__(e, n_classes)  # type: ignore[misc]
-            n = len(self._ring.key)
-            first = max(int(old.head[0]) - min(n, len(old.key)), int(old.head[1]))
-            for i in range(first, int(old.head[0])):
-                slot, was = i % n, i % len(old.key)
-                self._ring.key[slot], self._ring.open[slot] = old.key[was], old.open[was]
-                self._ring.proba[slot, :, :c] = old.proba[was]
-            self._ring.head[:] = old.head[0], first
+        """Make room for more classes, of which nothing was said so far."""
+        old, (_, parts, classes) = self.ring, self.ring.said.shape
+        if n_classes == classes:
+            return
+        self.ring = self._allocate(parts, n_classes)
+        size, was = len(self.ring.key), len(old.key)
+        stop = int(old.head[0])
+        start = max(int(old.head[1]), stop - min(size, was))
+        to, source = np.arange(start, stop) % size, np.arange(start, stop) % was
+        for new, kept in zip(self.ring[:3], old[:3], strict=True):
+            new[to] = kept[source]
+        self.ring.said[to, :, :classes] = old.said[source]
+        self.ring.head[:] = stop, start
 
     def snapshot(self) -> Snapshot:
-        used = min(int(self._ring.head[0]), len(self._ring.key))
-        arrays = {name: array[:used].copy() for name, array in self._ring._asdict().items() if name != "head"}
-        return arrays | {"head": self._ring.head.copy()}, {}
+        used = min(int(self.ring.head[0]), len(self.ring.key))
+        arrays = {name: array[:used].copy() for name, array in self.ring._asdict().items() if name != "head"}
+        return arrays | {"head": self.ring.head.copy()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
         arrays, _ = snapshot
         used = len(arrays["key"])
-        if arrays["proba"].shape[1:] != self._ring.proba.shape[1:] or used > len(self._ring.key):
+        if arrays["said"].shape[1:] != self.ring.said.shape[1:] or used > len(self.ring.key):
             raise CheckpointError(
-                f"waiting: {arrays['proba'].shape} events, experts and classes in the checkpoint, up to "
-                f"{self._ring.proba.shape} here"
+                f"waiting: {arrays['said'].shape} events, parts and classes in the checkpoint, up to "
+                f"{self.ring.said.shape} here; set trees and budget to what they were"
             )
-        for name, mine in self._ring._asdict().items():
+        for name, mine in self.ring._asdict().items():
             if name == "head":
                 mine[...] = arrays[name]
             else:
                 mine[:used], mine[used:] = arrays[name], 0
+
+    @staticmethod
+    def _allocate(n_parts: int, n_classes: int) -> Ring:
+        size = max(1, min(MOST_EVENTS, MOST_BYTES // (4 * n_parts * n_classes)))
+        return Ring(
+            np.zeros(size, np.uint64), np.zeros(size, np.bool_), np.zeros(size, np.int64),
+            np.zeros((size, n_parts, n_classes), np.float32), np.zeros(2, np.int64),
+        )  # fmt: skip
