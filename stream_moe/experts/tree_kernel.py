@@ -32,6 +32,7 @@ NODES, SLOTS, SPLITS, PENDING, NEEDED = range(5)
 MAJORITY, BAYES, ADAPTIVE = range(3)
 
 ZERO_VARIANCE_PRECISION = 1e300  # density 1 at the mean, 0 elsewhere, without a branch in the inner loop
+LOG_1P = np.log1p(np.arange(4096.0))  # most weights are whole and small: no logarithm per value learnt
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 N_CANDIDATES = 10  # split points tried per numeric feature, as MOA
 MIN_BRANCH_FRACTION = 0.01  # a split must put at least this share of the weight on two branches, as MOA
@@ -89,7 +90,25 @@ def branch(tree: TreeArrays, layout: TreeLayout, node: int, value: float) -> int
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def bayes_scores(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, complete: bool, score: Float64) -> bool:
+def find_places(layout: TreeLayout, x: Float32, place: Int64) -> bool:
+    """Write where each nominal value of a row stands in V (-1 = missing); return whether no value is missing."""
+    complete = True
+    for j in range(layout.numeric.shape[0]):
+        if math.isnan(x[layout.numeric[j]]):
+            complete = False
+    for j in range(layout.nominal.shape[0]):
+        value = x[layout.nominal[j]]
+        if value >= 0.0 and value < layout.cardinality[j]:
+            place[j] = layout.offset[j] + np.int64(value)
+        else:
+            place[j], complete = -1, False
+    return complete
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+def bayes_scores(
+    tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, place: Int64, complete: bool, score: Float64
+) -> bool:
     """Write log p(c) p(x | c) into `score`; False if no class of this leaf has any density at x."""
     possible = False
     for c in range(score.shape[0]):
@@ -103,8 +122,9 @@ def bayes_scores(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, co
             for j in range(layout.numeric.shape[0]):
                 gap = x[layout.numeric[j]] - mean[j]
                 s -= gap * gap * precision[j]
-            for j in range(layout.nominal.shape[0]):
-                s += tree.nominal[slot, c, LOG_COUNT, layout.offset[j] + np.int64(x[layout.nominal[j]])]
+            logs = tree.nominal[slot, c, LOG_COUNT]
+            for j in range(place.shape[0]):
+                s += logs[place[j]]
         else:  # a missing value takes its share of the constant back out
             for j in range(layout.numeric.shape[0]):
                 value = x[layout.numeric[j]]
@@ -113,10 +133,9 @@ def bayes_scores(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, co
                 else:
                     s -= (value - mean[j]) * (value - mean[j]) * precision[j]
             for j in range(layout.nominal.shape[0]):
-                value = x[layout.nominal[j]]
                 start, width = layout.offset[j], layout.cardinality[j]
-                if value >= 0.0 and value < width:
-                    s += tree.nominal[slot, c, LOG_COUNT, start + np.int64(value)]
+                if place[j] >= 0:
+                    s += tree.nominal[slot, c, LOG_COUNT, place[j]]
                 else:
                     s += math.log(tree.nominal[slot, c, WEIGHT, start : start + width].sum() + width)
         score[c] = s
@@ -126,7 +145,9 @@ def bayes_scores(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, co
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def observe(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, y: int, weight: float) -> None:
+def observe(
+    tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, place: Int64, y: int, weight: float
+) -> None:
     """Learn one event into the statistics of a leaf."""
     tree.mass[slot, y] += weight
     tree.seen[slot, y] += weight
@@ -149,14 +170,21 @@ def observe(tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, y: int,
             else:
                 numeric[HALF_PRECISION, j] = ZERO_VARIANCE_PRECISION
         constant += numeric[LOG_NORM, j]
-    for j in range(layout.nominal.shape[0]):
-        value = x[layout.nominal[j]]
-        start, width = layout.offset[j], layout.cardinality[j]
-        if value >= 0.0 and value < width:
-            k = start + np.int64(value)
-            tree.nominal[slot, y, WEIGHT, k] += weight
-            tree.nominal[slot, y, LOG_COUNT, k] = math.log(tree.nominal[slot, y, WEIGHT, k] + 1.0)
-        constant -= math.log(tree.nominal[slot, y, WEIGHT, start : start + width].sum() + width)
+    nominal = tree.nominal[slot, y]
+    last, log_last = 0.0, 0.0
+    for j in range(place.shape[0]):
+        k = place[j]
+        if k >= 0:
+            nominal[WEIGHT, k] += weight
+            count = nominal[WEIGHT, k]
+            whole = np.int64(count)
+            nominal[LOG_COUNT, k] = LOG_1P[whole] if whole == count and whole < len(LOG_1P) else math.log(count + 1.0)
+        total = np.float64(layout.cardinality[j])
+        for k in range(layout.offset[j], layout.offset[j] + layout.cardinality[j]):
+            total += nominal[WEIGHT, k]
+        if total != last:  # features of equal width without missing values share their logarithm
+            last, log_last = total, math.log(total)
+        constant -= log_last
     tree.constant[slot, y] = constant
 
 
@@ -337,7 +365,14 @@ def softmax_in_place(score: Float64) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def answer(
-    tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, complete: bool, learns: bool, proba: Float64
+    tree: TreeArrays,
+    layout: TreeLayout,
+    slot: int,
+    x: Float32,
+    place: Int64,
+    complete: bool,
+    learns: bool,
+    proba: Float64,
 ) -> tuple[int, int]:
     """Write class probabilities of a leaf; return the majority class and the naive Bayes class (-1: not made)."""
     count = tree.mass[slot]
@@ -347,7 +382,7 @@ def answer(
         layout.prediction == ADAPTIVE and tree.leaf[slot, MAJORITY_RIGHT] > tree.leaf[slot, BAYES_RIGHT]
     )
     if not by_majority or (learns and layout.prediction == ADAPTIVE):
-        if bayes_scores(tree, layout, slot, x, complete, proba):
+        if bayes_scores(tree, layout, slot, x, place, complete, proba):
             bayes = int(np.argmax(proba))
             if not by_majority:
                 softmax_in_place(proba)
@@ -384,25 +419,23 @@ def step(
         if not attempt_split(tree, layout, pending, left, right):
             return start
         tree.head[PENDING], tree.head[NEEDED] = -1, 0  # when the arrays grew is no state
+    place = np.empty(layout.nominal.shape[0], np.int64)
     for t in range(start, x.shape[0]):
         row = x[t]
         node = 0
         while tree.feature[node] >= 0:
             node = branch(tree, layout, node, row[tree.feature[node]])
         slot = tree.slot[node]
-        complete = True
-        for j in range(row.shape[0]):
-            if math.isnan(row[j]):
-                complete = False
+        complete = find_places(layout, row, place)
         learns = y[t] >= 0 and weight[t] > 0.0
-        majority, bayes = answer(tree, layout, slot, row, complete, learns, proba[t])
+        majority, bayes = answer(tree, layout, slot, row, place, complete, learns, proba[t])
         if not learns:
             continue
         if majority == y[t]:
             tree.leaf[slot, MAJORITY_RIGHT] += weight[t]
         if bayes == y[t]:
             tree.leaf[slot, BAYES_RIGHT] += weight[t]
-        observe(tree, layout, slot, row, y[t], weight[t])
+        observe(tree, layout, slot, row, place, y[t], weight[t])
         total = tree.mass[slot].sum()
         if total - tree.leaf[slot, LAST_ATTEMPT] >= layout.grace_period:
             tree.leaf[slot, LAST_ATTEMPT] = total
