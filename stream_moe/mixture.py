@@ -65,7 +65,7 @@ class DriftMixture(BlockClassifier):
     --------
     >>> from river import datasets, evaluate, metrics
     >>> evaluate.progressive_val_score(datasets.Phishing(), DriftMixture(seed=1), metrics.Accuracy())
-    Accuracy: 91.43%
+    Accuracy: 91.11%
     """
 
     def __init__(
@@ -133,6 +133,8 @@ class DriftMixture(BlockClassifier):
             NaiveBayes(schema),
             SoftmaxRegression(schema),
             HistorySoftmax(schema),
+            HistorySoftmax(schema, memory=0.99),
+            HistorySoftmax(schema, products=66),
             NoChange(schema),
         ]
 
