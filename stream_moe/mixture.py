@@ -12,7 +12,7 @@ import numpy as np
 
 from stream_moe.classifier import BlockClassifier, digest_of
 from stream_moe.drift import DriftMonitor
-from stream_moe.errors import ConfigError
+from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.adaptive_tree import AdaptiveTree
 from stream_moe.experts.base import Expert, Snapshot
 from stream_moe.experts.history import HistorySoftmax
@@ -156,12 +156,23 @@ class DriftMixture(BlockClassifier):
         return digest_of(pack({name: part.snapshot() for name, part in learnt}))
 
     def snapshot(self) -> Snapshot:
-        return pack({name: part.snapshot() for name, part in self._parts().items()})
+        pool: Snapshot = ({}, {"experts": self._census()})
+        return pack({name: part.snapshot() for name, part in self._parts().items()} | {"pool": pool})
 
     def restore(self, snapshot: Snapshot) -> None:
         found = unpack(snapshot)
+        census = found["pool"][1]["experts"] if "pool" in found else "another model"
+        if census != self._census():
+            raise CheckpointError(
+                f"driftmoe: the checkpoint is of {census}, this model has {self._census()}; use the settings it "
+                "was made with"
+            )
         for name, part in self._parts().items():
             part.restore(found[name])
+
+    def _census(self) -> str:
+        kinds = [expert.kind for expert in self.pool.experts]
+        return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
 
     def _parts(self) -> dict[str, ExpertPool | OnlineGates | Waiting | Specialization | DriftMonitor]:
         return {

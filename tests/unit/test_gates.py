@@ -1,0 +1,153 @@
+"""The online gates: what they find, what they guarantee, and how they wait for labels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from stream_moe.errors import CheckpointError
+from stream_moe.router import gates as kernel
+from stream_moe.router.online import OnlineGates
+from stream_moe.router.waiting import MOST_EVENTS, Waiting, put, take
+from stream_moe.types import Float64, Int32
+
+N = 3000
+
+
+def opinions_of(y: Int32, right: Float64, n_classes: int = 3, seed: int = 1) -> Float64:
+    """[E, n, C]: expert e gives 0.8 to the true class with probability right[e, t], else to another one."""
+    rng = np.random.default_rng(seed)
+    named = np.where(
+        rng.random((len(right), len(y))) < right, y, (y + rng.integers(1, n_classes, len(y))) % n_classes
+    )
+    return np.where(np.arange(n_classes) == named[..., None], 0.8, 0.2 / (n_classes - 1))
+
+
+def labels(n: int = N, n_classes: int = 3) -> Int32:
+    return np.random.default_rng(0).integers(0, n_classes, n).astype(np.int32)
+
+
+def step(
+    gates: OnlineGates, opinions: Float64, y: Int32, waiting: Waiting | None = None, x: Float64 | None = None
+) -> tuple[Float64, npt.NDArray[np.float32], npt.NDArray[np.float32], Int32]:
+    rows = np.arange(len(y)) if x is None else x
+    store = waiting or Waiting(gates.n_parts, opinions.shape[2])
+    return gates.step(opinions, rows[:, None].astype(np.float32), y, store)
+
+
+def loss(p: Float64, y: Int32) -> float:
+    return float(-np.log(p[np.arange(len(y)), y]).sum())
+
+
+def test_the_best_expert_is_found_and_its_share_says_so() -> None:
+    y = labels()
+    opinions = opinions_of(y, np.array([[0.5], [0.9], [0.5], [0.4]]))
+    answers, shares, right, _ = step(OnlineGates(np.array([True, False, False, True]), 3), opinions, y)
+    assert (answers.argmax(1) == y)[500:].mean() > 0.88
+    assert shares[-1].argmax() == 1
+    assert shares.sum(1) == pytest.approx(1.0, abs=1e-5)
+    assert np.array_equal(right.T > 0, opinions.argmax(2) == y)
+
+
+def test_experts_that_err_apart_are_better_together() -> None:
+    y = labels()
+    opinions = opinions_of(y, np.full((7, 1), 0.6))
+    answers, *_ = step(OnlineGates(np.zeros(7, np.bool_), 3), opinions, y)
+    assert (answers.argmax(1) == y).mean() > (opinions.argmax(2) == y).mean(1).max() + 0.15
+
+
+def test_it_follows_when_the_best_expert_changes() -> None:
+    y = labels()
+    first = np.arange(N) < N // 2
+    opinions = opinions_of(y, np.stack([np.where(first, 0.9, 0.3), np.where(first, 0.3, 0.9)]))
+    answers, shares, *_ = step(OnlineGates(np.zeros(2, np.bool_), 3), opinions, y)
+    soon = slice(N // 2 + 50, N // 2 + 250)
+    assert (answers.argmax(1) == y)[soon].mean() > 0.8
+    assert shares[N // 2 - 1].argmax() == 0
+    assert shares[-1].argmax() == 1
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+@pytest.mark.parametrize("kind", ["noise", "one good", "adversary"])
+def test_the_stated_bound_holds_against_every_expert(n_classes: int, kind: str) -> None:
+    y = labels(n_classes=n_classes)
+    rng = np.random.default_rng(5)
+    if kind == "noise":
+        opinions = rng.dirichlet(np.full(n_classes, 0.2), (5, N))
+    elif kind == "one good":
+        opinions = opinions_of(y, np.array([[0.99], *[[0.05]] * 4]), n_classes)
+    else:  # whoever was right is wrong next
+        turn = np.arange(N) % 2 == 0
+        opinions = opinions_of(y, np.stack([turn, ~turn, turn, ~turn, np.full(N, 0.5)]).astype(float), n_classes)
+    answers, *_ = step(OnlineGates(np.array([True, True, False, False, False]), n_classes), opinions, y)
+    prior = (1 - kernel.FIRST_PRIOR) / (kernel.N_GATES + 6)
+    slack = math.log(1 / prior) + N * (-math.log1p(-kernel.SWITCH) + n_classes * kernel.FLOOR)
+    with np.errstate(divide="ignore"):
+        best = min(loss(expert, y) for expert in opinions)
+    assert loss(answers, y) <= best + slack
+    assert slack / N < 0.005  # and it says something
+
+
+def test_unlabelled_events_teach_nothing_until_their_label_comes() -> None:
+    y = labels(100)
+    opinions = opinions_of(y, np.array([[0.9], [0.5]]))
+    gates = OnlineGates(np.zeros(2, np.bool_), 3)
+    before = {name: a.tobytes() for name, a in gates.snapshot()[0].items()}
+    answers, *_ = step(gates, opinions, np.full(100, -1, np.int32))
+    assert {name: a.tobytes() for name, a in gates.snapshot()[0].items()} == before
+    assert np.array_equal(gates.answer(opinions), answers)
+
+
+def test_late_labels_judge_what_was_said_at_the_time() -> None:
+    """Expert 0 knows the label only once it has come; expert 1 knew a little at the time."""
+    y = labels(600)
+    then = opinions_of(y, np.array([[0.33], [0.7]]))
+    now = opinions_of(y, np.array([[1.0], [0.7]]), seed=2)
+    gates = OnlineGates(np.zeros(2, np.bool_), 3)
+    waiting = Waiting(gates.n_parts, 3)
+    for t in range(0, 600, 50):  # fifty events, then their labels
+        rows, x = slice(t, t + 50), np.arange(t, t + 50, dtype=float)
+        step(gates, then[:, rows], np.full(50, -1, np.int32), waiting, x)
+        _, shares, right, _ = step(gates, now[:, rows], y[rows], waiting, x)
+        assert np.array_equal(right.T > 0, then[:, rows].argmax(2) == y[rows])
+    assert shares[-1].argmax() == 1
+
+
+def test_the_oldest_waiting_event_goes_first_and_is_forgotten_first() -> None:
+    bits = [np.array([k], np.uint32) for k in range(3)]
+    ring = Waiting(4, 2).ring
+    assert [put(ring, bits[k], 0) for k in (0, 1, 0)] == [0, 1, 2]
+    assert [take(ring, bits[k]) for k in (0, 0, 0, 2, 1)] == [0, 2, -1, -1, 1]
+    for k in range(MOST_EVENTS + 1):
+        put(ring, np.array([100 + k], np.uint32), 0)
+    assert take(ring, np.array([100], np.uint32)) == -1
+    assert take(ring, np.array([101], np.uint32)) >= 0
+
+
+def test_waiting_events_survive_a_snapshot_and_more_classes() -> None:
+    store = Waiting(2, 2)
+    for k in range(5):
+        slot = put(store.ring, np.array([k], np.uint32), k)
+        store.ring.said[slot] = k
+    take(store.ring, np.array([1], np.uint32))
+    other = Waiting(2, 2)
+    other.restore(store.snapshot())
+    for ring in (store, other):
+        ring.grow(3)
+        slot = take(ring.ring, np.array([3], np.uint32))
+        assert ring.ring.said[slot].tolist() == [[3, 3, 0], [3, 3, 0]]
+        assert ring.ring.learnt[slot] == 3
+        assert take(ring.ring, np.array([1], np.uint32)) == -1
+    with pytest.raises(CheckpointError, match="waiting"):
+        Waiting(3, 2).restore(store.snapshot())
+
+
+def test_a_checkpoint_of_other_experts_is_refused() -> None:
+    gates = OnlineGates(np.zeros(3, np.bool_), 2)
+    with pytest.raises(CheckpointError, match="other experts"):
+        OnlineGates(np.zeros(4, np.bool_), 2).restore(gates.snapshot())
+    with pytest.raises(CheckpointError, match="other experts"):
+        OnlineGates(np.array([True, False, False]), 2).restore(gates.snapshot())
