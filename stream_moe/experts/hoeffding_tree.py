@@ -138,19 +138,19 @@ class HoeffdingTree:
             if kind:
                 start, width = old_layout.offset[source], old_layout.cardinality[source]
                 to = self._layout.offset[target]
-                new.nominal[:, :n_classes, :, to : to + width] = old.nominal[..., start : start + width]
+                new.nominal[:, :, to : to + width, :n_classes] = old.nominal[:, :, start : start + width]
             else:
                 new.numeric[:, :n_classes, :, target] = old.numeric[..., source]
         if not np.array_equal(old_layout.cardinality, self._layout.cardinality):
             self._recompute_constants()
 
     def _recompute_constants(self) -> None:
-        """The constants depend on the number of categories, which `grow` has changed."""
+        """Make the constants anew: they depend on the number of categories, which `grow` has changed."""
         tree, layout = self._tree, self._layout
         constant = tree.numeric[:, :, kernel.LOG_NORM].sum(-1)
-        for start, width in zip(layout.offset, layout.cardinality, strict=True):
-            constant -= np.log(tree.nominal[:, :, kernel.WEIGHT, start : start + width].sum(-1) + width)
-        tree.constant[...] = np.where(tree.seen > 0, constant, 0.0)
+        constant -= np.log(tree.nominal[:, kernel.TOTAL, layout.offset] + layout.cardinality[:, None]).sum(1)
+        # The first term is the logarithm of the class's prior, up to a constant.
+        tree.constant[...] = np.where(tree.seen > 0, np.log(np.maximum(tree.mass, 1e-300)) + constant, 0.0)
 
     def _set_layout(self, schema: Schema) -> None:
         cardinality = schema.n_categories.astype(np.int64)
@@ -162,8 +162,7 @@ class HoeffdingTree:
         offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)[:-1]])[: len(widths)]
         self.n_classes = schema.n_classes
         self._shapes = (schema.n_classes, len(numeric), int(widths.sum()))
-        # One branch must always fit, so that a cap never makes the tree useless at the root.
-        slot_bytes = 8 * schema.n_classes * (7 * len(numeric) + 2 * int(widths.sum()) + 4)
+        slot_bytes = 8 * schema.n_classes * (7 * len(numeric) + 3 * int(widths.sum()) + 4)
         max_slots = self._max_bytes // slot_bytes
         if max_slots < 1 or self._max_nodes < 1:
             raise ConfigError(
@@ -189,7 +188,7 @@ class HoeffdingTree:
             seen=np.zeros((slots, classes)),
             constant=np.zeros((slots, classes)),
             numeric=np.zeros((slots, classes, 7, numeric)),
-            nominal=np.zeros((slots, classes, 2, categories)),
+            nominal=np.zeros((slots, 3, categories, classes)),
             leaf=np.zeros((slots, 3)),
             head=np.zeros(5, np.int64),
         )

@@ -21,9 +21,9 @@ from stream_moe.types import Float32, Float64, Int32, Int64
 
 # Rows of `TreeArrays.numeric`: per slot, class and numeric feature.
 N, MEAN, M2, LOW, HIGH, HALF_PRECISION, LOG_NORM = range(7)
-# Rows of `TreeArrays.nominal`: observed weight of a category, and log(weight + 1), kept so that
-# predicting needs no logarithm.
-WEIGHT, LOG_COUNT = range(2)
+# Rows of `TreeArrays.nominal`: observed weight of a category; log(weight + 1), kept so that predicting needs no
+# logarithm; and, at the place of a feature's first category, the weight over all of them.
+WEIGHT, LOG_COUNT, TOTAL = range(3)
 # Columns of `TreeArrays.leaf`.
 MAJORITY_RIGHT, BAYES_RIGHT, LAST_ATTEMPT = range(3)
 # Entries of `TreeArrays.head`.
@@ -53,7 +53,7 @@ class TreeArrays(NamedTuple):
     seen: Float64  # [S, C] class weight learnt in this leaf itself
     constant: Float64  # [S, C] the part of the naive Bayes log score that no feature value enters
     numeric: Float64  # [S, C, 7, dn]
-    nominal: Float64  # [S, C, 2, V]
+    nominal: Float64  # [S, 3, V, C]
     leaf: Float64  # [S, 3]
     head: Int64  # [5]
 
@@ -75,117 +75,155 @@ class TreeLayout(NamedTuple):
     max_slots: int
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def branch(tree: TreeArrays, layout: TreeLayout, node: int, value: float) -> int:
-    """Return the child of an inner node for a feature value."""
-    column = tree.feature[node]
-    if layout.is_nominal[column]:
-        if value >= 0.0 and value < tree.threshold[node]:  # a category that came later has no branch here
-            return tree.child[node] + np.int32(value)
-    elif value <= tree.threshold[node]:
-        return tree.child[node]
-    elif value > tree.threshold[node]:
-        return tree.child[node] + np.int32(1)
-    return tree.child[node] + tree.default[node]
+@njit(cache=True, _nrt=False, nogil=True, error_model="numpy")
+def find_leaf(
+    feature: Int32, threshold: Float64, child: Int32, default: Int32, is_nominal: Int64, x: Float32, t: int
+) -> int:
+    """Return the leaf that row t falls into."""
+    node = 0
+    while feature[node] >= 0:
+        value = x[t, feature[node]]
+        if is_nominal[feature[node]]:
+            # A category that came after the split has no branch here.
+            known = value >= 0.0 and value < threshold[node]
+            node = child[node] + (np.int32(value) if known else default[node])
+        elif value <= threshold[node]:
+            node = child[node]
+        elif value > threshold[node]:
+            node = child[node] + 1
+        else:
+            node = child[node] + default[node]
+    return node
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def find_places(layout: TreeLayout, x: Float32, place: Int64) -> bool:
-    """Write where each nominal value of a row stands in V (-1 = missing); return whether no value is missing."""
+@njit(cache=True, _nrt=False, nogil=True, error_model="numpy")
+def gather(
+    columns: Int64,
+    nominal_columns: Int64,
+    offset: Int64,
+    cardinality: Int64,
+    x: Float32,
+    t: int,
+    value: Float64,
+    place: Int64,
+) -> bool:
+    """Write the numeric values of row t, and where its nominal ones stand in V (-1 = missing).
+
+    Return whether nothing is missing.
+    """
     complete = True
-    for j in range(layout.numeric.shape[0]):
-        if math.isnan(x[layout.numeric[j]]):
+    for j in range(value.shape[0]):
+        value[j] = x[t, columns[j]]
+        if math.isnan(value[j]):
             complete = False
-    for j in range(layout.nominal.shape[0]):
-        value = x[layout.nominal[j]]
-        if value >= 0.0 and value < layout.cardinality[j]:
-            place[j] = layout.offset[j] + np.int64(value)
+    for j in range(place.shape[0]):
+        category = x[t, nominal_columns[j]]
+        if category >= 0.0 and category < cardinality[j]:
+            place[j] = offset[j] + np.int64(category)
         else:
             place[j], complete = -1, False
     return complete
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, _nrt=False, nogil=True, error_model="numpy", fastmath=_FAST)
 def bayes_scores(
-    tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, place: Int64, complete: bool, score: Float64
+    seen: Float64,
+    constant: Float64,
+    numeric: Float64,
+    nominal: Float64,
+    offset: Int64,
+    cardinality: Int64,
+    slot: int,
+    value: Float64,
+    place: Int64,
+    complete: bool,
+    score: Float64,
+    t: int,
 ) -> bool:
-    """Write log p(c) p(x | c) into `score`; False if no class of this leaf has any density at x."""
-    possible = False
-    for c in range(score.shape[0]):
-        if tree.seen[slot, c] <= 0.0:
-            score[c] = -np.inf
+    """Write log p(c) p(x | c) into `score[t]`; False if no class of this leaf has any density at x."""
+    for c in range(score.shape[1]):
+        if seen[slot, c] <= 0.0:
+            score[t, c] = -np.inf
             continue
-        s = math.log(tree.mass[slot, c]) + tree.constant[slot, c]
-        mean = tree.numeric[slot, c, MEAN]
-        precision = tree.numeric[slot, c, HALF_PRECISION]
+        s = constant[slot, c]
         if complete:
-            for j in range(layout.numeric.shape[0]):
-                gap = x[layout.numeric[j]] - mean[j]
-                s -= gap * gap * precision[j]
-            logs = tree.nominal[slot, c, LOG_COUNT]
-            for j in range(place.shape[0]):
-                s += logs[place[j]]
+            for j in range(value.shape[0]):
+                gap = value[j] - numeric[slot, c, MEAN, j]
+                s -= gap * gap * numeric[slot, c, HALF_PRECISION, j]
         else:  # a missing value takes its share of the constant back out
-            for j in range(layout.numeric.shape[0]):
-                value = x[layout.numeric[j]]
-                if math.isnan(value):
-                    s -= tree.numeric[slot, c, LOG_NORM, j]
+            for j in range(value.shape[0]):
+                if math.isnan(value[j]):
+                    s -= numeric[slot, c, LOG_NORM, j]
                 else:
-                    s -= (value - mean[j]) * (value - mean[j]) * precision[j]
-            for j in range(layout.nominal.shape[0]):
-                start, width = layout.offset[j], layout.cardinality[j]
-                if place[j] >= 0:
-                    s += tree.nominal[slot, c, LOG_COUNT, place[j]]
-                else:
-                    s += math.log(tree.nominal[slot, c, WEIGHT, start : start + width].sum() + width)
-        score[c] = s
-        if s > -1e250:
+                    gap = value[j] - numeric[slot, c, MEAN, j]
+                    s -= gap * gap * numeric[slot, c, HALF_PRECISION, j]
+            for j in range(place.shape[0]):
+                if place[j] < 0:
+                    s += math.log(nominal[slot, TOTAL, offset[j], c] + cardinality[j])
+        score[t, c] = s
+    for j in range(place.shape[0]):
+        if place[j] >= 0:
+            for c in range(score.shape[1]):
+                score[t, c] += nominal[slot, LOG_COUNT, place[j], c]
+    possible = False
+    for c in range(score.shape[1]):
+        if score[t, c] > -1e250:
             possible = True
     return possible
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, _nrt=False, nogil=True, error_model="numpy", fastmath=_FAST)
 def observe(
-    tree: TreeArrays, layout: TreeLayout, slot: int, x: Float32, place: Int64, y: int, weight: float
+    mass: Float64,
+    seen: Float64,
+    constant: Float64,
+    numeric: Float64,
+    nominal: Float64,
+    offset: Int64,
+    cardinality: Int64,
+    slot: int,
+    value: Float64,
+    place: Int64,
+    y: int,
+    weight: float,
 ) -> None:
     """Learn one event into the statistics of a leaf."""
-    tree.mass[slot, y] += weight
-    tree.seen[slot, y] += weight
-    numeric = tree.numeric[slot, y]
-    constant = 0.0
-    for j in range(layout.numeric.shape[0]):
-        value = np.float64(x[layout.numeric[j]])
-        if not math.isnan(value):
-            n = numeric[N, j] + weight
-            gap = value - numeric[MEAN, j]
-            numeric[MEAN, j] += gap * weight / n
-            numeric[M2, j] += weight * gap * (value - numeric[MEAN, j])
-            numeric[N, j] = n
-            numeric[LOW, j] = min(numeric[LOW, j], value)
-            numeric[HIGH, j] = max(numeric[HIGH, j], value)
-            if n > 1.0 and numeric[M2, j] > 0.0:
-                variance = numeric[M2, j] / (n - 1.0)
-                numeric[HALF_PRECISION, j] = 0.5 / variance
-                numeric[LOG_NORM, j] = -HALF_LOG_2PI - 0.5 * math.log(variance)
+    mass[slot, y] += weight
+    seen[slot, y] += weight
+    total_constant = math.log(mass[slot, y])
+    for j in range(value.shape[0]):
+        if not math.isnan(value[j]):
+            n = numeric[slot, y, N, j] + weight
+            gap = value[j] - numeric[slot, y, MEAN, j]
+            mean = numeric[slot, y, MEAN, j] + gap * weight / n
+            m2 = numeric[slot, y, M2, j] + weight * gap * (value[j] - mean)
+            numeric[slot, y, N, j] = n
+            numeric[slot, y, MEAN, j] = mean
+            numeric[slot, y, M2, j] = m2
+            numeric[slot, y, LOW, j] = min(numeric[slot, y, LOW, j], value[j])
+            numeric[slot, y, HIGH, j] = max(numeric[slot, y, HIGH, j], value[j])
+            if n > 1.0 and m2 > 0.0:
+                variance = m2 / (n - 1.0)
+                numeric[slot, y, HALF_PRECISION, j] = 0.5 / variance
+                numeric[slot, y, LOG_NORM, j] = -HALF_LOG_2PI - 0.5 * math.log(variance)
             else:
-                numeric[HALF_PRECISION, j] = ZERO_VARIANCE_PRECISION
-        constant += numeric[LOG_NORM, j]
-    nominal = tree.nominal[slot, y]
+                numeric[slot, y, HALF_PRECISION, j] = ZERO_VARIANCE_PRECISION
+        total_constant += numeric[slot, y, LOG_NORM, j]
     last, log_last = 0.0, 0.0
     for j in range(place.shape[0]):
         k = place[j]
         if k >= 0:
-            nominal[WEIGHT, k] += weight
-            count = nominal[WEIGHT, k]
+            nominal[slot, TOTAL, offset[j], y] += weight
+            nominal[slot, WEIGHT, k, y] += weight
+            count = nominal[slot, WEIGHT, k, y]
             whole = np.int64(count)
-            nominal[LOG_COUNT, k] = LOG_1P[whole] if whole == count and whole < len(LOG_1P) else math.log(count + 1.0)
-        total = np.float64(layout.cardinality[j])
-        for k in range(layout.offset[j], layout.offset[j] + layout.cardinality[j]):
-            total += nominal[WEIGHT, k]
+            known = whole == count and whole < len(LOG_1P)
+            nominal[slot, LOG_COUNT, k, y] = LOG_1P[whole] if known else math.log(count + 1.0)
+        total = nominal[slot, TOTAL, offset[j], y] + cardinality[j]
         if total != last:  # features of equal width without missing values share their logarithm
             last, log_last = total, math.log(total)
-        constant -= log_last
-    tree.constant[slot, y] = constant
+        total_constant -= log_last
+    constant[slot, y] = total_constant
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -251,11 +289,11 @@ def nominal_merit(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, befor
     total, after, branches = 0.0, 0.0, 0
     start = layout.offset[j]
     for c in range(part.shape[0]):
-        total += tree.nominal[slot, c, WEIGHT, start : start + layout.cardinality[j]].sum()
+        total += tree.nominal[slot, TOTAL, start, c]
     for k in range(start, start + layout.cardinality[j]):
         weight = 0.0
         for c in range(part.shape[0]):
-            part[c] = tree.nominal[slot, c, WEIGHT, k]
+            part[c] = tree.nominal[slot, WEIGHT, k, c]
             weight += part[c]
         after += weight * entropy(part)
         if weight > MIN_BRANCH_FRACTION * total:
@@ -332,7 +370,7 @@ def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, left: Float64
     for k in range(width - 1, -1, -1):  # the first child last: it takes the parent's slot, read until then
         if layout.is_nominal[column]:
             for c in range(left.shape[0]):
-                left[c] = tree.nominal[slot, c, WEIGHT, layout.offset[j] + k]
+                left[c] = tree.nominal[slot, WEIGHT, layout.offset[j] + k, c]
         else:
             left_weights(tree, slot, j, threshold, left, right)
             if k == 1:
@@ -352,49 +390,106 @@ def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, left: Float64
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def softmax_in_place(score: Float64) -> None:
-    top = score.max()
+@njit(cache=True, _nrt=False, nogil=True, error_model="numpy", fastmath=_FAST)
+def softmax_in_place(score: Float64, t: int, top: float) -> None:
+    """score[t] = softmax(score[t]); `top` is its maximum."""
     total = 0.0
-    for c in range(score.shape[0]):
-        score[c] = math.exp(score[c] - top)
-        total += score[c]
-    for c in range(score.shape[0]):
-        score[c] /= total
+    for c in range(score.shape[1]):
+        score[t, c] = math.exp(score[t, c] - top)
+        total += score[t, c]
+    for c in range(score.shape[1]):
+        score[t, c] /= total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, _nrt=False, nogil=True, error_model="numpy")
 def answer(
-    tree: TreeArrays,
-    layout: TreeLayout,
+    mass: Float64,
+    seen: Float64,
+    constant: Float64,
+    numeric: Float64,
+    nominal: Float64,
+    leaf: Float64,
+    offset: Int64,
+    cardinality: Int64,
+    prediction: int,
     slot: int,
-    x: Float32,
+    value: Float64,
     place: Int64,
     complete: bool,
     learns: bool,
     proba: Float64,
+    t: int,
 ) -> tuple[int, int]:
     """Write class probabilities of a leaf; return the majority class and the naive Bayes class (-1: not made)."""
-    count = tree.mass[slot]
-    total = count.sum()
-    majority, bayes = int(np.argmax(count)), -1
-    by_majority = layout.prediction == MAJORITY or (
-        layout.prediction == ADAPTIVE and tree.leaf[slot, MAJORITY_RIGHT] > tree.leaf[slot, BAYES_RIGHT]
+    majority, bayes, total = 0, -1, 0.0
+    for c in range(proba.shape[1]):
+        total += mass[slot, c]
+        if mass[slot, c] > mass[slot, majority]:
+            majority = c
+    by_majority = prediction == MAJORITY or (
+        prediction == ADAPTIVE and leaf[slot, MAJORITY_RIGHT] > leaf[slot, BAYES_RIGHT]
     )
-    if not by_majority or (learns and layout.prediction == ADAPTIVE):
-        if bayes_scores(tree, layout, slot, x, place, complete, proba):
-            bayes = int(np.argmax(proba))
+    if not by_majority or (learns and prediction == ADAPTIVE):
+        if bayes_scores(
+            seen, constant, numeric, nominal, offset, cardinality, slot, value, place, complete, proba, t
+        ):
+            bayes = 0
+            for c in range(1, proba.shape[1]):
+                if proba[t, c] > proba[t, bayes]:
+                    bayes = c
             if not by_majority:
-                softmax_in_place(proba)
+                softmax_in_place(proba, t, proba[t, bayes])
                 return majority, bayes
         elif not by_majority:
             bayes = majority
-    if total > 0.0:
-        for c in range(proba.shape[0]):
-            proba[c] = count[c] / total
-    else:
-        proba[:] = 1.0 / proba.shape[0]
+    for c in range(proba.shape[1]):
+        proba[t, c] = mass[slot, c] / total if total > 0.0 else 1.0 / proba.shape[1]
     return majority, bayes
+
+
+@njit(cache=True, _nrt=False, nogil=True, error_model="numpy")
+def step_rows(
+    tree: TreeArrays,
+    layout: TreeLayout,
+    x: Float32,
+    y: Int32,
+    weight: Float64,
+    start: int,
+    proba: Float64,
+    left: Float64,
+    right: Float64,
+    value: Float64,
+    place: Int64,
+) -> int:
+    """Test, then train, row by row; the loop of `step`."""
+    feature, threshold, child, default, slots, mass, seen, constant, numeric, nominal, leaf, head = tree
+    columns, nominal_columns, offset, cardinality, _, is_nominal, grace_period, _, _, prediction, _, _ = layout
+    for t in range(start, x.shape[0]):
+        node = find_leaf(feature, threshold, child, default, is_nominal, x, t)
+        slot = slots[node]
+        complete = gather(columns, nominal_columns, offset, cardinality, x, t, value, place)
+        learns = y[t] >= 0 and weight[t] > 0.0
+        majority, bayes = answer(
+            mass, seen, constant, numeric, nominal, leaf, offset, cardinality, prediction, slot, value, place,
+            complete, learns, proba, t,
+        )  # fmt: skip
+        if not learns:
+            continue
+        if majority == y[t]:
+            leaf[slot, MAJORITY_RIGHT] += weight[t]
+        if bayes == y[t]:
+            leaf[slot, BAYES_RIGHT] += weight[t]
+        observe(mass, seen, constant, numeric, nominal, offset, cardinality, slot, value, place, y[t], weight[t])
+        total, heaviest = 0.0, 0.0
+        for c in range(proba.shape[1]):
+            total += mass[slot, c]
+            heaviest = max(heaviest, mass[slot, c])
+        if total - leaf[slot, LAST_ATTEMPT] >= grace_period:
+            leaf[slot, LAST_ATTEMPT] = total
+            if total > heaviest and not attempt_split(tree, layout, node, left, right):
+                head[PENDING] = node
+                return t + 1
+    return x.shape[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -419,28 +514,5 @@ def step(
         if not attempt_split(tree, layout, pending, left, right):
             return start
         tree.head[PENDING], tree.head[NEEDED] = -1, 0  # when the arrays grew is no state
-    place = np.empty(layout.nominal.shape[0], np.int64)
-    for t in range(start, x.shape[0]):
-        row = x[t]
-        node = 0
-        while tree.feature[node] >= 0:
-            node = branch(tree, layout, node, row[tree.feature[node]])
-        slot = tree.slot[node]
-        complete = find_places(layout, row, place)
-        learns = y[t] >= 0 and weight[t] > 0.0
-        majority, bayes = answer(tree, layout, slot, row, place, complete, learns, proba[t])
-        if not learns:
-            continue
-        if majority == y[t]:
-            tree.leaf[slot, MAJORITY_RIGHT] += weight[t]
-        if bayes == y[t]:
-            tree.leaf[slot, BAYES_RIGHT] += weight[t]
-        observe(tree, layout, slot, row, place, y[t], weight[t])
-        total = tree.mass[slot].sum()
-        if total - tree.leaf[slot, LAST_ATTEMPT] >= layout.grace_period:
-            tree.leaf[slot, LAST_ATTEMPT] = total
-            impure = total > tree.mass[slot].max()
-            if impure and not attempt_split(tree, layout, node, left, right):
-                tree.head[PENDING] = node
-                return t + 1
-    return x.shape[0]
+    value, place = np.empty(layout.numeric.shape[0]), np.empty(layout.nominal.shape[0], np.int64)
+    return step_rows(tree, layout, x, y, weight, start, proba, left, right, value, place)
