@@ -14,14 +14,17 @@ from stream_moe.experts.base import Snapshot
 from stream_moe.experts.draws import choose, poisson_steps, uniform
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.pool import pack, unpack
-from stream_moe.types import Feature, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import Bool, Feature, Float32, Float64, Int32, Int64, Schema
+
+MOST_BYTES = 2**26  # of one tree's leaves: a pool of two dozen stays below 2 GB
 
 
 class Planted(NamedTuple):
     """A tree, the columns it sees, and which draw gave them."""
 
     tree: HoeffdingTree
-    columns: Int64
+    columns: Int64  # [m]
+    as_number: Bool  # [m] nominal, but too wide when the tree first saw it: its index is taken as a number
     draw: int
 
     def view(self, x: Float32) -> Float32:
@@ -174,7 +177,10 @@ class AdaptiveTree:
         for name, planted in (("fore", self._fore), ("back", self._back)):
             if planted is not None:
                 arrays, _ = planted.tree.snapshot()
-                parts[name] = (arrays | {"columns": planted.columns.copy()}, {"draw": planted.draw})
+                parts[name] = (
+                    arrays | {"columns": planted.columns.copy(), "as_number": planted.as_number.copy()},
+                    {"draw": planted.draw},
+                )
         return pack(parts)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -193,7 +199,7 @@ class AdaptiveTree:
     def _plant(self) -> Planted:
         self._draws += 1
         columns = choose(self._seed, self._key(self._draws), self._schema.n_features, self._share)
-        return Planted(self._tree_on(columns), columns, self._draws)
+        return self._on(columns, self._wide_among(columns), self._draws)
 
     def _swap(self) -> None:
         self._retired_splits += self._fore.tree.n_splits
@@ -207,27 +213,37 @@ class AdaptiveTree:
             for j in range(before, self._schema.n_features)
             if uniform(self._seed, self._key(old.draw), j) < self._share
         ]
-        columns = np.concatenate([old.columns, np.array(new, np.int64)])
-        old.tree.grow(self._seen(columns))
-        return Planted(old.tree, columns, old.draw)
+        more = np.array(new, np.int64)
+        columns = np.concatenate([old.columns, more])
+        as_number = np.concatenate([old.as_number, self._wide_among(more)])
+        old.tree.grow(self._seen(columns, as_number))
+        return Planted(old.tree, columns, as_number, old.draw)
 
     def _restored(self, found: Snapshot) -> Planted:
         arrays = dict(found[0])
-        columns = arrays.pop("columns")
-        tree = self._tree_on(columns)
-        tree.restore((arrays, {}))
-        return Planted(tree, columns, int(found[1]["draw"]))
+        planted = self._on(arrays.pop("columns"), arrays.pop("as_number"), int(found[1]["draw"]))
+        planted.tree.restore((arrays, {}))
+        return planted
 
     def _key(self, draw: int) -> int:
         """Where this draw of columns lies among all random numbers: apart from the bagging weights."""
         return (self._member + 1) * 2**32 + draw
 
-    def _tree_on(self, columns: Int64) -> HoeffdingTree:
+    def _on(self, columns: Int64, as_number: Bool, draw: int) -> Planted:
         grace, delta, tie = self._parameters
-        return HoeffdingTree(self._seen(columns), grace_period=grace, delta=delta, tie_threshold=tie)
+        schema = self._seen(columns, as_number)
+        return Planted(
+            HoeffdingTree(schema, grace_period=grace, delta=delta, tie_threshold=tie, max_bytes=MOST_BYTES),
+            columns,
+            as_number,
+            draw,
+        )
 
-    def _seen(self, columns: Int64) -> Schema:
-        """Return the schema of those columns; a wide nominal feature becomes a number."""
-        features = (self._schema.features[j] for j in columns)
-        narrowed = (Feature(f.name) if f.categories and len(f.categories) > self._wide else f for f in features)
+    def _wide_among(self, columns: Int64) -> Bool:
+        return self._schema.n_categories[columns] > self._wide
+
+    def _seen(self, columns: Int64, as_number: Bool) -> Schema:
+        """Return the schema of those columns."""
+        features = [self._schema.features[j] for j in columns]
+        narrowed = (Feature(f.name) if wide else f for f, wide in zip(features, as_number, strict=True))
         return Schema(tuple(narrowed), self._schema.classes)

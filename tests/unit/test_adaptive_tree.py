@@ -117,10 +117,24 @@ def test_a_wide_nominal_feature_becomes_a_number_and_a_narrow_one_stays() -> Non
         (Feature("wide", tuple(map(str, range(40)))), Feature("narrow", tuple("abc")), Feature("size")), ("no", "yes")
     )
     tree = AdaptiveTree(schema, share=1.0, wide=16)
-    assert [f.is_nominal for f in tree._seen(tree._fore.columns).features] == [False, True, False]
+    assert tree._fore.as_number.tolist() == [True, False, False]
     x = np.column_stack([np.arange(2000) % 40, np.arange(2000) % 3, np.zeros(2000)]).astype(np.float32)
     y = (x[:, 0] >= 20).astype(np.int32)
     assert (replay(tree, x, y).argmax(1) == y)[500:].mean() > 0.95
+
+
+def test_a_feature_that_becomes_wide_stays_nominal_for_the_tree_that_knows_it() -> None:
+    narrow, wide = (Schema((Feature("kind", tuple(map(str, range(k)))),), ("no", "yes")) for k in (10, 40))
+    tree, restored = AdaptiveTree(narrow), AdaptiveTree(wide)
+    x = (np.arange(1000) % 10).astype(np.float32)[:, None]
+    y = (x[:, 0] % 2).astype(np.int32)
+    replay(tree, x, y)
+    tree.grow(wide)
+    restored.restore(tree.snapshot())
+    for grown in (tree, restored):
+        assert (replay(grown, x, y).argmax(1) == y).all()
+        assert grown._fore.as_number.tolist() == [False]
+    assert tree._plant().as_number.tolist() == [True]
 
 
 def test_the_poisson_law_and_the_choice_of_columns() -> None:
