@@ -123,6 +123,15 @@ def test_the_budget_scales_the_pool() -> None:
     assert half.model_bytes < full.model_bytes
 
 
+def test_kinds_can_be_left_out_but_not_all_of_them() -> None:
+    model = DriftMixture(SCHEMA, without="adaptive-tree, knn")
+    assert not {"adaptive-tree", "knn"} & {e.kind for e in model.report().experts}
+    x, y = turning(1000)
+    assert accuracy(model, x, y) > 0.7  # and without a committee it works
+    with pytest.raises(ConfigError, match="without 'trees'"):
+        DriftMixture(without="trees")
+
+
 def test_wrong_settings_and_another_pools_checkpoint_are_refused() -> None:
     with pytest.raises(ConfigError, match="budget"):
         DriftMixture(SCHEMA, budget=0)
