@@ -26,6 +26,7 @@ from stream_moe.experts.base import Snapshot
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.pool import ExpertPool, pack, unpack
 from stream_moe.report import LearnerReport
+from stream_moe.router.mini_batch import MiniBatch
 from stream_moe.router.mlp import Router
 from stream_moe.router.routing import right_or_most_confident, softmax_rows, top_k
 from stream_moe.specialization import Specialization, learner_report
@@ -106,7 +107,6 @@ class DriftMoE(BlockClassifier):
         self.temperature, self.learning_rate, self.vote = temperature, learning_rate, vote
         self.grace_period, self.delta, self.tie_threshold = grace_period, delta, tie_threshold
         self.seed, self.threads, self.device = seed, threads, device
-        self._filled = 0  # labelled events waiting for the router's next step
         super().__init__(schema, n_experts=n_experts)
 
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
@@ -121,7 +121,7 @@ class DriftMoE(BlockClassifier):
         return proba
 
     def _data_tile(self, x: Float32, y: Int32, weights: Float32) -> Float64:
-        softmax_rows(self.router.logits(x), self.temperature, weights)  # [n, E]
+        softmax_rows(self.batch.route(x), self.temperature, weights)  # [n, E]
         chosen = np.empty((self.n_experts, len(x)))
         top_k(weights, self.top_k, chosen)  # [E, n] who learns what
         proba = self.pool.step(x, np.broadcast_to(y, chosen.shape), chosen)  # [E, n, C] before learning
@@ -130,7 +130,7 @@ class DriftMoE(BlockClassifier):
         right_or_most_confident(proba, y, right, mask)  # [n, E] the multi-hot target
         top = weights.argmax(1)
         self._account(top, weights, chosen, right, y)
-        self._remember(x, mask, y)
+        self.batch.remember(mask, y >= 0)  # steps the router when the mini-batch is full
         return proba[top, np.arange(len(x))]
 
     def _task_tile(self, x: Float32, y: Int32, weights: Float32) -> Float64:
@@ -149,28 +149,17 @@ class DriftMoE(BlockClassifier):
         stop = start + self.mini_batch
         if self.variant == "data":
             labelled = np.flatnonzero(y[start:stop] >= 0)
-            room = self.mini_batch - self._filled
+            room = self.mini_batch - self.batch.filled
             if len(labelled) >= room:
                 return slice(start, start + int(labelled[room - 1]) + 1)
         return slice(start, min(stop, len(y)))
 
-    def _remember(self, x: Float32, mask: Float32, y: Int32) -> None:
-        """Fill the router's mini-batch; when it is full, step."""
-        labelled = y >= 0
-        n = int(labelled.sum())
-        rows = slice(self._filled, self._filled + n)
-        self._batch_x[rows], self._batch_mask[rows] = x[labelled], mask[labelled]
-        self._filled += n
-        if self._filled == self.mini_batch:
-            self.router.learn(self._batch_x, self._batch_mask)
-            self._filled = 0
-
     def _account(self, top: Int64, weights: Float32, chosen: Float64, right: Float32, y: Int32) -> None:
-        labelled = y >= 0
         self.specialization.update(top, weights, chosen, right, y)
-        mixture = top == y if self.variant == "task" else right[np.arange(len(y)), top] > 0
-        errors = np.column_stack([1 - right, ~mixture]).astype(np.float32)
-        self.monitor.update(errors[labelled])
+        errors = np.empty((len(y), self.n_experts + 1), np.float32)
+        np.subtract(1, right, out=errors[:, :-1])
+        errors[:, -1] = top != y if self.variant == "task" else errors[np.arange(len(y)), top]
+        self.monitor.update(errors if y.min(initial=0) >= 0 else errors[y >= 0])
 
     def _predict(self, x: Float32) -> Float64:
         experts = self.pool.predict(x)
@@ -194,9 +183,7 @@ class DriftMoE(BlockClassifier):
         )
         self.specialization = Specialization(e, schema.n_classes)
         self.monitor = DriftMonitor(e + 1)  # the experts, then the mixture
-        self._batch_x = np.zeros((self.mini_batch, d), np.float32)
-        self._batch_mask = np.zeros((self.mini_batch, e), np.float32)
-        self._filled = 0
+        self.batch = MiniBatch(self.router, self.mini_batch)
 
     def _tree(self, schema: Schema) -> HoeffdingTree:
         if self.variant == "task":
@@ -211,27 +198,23 @@ class DriftMoE(BlockClassifier):
         self.pool.experts += [self._tree(schema) for _ in range(e - len(self.pool))]
         self.pool.grow(schema if self.variant == "data" else Schema(schema.features, ONE_AGAINST_REST))
         self.router.grow(d, e)
+        self.batch.grow()
         self.specialization.grow(e, schema.n_classes)
         self.monitor.grow(e + 1)
-        self._batch_x = np.pad(self._batch_x, ((0, 0), (0, d - self._batch_x.shape[1])))
-        self._batch_mask = np.pad(self._batch_mask, ((0, 0), (0, e - self._batch_mask.shape[1])))
 
     def snapshot(self) -> Snapshot:
-        half = {"x": self._batch_x[: self._filled].copy(), "mask": self._batch_mask[: self._filled].copy()}
-        return pack({name: part.snapshot() for name, part in self._parts().items()} | {"batch": (half, {})})
+        return pack({name: part.snapshot() for name, part in self._parts().items()})
 
     def restore(self, snapshot: Snapshot) -> None:
         found = unpack(snapshot)
         for name, part in self._parts().items():
             part.restore(found[name])
-        half = found["batch"][0]
-        self._filled = len(half["x"])
-        self._batch_x[: self._filled], self._batch_mask[: self._filled] = half["x"], half["mask"]
 
-    def _parts(self) -> dict[str, ExpertPool | Router | Specialization | DriftMonitor]:
+    def _parts(self) -> dict[str, ExpertPool | Router | MiniBatch | Specialization | DriftMonitor]:
         return {
             "experts": self.pool,
             "router": self.router,
+            "batch": self.batch,  # after the router, whose weights its activations come from
             "specialization": self.specialization,
             "monitor": self.monitor,
         }

@@ -76,15 +76,14 @@ def relu(out: Float32) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def forward(x: Float32, net: Layers, scratch: Scratch, logits: Float32) -> None:
-    """Write logits [n, E] of x [n, d]."""
-    hidden1, hidden2, active = scratch.hidden1, scratch.hidden2, scratch.active
+def forward(x: Float32, net: Layers, active: Int32, hidden1: Float32, hidden2: Float32, logits: Float32) -> None:
+    """Write both hidden layers [n, .] and the logits [n, E] of x [n, d]."""
     for t in range(x.shape[0]):
-        affine(x[t], net.w1, net.b1, active, hidden1)
-        relu(hidden1)
-        affine(hidden1, net.w2, net.b2, active, hidden2)
-        relu(hidden2)
-        affine(hidden2, net.w3, net.b3, active, logits[t])
+        affine(x[t], net.w1, net.b1, active, hidden1[t])
+        relu(hidden1[t])
+        affine(hidden1[t], net.w2, net.b2, active, hidden2[t])
+        relu(hidden2[t])
+        affine(hidden2[t], net.w3, net.b3, active, logits[t])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

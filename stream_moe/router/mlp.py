@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,23 @@ from stream_moe.router import kernels
 from stream_moe.types import Float32
 
 INPUT_LIMIT = 1e9  # far beyond any real feature, and small enough that no square overflows float32
+
+
+class Activations(NamedTuple):
+    """What a forward pass leaves: float32 arrays of n rows each."""
+
+    x: Float32  # [n, d]
+    hidden1: Float32
+    hidden2: Float32
+    logits: Float32  # [n, E]
+
+    @classmethod
+    def empty(cls, n: int, widths: Sequence[int]) -> Activations:
+        return cls(*(np.empty((n, width), np.float32) for width in widths))
+
+    def rows(self, start: int, stop: int) -> Activations:
+        """A view of some rows."""
+        return Activations(*(array[start:stop] for array in self))
 
 
 class Router:
@@ -88,18 +106,24 @@ class Router:
 
     @property
     def n_experts(self) -> int:
-        return self._widths[-1]
+        return self.widths[-1]
 
     def logits(self, x: Float32) -> Float32:
         """Return float32 [n, E] for features float32 [n, d]; missing values count as 0."""
-        x = self._inputs(x)
-        if self.device == "cuda":
-            return self._tiled(x)
-        out = np.empty((len(x), self.n_experts), np.float32)
-        kernels.forward(x, self._layers, self._scratch, out)
-        return out
+        rows = Activations.empty(len(x), self.widths)
+        rows.x[:] = x
+        self.forward(rows)
+        return rows.logits
 
-    def learn(self, x: Float32, target: Float32) -> float:
+    def forward(self, rows: Activations) -> None:
+        """Fill the activations of `rows.x`, whose missing values become 0."""
+        np.clip(np.nan_to_num(rows.x, copy=False), -INPUT_LIMIT, INPUT_LIMIT, out=rows.x)
+        if self.device == "cuda":
+            rows.logits[:] = self._tiled(rows.x)
+        else:
+            kernels.forward(rows.x, self._layers, self._scratch.active, rows.hidden1, rows.hidden2, rows.logits)
+
+    def learn(self, x: Float32, target: Float32, activations: Activations | None = None) -> float:
         """Take one Adam step on the mean binary cross-entropy of a mini-batch; return that loss.
 
         Parameters
@@ -108,24 +132,33 @@ class Router:
             float32 [B, d].
         target
             float32 [B, E], 1 where the expert should be chosen.
+        activations
+            Of exactly these rows under the present weights, if they are at hand; CUDA makes its own.
         """
         with _one_thread():
-            inputs = torch.from_numpy(self._inputs(x)).to(self.device)
             wanted = torch.from_numpy(target).to(self.device)
             w1, b1, w2, b2, w3, b3 = self._tensors
-            hidden1 = torch.relu(torch.addmm(b1, inputs, w1))
-            hidden2 = torch.relu(torch.addmm(b2, hidden1, w2))
-            logits = torch.addmm(b3, hidden2, w3)
+            if self.device == "cuda":
+                inputs = torch.from_numpy(x).to(self.device).nan_to_num_().clamp_(-INPUT_LIMIT, INPUT_LIMIT)
+                hidden1 = torch.relu(torch.addmm(b1, inputs, w1))
+                hidden2 = torch.relu(torch.addmm(b2, hidden1, w2))
+                logits = torch.addmm(b3, hidden2, w3)
+            else:
+                if activations is None:
+                    activations = Activations.empty(len(x), self.widths)
+                    activations.x[:] = x
+                    self.forward(activations)
+                inputs, hidden1, hidden2, logits = (torch.from_numpy(a) for a in activations)
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
             # Three layers are short enough to differentiate by hand, straight into the flat gradient.
             g1, gb1, g2, gb2, g3, gb3 = self._gradients
-            delta = (torch.sigmoid(logits) - wanted) / wanted.numel()
+            delta = torch.sigmoid(logits).sub_(wanted).div_(wanted.numel())
             torch.mm(hidden2.T, delta, out=g3)
             torch.sum(delta, 0, out=gb3)
-            delta = (delta @ w3.T).mul_(hidden2 > 0)
+            delta = torch.ops.aten.threshold_backward(delta @ w3.T, hidden2, 0)
             torch.mm(hidden1.T, delta, out=g2)
             torch.sum(delta, 0, out=gb2)
-            delta = (delta @ w2.T).mul_(hidden1 > 0)
+            delta = torch.ops.aten.threshold_backward(delta @ w2.T, hidden1, 0)
             torch.mm(inputs.T, delta, out=g1)
             torch.sum(delta, 0, out=gb1)
             self._adam.step()
@@ -141,8 +174,9 @@ class Router:
         if self.device != "cpu":
             raise ConfigError("device: one step per event runs on the CPU only; use --device cpu")
         out = np.empty((len(x), self.n_experts), np.float32)
+        x = np.clip(np.nan_to_num(x), -INPUT_LIMIT, INPUT_LIMIT)
         self.loss = kernels.online_steps(
-            self._inputs(x), target, self._layers, self._m, self._v, self.learning_rate, self.dropout,
+            x, target, self._layers, self._m, self._v, self.learning_rate, self.dropout,
             self.seed, self.steps, self._scratch, out, self.loss,
         )  # fmt: skip
         self.steps += int((target[:, 0] >= 0).sum())
@@ -151,7 +185,7 @@ class Router:
 
     def grow(self, n_features: int, n_experts: int) -> None:
         """Add inputs (weights 0: what the router says does not change) and experts (Xavier-uniform)."""
-        old = [(self._flat, self._widths)], [(a, self._widths) for a in self._moments]
+        old = [(self._flat, self.widths)], [(a, self.widths) for a in self._moments]
         widths = (n_features, *self.hidden, n_experts)
         rng = np.random.default_rng((self.seed, n_features, n_experts))
         bound = math.sqrt(6.0 / (self.hidden[1] + n_experts))
@@ -174,16 +208,13 @@ class Router:
 
     def restore(self, snapshot: Snapshot) -> None:
         arrays, plain = snapshot
-        if arrays["parameters"].shape != (_size(self._widths),):
+        if arrays["parameters"].shape != (_size(self.widths),):
             raise CheckpointError(
-                f"router: {arrays['parameters'].size} parameters in the checkpoint, {_size(self._widths)} expected"
+                f"router: {arrays['parameters'].size} parameters in the checkpoint, {_size(self.widths)} expected"
             )
         self.steps = int(plain["steps"])
         self.loss = math.nan if plain["loss"] is None else float(plain["loss"])
-        self._set(self._widths, arrays["parameters"].copy(), arrays["m"].copy(), arrays["v"].copy())
-
-    def _inputs(self, x: Float32) -> Float32:
-        return np.nan_to_num(np.clip(x, -INPUT_LIMIT, INPUT_LIMIT), copy=False)
+        self._set(self.widths, arrays["parameters"].copy(), arrays["m"].copy(), arrays["v"].copy())
 
     def _tiled(self, x: Float32) -> Float32:
         w1, b1, w2, b2, w3, b3 = self._tensors
@@ -201,7 +232,7 @@ class Router:
         self, widths: tuple[int, ...], flat: Float32, m: Float32 | None = None, v: Float32 | None = None
     ) -> None:
         """Lay parameters, gradient and Adam's moments out as views of flat vectors."""
-        self._widths = widths
+        self.widths = widths
         self._flat = torch.from_numpy(flat).to(self.device)
         gradient = torch.zeros_like(self._flat)
         self._tensors = _split(self._flat, widths)
