@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.drift import DriftMonitor
 from stream_moe.experts.base import Expert, Snapshot
 from stream_moe.report import ExpertReport, LearnerReport
@@ -30,7 +30,7 @@ class Counts(NamedTuple):
     events: Int64  # [1] labelled events
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def tally(counts: Counts, top: Int64, weight: Float32, chosen: Float64, right: Float32, y: Int32) -> None:
     n_experts = right.shape[1]
     for t in range(y.shape[0]):

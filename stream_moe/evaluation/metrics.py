@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.experts.base import Snapshot
 from stream_moe.report import QualityReport
 from stream_moe.types import Float64, Int32, Int64
@@ -24,7 +24,7 @@ class Scores(NamedTuple):
     counts: Int64  # [4] events, right by majority class, right by no-change, last label
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def score(scores: Scores, proba: Float64, y: Int32) -> None:
     labels = scores.confusion.sum(1)
     for t in range(y.shape[0]):

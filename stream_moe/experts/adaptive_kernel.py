@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.drift import (
     DRIFT,
     LEVELS,
@@ -26,7 +26,7 @@ DONE, GROW_FORE, GROW_BACK, WARNED, DRIFTED = range(5)
 FORE, BACK, WATCHED = range(3)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def draw_weights(
     seed: int, member: int, learnt: int, steps: Float64, y: Int32, weight: Float64, drawn: Float64
 ) -> int:
@@ -41,7 +41,7 @@ def draw_weights(
     return learnt
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def watch_error(w: WindowArrays, group: int, delta: float, warning_delta: float) -> int:
     """Take the full group into the window and test; a change of either sign forgets what was before it."""
     insert(w, 0, w.partial[0] / group)
@@ -58,7 +58,7 @@ def watch_error(w: WindowArrays, group: int, delta: float, warning_delta: float)
     return evidence
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def run(
     fore: kernel.TreeArrays,
     fore_layout: kernel.TreeLayout,

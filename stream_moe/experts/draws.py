@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.types import Float64, Int64
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def uniform(seed: int, member: int, index: int) -> float:
     """Return a number in [0, 1) that looks random in all three arguments.
 
@@ -39,7 +39,7 @@ def poisson_steps(mean: float) -> Float64:
     return np.minimum(np.cumsum(terms), 1.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def poisson(steps: Float64, u: float) -> float:
     """Invert the law: the first count whose cumulative probability exceeds u in [0, 1)."""
     count = 0

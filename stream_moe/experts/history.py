@@ -11,8 +11,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.errors import ConfigError
 from stream_moe.experts.base import Snapshot
 from stream_moe.experts.draws import choose
@@ -37,13 +37,13 @@ class Past(NamedTuple):
     other: Int64  # [m] the product's second feature, or which rate
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def z_score(moments: Moments, row: Float32, j: int) -> float:
     z = (row[j] - moments.mean[j]) * precision(moments, j)
     return min(max(z, -LIMIT), LIMIT)  # NaN stays NaN
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def widen(
     past: Past, moments: Moments, n_categories: Int32, x: Float32, y: Int32, weight: Float64, out: Float32
 ) -> None:

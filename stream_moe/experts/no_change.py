@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.experts.state import ArrayState
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
@@ -17,7 +17,7 @@ class Memory(NamedTuple):
     last: Int64  # [1] class learnt last, -1 = none yet
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def step(memory: Memory, y: Int32, weight: Float64, proba: Float64) -> None:
     n_classes = proba.shape[1]
     for t in range(y.shape[0]):

@@ -15,8 +15,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.errors import ConfigError
 from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
 from stream_moe.types import Float32, Float64, Int32, Schema
@@ -54,7 +54,7 @@ class Scratch(NamedTuple):
     log_mass: Float64  # [K] at the moment
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+@compiled(fastmath={"contract", "nsz", "reassoc"})
 def squared_distance(row: Float64, scale: Float64, centre: Float64, velocity: Float64, time: float) -> float:
     total = 0.0
     for j in range(row.shape[0]):
@@ -63,7 +63,7 @@ def squared_distance(row: Float64, scale: Float64, centre: Float64, velocity: Fl
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def look(x: Float32, n_categories: Int32, moments: Moments, s: Scratch) -> float:
     """Make a row and its scale ready; return how many features count: numeric or binary, there, and varied."""
     seen = 0.0
@@ -77,7 +77,7 @@ def look(x: Float32, n_categories: Int32, moments: Moments, s: Scratch) -> float
     return seen
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def score_all(w: Swarm, s: Scratch, seen: float, drift: float, log_memory: float) -> int:
     """Write each prototype's log density (with its mass) at the row; return the highest one's index, or -1."""
     top = -1
@@ -97,7 +97,7 @@ def score_all(w: Swarm, s: Scratch, seen: float, drift: float, log_memory: float
     return top
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def answer(w: Swarm, s: Scratch, top: int, proba: Float64) -> None:
     n_classes = proba.shape[0]
     proba[:] = 1.0 / n_classes
@@ -106,7 +106,7 @@ def answer(w: Swarm, s: Scratch, top: int, proba: Float64) -> None:
     proba[:] = 0.0
     total = 0.0
     for k in range(w.label.shape[0]):
-        if s.score[k] > s.score[top] - 30.0:  # e^-30 is below any rounding that matters
+        if s.score[k] >= s.score[top] - 30.0:  # e^-30 is below any rounding that matters
             share = math.exp(s.score[k] - s.score[top])
             proba[w.label[k]] += share
             total += share
@@ -114,7 +114,7 @@ def answer(w: Swarm, s: Scratch, top: int, proba: Float64) -> None:
         proba[c] = (1.0 - FLOOR) * proba[c] / total + FLOOR / n_classes
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def follow(w: Swarm, s: Scratch, k: int, seen: float, drift: float, agility: float, log_memory: float) -> None:
     """Take the row as an event of prototype k: move it there by the filter's gain."""
     time, r2 = w.clock[0] - w.latest[k], s.distance[k]
@@ -136,7 +136,7 @@ def follow(w: Swarm, s: Scratch, k: int, seen: float, drift: float, agility: flo
     w.latest[k] = w.clock[0]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def settle(w: Swarm, s: Scratch, k: int, y: int, seen: float, moments: Moments) -> None:
     """Begin prototype k anew at the row."""
     for j in range(s.row.shape[0]):
@@ -146,7 +146,7 @@ def settle(w: Swarm, s: Scratch, k: int, y: int, seen: float, moments: Moments) 
     w.spread[k], w.blur[k], w.gap[k] = NEW_BLUR * max(seen, 1.0), NEW_BLUR, FIRST_GAP
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def step(
     w: Swarm,
     moments: Moments,

@@ -6,8 +6,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.errors import ConfigError
 from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
@@ -24,7 +24,7 @@ class Weights(NamedTuple):
     seen: Float64  # [C] weight learnt of each class; a class never seen gets probability 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def encode(row: Float32, moments: Moments, n_categories: Int32, start: Int64, value: Float64, index: Int64) -> None:
     """Write each feature's input value (0 = no influence) and where its weights are."""
     value[0], index[0] = 1.0, 0
@@ -39,7 +39,7 @@ def encode(row: Float32, moments: Moments, n_categories: Int32, start: Int64, va
             value[j + 1] = min(max(z, -LIMIT), LIMIT)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def predict(w: Weights, value: Float64, index: Int64, proba: Float64) -> bool:
     """Write the softmax over the classes seen; uniform, and False, before any."""
     top = -np.inf
@@ -63,7 +63,7 @@ def predict(w: Weights, value: Float64, index: Int64, proba: Float64) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def step(
     w: Weights,
     moments: Moments,

@@ -6,11 +6,13 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Arrays, Snapshot
 from stream_moe.types import Float32, Float64, Int32
+
+WILD, SETTLED = 100.0, 32  # deviations; values before these mean anything
 
 
 class Moments(NamedTuple):
@@ -25,18 +27,27 @@ def no_moments(n_features: int) -> Moments:
     return Moments(np.zeros(n_features), np.zeros(n_features), np.zeros(n_features))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def take_in(moments: Moments, row: Float32, n_categories: Int32) -> None:
-    """Add a row to the moments of its numeric features; a missing value adds nothing."""
+    """Add a row to the moments of its numeric features; a missing value adds nothing.
+
+    A value beyond WILD deviations counts as one at WILD: one wild value must not hide the feature for good.
+    """
     for j in range(row.shape[0]):
         if n_categories[j] == 0 and not math.isnan(row[j]):
+            value = np.float64(row[j])
+            gap = value - moments.mean[j]
+            if moments.n[j] >= SETTLED:
+                limit = WILD * math.sqrt(moments.m2[j] / moments.n[j])
+                if limit > 0.0 and abs(gap) > limit:
+                    gap = math.copysign(limit, gap)
+                    value = moments.mean[j] + gap
             moments.n[j] += 1.0
-            gap = row[j] - moments.mean[j]
             moments.mean[j] += gap / moments.n[j]
-            moments.m2[j] += gap * (row[j] - moments.mean[j])
+            moments.m2[j] += gap * (value - moments.mean[j])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def precision(moments: Moments, j: int) -> float:
     """1 / standard deviation of numeric feature j; 0 while it has not varied."""
     return math.sqrt(moments.n[j] / moments.m2[j]) if moments.m2[j] > 0.0 else 0.0

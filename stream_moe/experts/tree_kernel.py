@@ -15,8 +15,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64
 
 # Rows of `TreeArrays.numeric`: per slot, class and numeric feature.
@@ -75,7 +75,7 @@ class TreeLayout(NamedTuple):
     max_slots: int
 
 
-@njit(cache=True, _nrt=False, nogil=True, error_model="numpy")
+@compiled(_nrt=False)
 def find_leaf(
     feature: Int32, threshold: Float64, child: Int32, default: Int32, is_nominal: Int64, x: Float32, t: int
 ) -> int:
@@ -96,7 +96,7 @@ def find_leaf(
     return node
 
 
-@njit(cache=True, _nrt=False, nogil=True, error_model="numpy")
+@compiled(_nrt=False)
 def gather(
     columns: Int64,
     nominal_columns: Int64,
@@ -125,7 +125,7 @@ def gather(
     return complete
 
 
-@njit(cache=True, _nrt=False, nogil=True, error_model="numpy", fastmath=_FAST)
+@compiled(_nrt=False, fastmath=_FAST)
 def bayes_scores(
     seen: Float64,
     constant: Float64,
@@ -172,7 +172,7 @@ def bayes_scores(
     return possible
 
 
-@njit(cache=True, _nrt=False, nogil=True, error_model="numpy", fastmath=_FAST)
+@compiled(_nrt=False, fastmath=_FAST)
 def observe(
     mass: Float64,
     seen: Float64,
@@ -226,7 +226,7 @@ def observe(
     constant[slot, y] = total_constant
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def entropy(weights: Float64) -> float:
     total = 0.0
     plogp = 0.0
@@ -237,7 +237,7 @@ def entropy(weights: Float64) -> float:
     return math.log2(total) - plogp / total if total > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def left_weights(tree: TreeArrays, slot: int, j: int, threshold: float, left: Float64, right: Float64) -> None:
     """Estimate each class's weight on both sides of a threshold on numeric feature j."""
     for c in range(left.shape[0]):
@@ -257,7 +257,7 @@ def left_weights(tree: TreeArrays, slot: int, j: int, threshold: float, left: Fl
         right[c] = n - left[c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def numeric_merit(
     tree: TreeArrays, slot: int, j: int, before: float, left: Float64, right: Float64
 ) -> tuple[float, float]:
@@ -283,7 +283,7 @@ def numeric_merit(
     return best, at
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def nominal_merit(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, before: float, part: Float64) -> float:
     """Return the information gain of a multiway split on nominal feature j."""
     total, after, branches = 0.0, 0.0, 0
@@ -301,7 +301,7 @@ def nominal_merit(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, befor
     return before - after / total if branches >= 2 else -np.inf
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def best_split(tree: TreeArrays, layout: TreeLayout, slot: int, left: Float64, right: Float64) -> tuple[int, float]:
     """Return the column and threshold to split on, column -1 where the Hoeffding bound says wait.
 
@@ -334,7 +334,7 @@ def best_split(tree: TreeArrays, layout: TreeLayout, slot: int, left: Float64, r
     return -1, threshold
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def clear_slot(tree: TreeArrays, slot: int) -> None:
     tree.mass[slot] = 0.0
     tree.seen[slot] = 0.0
@@ -346,7 +346,7 @@ def clear_slot(tree: TreeArrays, slot: int) -> None:
     tree.leaf[slot] = 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, left: Float64, right: Float64) -> bool:
     """Split a leaf if the bound allows; False if it should but the arrays must grow first."""
     slot = tree.slot[node]
@@ -390,7 +390,7 @@ def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, left: Float64
     return True
 
 
-@njit(cache=True, _nrt=False, nogil=True, error_model="numpy", fastmath=_FAST)
+@compiled(_nrt=False, fastmath=_FAST)
 def softmax_in_place(score: Float64, t: int, top: float) -> None:
     """score[t] = softmax(score[t]); `top` is its maximum."""
     total = 0.0
@@ -401,7 +401,7 @@ def softmax_in_place(score: Float64, t: int, top: float) -> None:
         score[t, c] /= total
 
 
-@njit(cache=True, _nrt=False, nogil=True, error_model="numpy")
+@compiled(_nrt=False)
 def answer(
     mass: Float64,
     seen: Float64,
@@ -447,7 +447,7 @@ def answer(
     return majority, bayes
 
 
-@njit(cache=True, _nrt=False, nogil=True, error_model="numpy")
+@compiled(_nrt=False)
 def step_rows(
     tree: TreeArrays,
     layout: TreeLayout,
@@ -492,7 +492,7 @@ def step_rows(
     return x.shape[0]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def step(
     tree: TreeArrays,
     layout: TreeLayout,

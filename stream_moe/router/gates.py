@@ -29,8 +29,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.router.waiting import Ring, UInt32, put, take
 from stream_moe.types import Bool, Float32, Float64, Int32, Int64
 
@@ -101,7 +101,7 @@ def prior(n_parts: int) -> Float64:
     return np.append(FIRST_PRIOR, np.full(n_parts - 1, (1.0 - FIRST_PRIOR) / (n_parts - 1)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def geometric_mean(weight: Float64, log: Float64, out: Float64) -> None:
     """out [C] = softmax of the weighted sum of log [I, C]."""
     out[:] = 0.0
@@ -117,7 +117,7 @@ def geometric_mean(weight: Float64, log: Float64, out: Float64) -> None:
         out[c] /= total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def descend(weight: Float64, square: Float64, log: Float64, out: Float64, y: int, rate: float) -> None:
     """One step down the gradient of -log out[y]; a weight that starts at exactly 0 does not take part."""
     for i in range(weight.shape[0]):
@@ -130,7 +130,7 @@ def descend(weight: Float64, square: Float64, log: Float64, out: Float64, y: int
         weight[i] -= rate * gradient / math.sqrt(square[i] + 1e-8)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def arithmetic_mean(weight: Float64, p: Float64, out: Float64) -> None:
     """out [C] = weighted mean of p [I, C]."""
     total = weight.sum()
@@ -140,21 +140,21 @@ def arithmetic_mean(weight: Float64, p: Float64, out: Float64) -> None:
             out[c] += weight[i] / total * p[i, c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def recent_weights(accuracy: Float64, out: Float64) -> None:
     top = accuracy.max()
     for e in range(accuracy.shape[0]):
         out[e] = math.exp(SHARPNESS * (accuracy[e] - top))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def logarithms(row: Row, start: int, stop: int) -> None:
     for i in range(start, stop):
         for c in range(row.log.shape[1]):
             row.log[i, c] = math.log(max(row.p[1 + i, c], LEAST))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None:
     """Fill `row` from proba [E, n, C] at event t. spare [E] is scratch."""
     n_experts, n_classes = proba.shape[0], proba.shape[2]
@@ -165,9 +165,10 @@ def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None
     for e in range(n_experts):
         members += g.member[e]
         for c in range(n_classes):
-            inputs[e, c] = proba[e, t, c]
+            p = proba[e, t, c]
+            inputs[e, c] = p if 0.0 <= p <= 1.0 else 1.0 / n_classes  # one broken expert must not spoil the rest
             if g.member[e]:
-                committee[c] += proba[e, t, c]
+                committee[c] += inputs[e, c]
     for c in range(n_classes):
         committee[c] = committee[c] / members if members > 0 else 1.0 / n_classes
     logarithms(row, N_GATES, row.log.shape[0])
@@ -186,7 +187,7 @@ def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None
         row.answer[c] = (row.answer[c] + FLOOR) / (1.0 + n_classes * FLOOR)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def share_posterior(
     weight: Float64, p: Float64, y: int, trust: float, floor: float, switch: float, first: float
 ) -> None:
@@ -206,7 +207,7 @@ def share_posterior(
         weight[i] = (1.0 - switch) * weight[i] / total + switch * back
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def learn(g: GateArrays, row: Row, y: int, delay: int) -> None:
     """Update every level on the label of the event that `row` was filled with, `delay` labels ago."""
     n_experts = g.accuracy.shape[0]
@@ -228,7 +229,7 @@ def learn(g: GateArrays, row: Row, y: int, delay: int) -> None:
     g.learnt[0] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def expert_shares(g: GateArrays, spare: Float64, out: Float64) -> None:
     """Write each expert's share of the answer, [E], summing to 1: its weights through all levels.
 
@@ -259,7 +260,7 @@ def expert_shares(g: GateArrays, spare: Float64, out: Float64) -> None:
         out[e] = out[e] / total if total > 0.0 else 1.0 / n_experts
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def answer_all(g: GateArrays, proba: Float64, answers: Float64, row: Row, spare: Float64) -> None:
     """Write answers [n, C] to proba [E, n, C]; changes nothing but `row` and `spare`."""
     for t in range(answers.shape[0]):
@@ -267,7 +268,7 @@ def answer_all(g: GateArrays, proba: Float64, answers: Float64, row: Row, spare:
         answers[t] = row.answer
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def run(
     g: GateArrays,
     ring: Ring,

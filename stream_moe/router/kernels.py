@@ -11,8 +11,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.types import Float32, Int32
 
 _FAST = {"contract", "nsz"}  # no `reassoc`: a sum over inputs keeps its order
@@ -42,7 +42,7 @@ class Scratch(NamedTuple):
     active: Int32
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def affine(x: Float32, w: Float32, b: Float32, active: Int32, out: Float32) -> None:
     """out = b + x w, summed over the inputs in their order.
 
@@ -69,13 +69,13 @@ def affine(x: Float32, w: Float32, b: Float32, active: Int32, out: Float32) -> N
             out[k] += value * row[k]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def relu(out: Float32) -> None:
     for k in range(out.shape[0]):
         out[k] = max(out[k], np.float32(0.0))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def forward(x: Float32, net: Layers, active: Int32, hidden1: Float32, hidden2: Float32, logits: Float32) -> None:
     """Write both hidden layers [n, .] and the logits [n, E] of x [n, d]."""
     for t in range(x.shape[0]):
@@ -86,7 +86,7 @@ def forward(x: Float32, net: Layers, active: Int32, hidden1: Float32, hidden2: F
         affine(hidden2[t], net.w3, net.b3, active, logits[t])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def keep_mask(seed: int, step: int, dropout: float, mask: Float32) -> None:
     """Inverted dropout mask that is a function of (seed, step, unit) alone: nothing to checkpoint.
 
@@ -103,7 +103,7 @@ def keep_mask(seed: int, step: int, dropout: float, mask: Float32) -> None:
         mask[k] = scale if uniform >= dropout else np.float32(0.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def adam(
     p: Float32, m: Float32, v: Float32, source: Float32, delta: Float32, rate: float, b1t: float, b2t: float
 ) -> None:
@@ -118,7 +118,7 @@ def adam(
             p[j, k] -= size * m[j, k] / (np.sqrt(v[j, k]) * correction + np.float32(1e-8))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def pull_back(w: Float32, delta: Float32, active: Float32, out: Float32) -> None:
     """out = (w delta) where the unit was active, else 0."""
     for j in range(out.shape[0]):
@@ -129,7 +129,7 @@ def pull_back(w: Float32, delta: Float32, active: Float32, out: Float32) -> None
         out[j] = s
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def online_steps(
     x: Float32,
     target: Float32,

@@ -25,6 +25,8 @@ class MiniBatch:
 
     def __init__(self, router: Router, size: int) -> None:
         self.router, self.size, self.filled = router, size, 0
+        self._held: Activations
+        self._routed: Activations
         self._target: Float32
         self._allocate()
 

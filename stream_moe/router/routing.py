@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def softmax_rows(logits: Float32, temperature: float, out: Float32) -> None:
     """out [n, E] = softmax(logits / temperature), each row alone."""
     for t in range(logits.shape[0]):
@@ -23,7 +23,7 @@ def softmax_rows(logits: Float32, temperature: float, out: Float32) -> None:
             out[t, e] = out[t, e] / total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def top_k(weights: Float32, k: int, chosen: Float64) -> None:
     """chosen [E, n]: 1 for the k experts of highest weight in each row, else 0; ties go to the lower index."""
     chosen[:] = 0.0
@@ -36,7 +36,7 @@ def top_k(weights: Float32, k: int, chosen: Float64) -> None:
             chosen[best, t] = 1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def right_or_most_confident(proba: Float64, y: Int32, right: Float32, mask: Float32) -> None:
     """Write who was right (right [n, E]), and the router's target (mask [n, E]).
 
@@ -61,7 +61,7 @@ def right_or_most_confident(proba: Float64, y: Int32, right: Float32, mask: Floa
             mask[t, closest] = 1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def clean(x: Float32, n_categories: Int32) -> int:
     """Make every value usable in place: infinite, or no index of a category -> NaN. Return how many were not."""
     mended = 0

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Snapshot
 from stream_moe.types import Bool, Float32, Int64
@@ -33,7 +33,7 @@ class Ring(NamedTuple):
     head: Int64  # [2] events ever taken in; the oldest that may still be open
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def key_of(bits: UInt32) -> np.uint64:
     """A 64-bit key of a row's bits (FNV-1a by words, then mixed)."""
     z = np.uint64(0xCBF29CE484222325)
@@ -43,7 +43,7 @@ def key_of(bits: UInt32) -> np.uint64:
     return z
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def put(ring: Ring, bits: UInt32, learnt: int) -> int:
     """Open a slot for an event and return it; the oldest event gives way."""
     slot = ring.head[0] % ring.key.shape[0]
@@ -52,7 +52,7 @@ def put(ring: Ring, bits: UInt32, learnt: int) -> int:
     return slot
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def take(ring: Ring, bits: UInt32) -> int:
     """Close the slot of the oldest waiting event with these features and return it; -1 if there is none."""
     size = ring.key.shape[0]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.types import Float64, Int64
 
 MULTIPLIER = 0x5DEECE66D
@@ -30,7 +30,7 @@ def seeded(seed: int, n: int = 1) -> Int64:
     return np.full(n, (seed ^ MULTIPLIER) & MASK, np.int64)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def next_bits(state, slot, bits):  # type: ignore[no-untyped-def]
     """Return the next `bits` (at most 31) random bits of generator `slot`."""
     # int64 products wrap, which leaves the low 48 bits right.
@@ -38,7 +38,7 @@ def next_bits(state, slot, bits):  # type: ignore[no-untyped-def]
     return state[slot] >> (48 - bits)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def next_int(state, slot, bound):  # type: ignore[no-untyped-def]
     """Return a uniform integer of 0..bound-1."""
     if bound & (bound - 1) == 0:
@@ -51,14 +51,14 @@ def next_int(state, slot, bound):  # type: ignore[no-untyped-def]
             return value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def next_double(state, slot):  # type: ignore[no-untyped-def]
     """Return a uniform float64 of [0, 1) with 53 random bits."""
     high = next_bits(state, slot, 26)
     return ((high << 27) + next_bits(state, slot, 27)) * (1.0 / (1 << 53))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def next_gaussian(state, slot, spare):  # type: ignore[no-untyped-def]
     """Return a standard normal float64; `spare` float64 [1] keeps the second of a pair, else NaN."""
     if not math.isnan(spare[0]):
@@ -75,7 +75,7 @@ def next_gaussian(state, slot, spare):  # type: ignore[no-untyped-def]
             return a * scale
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill_doubles(state, out):  # type: ignore[no-untyped-def]
     for i in range(len(out)):
         out[i] = next_double(state, 0)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from stream_moe.compiled import compiled
 from stream_moe.streams.java_random import next_double, next_gaussian, next_int
 
 NOISE_PERCENT = 10  # MOA's default of LED and SEA, and the benchmark's
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_led(concepts, random, segments, columns, x, y):  # type: ignore[no-untyped-def]
     """Fill x float32 [n, 24], y int32 [n] with LED events.
 
@@ -28,7 +28,7 @@ def fill_led(concepts, random, segments, columns, x, y):  # type: ignore[no-unty
             x[t, columns[k, i]] = next_int(random, k, 2)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_sea(concepts, random, thresholds, x, y):  # type: ignore[no-untyped-def]
     """Fill x float32 [n, 3], y int32 [n] with SEA events; thresholds float64 [concepts]."""
     for t in range(len(y)):
@@ -44,7 +44,7 @@ def fill_sea(concepts, random, thresholds, x, y):  # type: ignore[no-untyped-def
         y[t] = label
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def build_rbf(random, n_classes, centres, velocity, labels, deviations, weights, speed):  # type: ignore[no-untyped-def]
     """Draw the model of a drifting RBF stream: centres and velocity float64 [c, d], the rest [c].
 
@@ -67,7 +67,7 @@ def build_rbf(random, n_classes, centres, velocity, labels, deviations, weights,
             velocity[k, j] = velocity[k, j] / norm * speed
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill_rbf(random, spare, centres, velocity, labels, deviations, weights, x, y):  # type: ignore[no-untyped-def]
     """Fill x float32 [n, d], y int32 [n] with drifting RBF events, changing `centres` and `velocity`."""
     c, d = centres.shape
