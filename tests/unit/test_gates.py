@@ -91,6 +91,15 @@ def test_the_stated_bound_holds_against_every_expert(n_classes: int, kind: str) 
     assert slack / N < 0.005  # and it says something
 
 
+def test_an_expert_that_says_nan_spoils_nothing() -> None:
+    y = labels()
+    opinions = opinions_of(y, np.array([[0.9], [0.5], [0.5]]))
+    opinions[1:, ::7] = np.nan
+    answers, *_ = step(OnlineGates(np.array([False, True, True]), 3), opinions, y)
+    assert np.isfinite(answers).all()
+    assert (answers.argmax(1) == y)[500:].mean() > 0.87
+
+
 def test_unlabelled_events_teach_nothing_until_their_label_comes() -> None:
     y = labels(100)
     opinions = opinions_of(y, np.array([[0.9], [0.5]]))

@@ -98,6 +98,17 @@ def test_bad_columns_do_not_harm_the_rest() -> None:
     assert accuracy(DriftMixture(SCHEMA), bad, y) > clean - 0.01
 
 
+def test_one_wild_value_does_not_hide_its_feature() -> None:
+    x, _ = turning(3000)
+    y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(np.int32)  # neighbours and products know
+    spiked = x.copy()
+    spiked[1000, 0] = 3e38
+    late = slice(1500, None)
+    for without in ("adaptive-tree", ""):
+        clean = accuracy(DriftMixture(SCHEMA, without=without), x, y, late)
+        assert accuracy(DriftMixture(SCHEMA, without=without), spiked, y, late) > clean - 0.04
+
+
 def test_a_feature_that_vanishes_and_a_class_that_comes_late() -> None:
     x, y = turning(3000)
     y = (x[:, 0] > 0).astype(np.int32)
