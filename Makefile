@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint format types kafka clean
+.PHONY: help setup demo test bench lint format kafka clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
@@ -24,6 +24,10 @@ demo: $(READY)  ## Electricity prices through the whole consumer loop, no broker
 
 test: $(READY)  ## Run every test (with Java and Maven at hand also those against a real Kafka broker)
 	$(BIN)/python -m pytest
+
+bench: $(READY)  ## Measure speed side by side with MOA and the published loop (installs CapyMOA; needs Java 17)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.bench
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .

@@ -1,0 +1,224 @@
+"""The table of speeds: ours and the peers in turn, medians and ratios.
+
+    python -m benchmarks.bench [--repeats 3] [--only mixture,tree,accuracy,router,threads,start,memory,kafka]
+                               [--out DIR]
+
+Every run is a process of its own; ours and the peer's alternate, so that a machine that slows down slows both.
+Writes DIR/bench.json and prints the table. `make bench` installs what it needs (CapyMOA, Java 17).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+Row = dict[str, Any]
+
+
+def shell(command: list[str], **environment: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT | environment)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    return done.stdout
+
+
+def replay(stream: str, model: str, events: int, seed: int, *options: str) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.json"
+        arguments = ["replay", stream, "--model", model, "--events", str(events), "--seed", str(seed)]
+        shell([*CLI, *arguments, "--quiet", "--device", "cpu", "--json", str(path), *options])
+        result: Row = json.loads(path.read_text())
+        return result
+
+
+def peer(system: str, stream: str, events: int, seed: int) -> Row:
+    lines = shell([sys.executable, "-m", "benchmarks.peers", system, stream, str(events), str(seed)]).splitlines()
+    result: Row = json.loads(lines[-1])
+    return result
+
+
+def spread(values: list[float]) -> Row:
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def versus(name: str, target: str, ours: Callable[[], float], theirs: Callable[[], float], repeats: int) -> Row:
+    """Alternate two measurements; the ratio is the median of the ratios pair by pair."""
+    pairs = [(ours(), theirs()) for _ in range(repeats)]
+    mine, others = zip(*pairs, strict=True)
+    ratio = statistics.median(a / b for a, b in pairs)
+    return {"what": name, "target": target, "ours": spread(list(mine)), "peer": spread(list(others)), "ratio": ratio}
+
+
+def speeds(model: str, events: int, system: str, peer_events: int, stream: str, target: str, repeats: int) -> Row:
+    """Our model against a peer on the same stream; the slower one gets fewer events."""
+
+    def ours() -> float:
+        return float(replay(stream, model, events, 1)["events_per_second"])
+
+    def theirs() -> float:
+        return float(peer(system, stream, peer_events, 1)["events_per_second"])
+
+    return versus(f"{model} / {system}, {stream}, events/s", target, ours, theirs, repeats)
+
+
+def mixture(repeats: int) -> list[Row]:
+    streams = ("led_a", "rbf_f", "sea_a")
+    return [speeds("driftmoe-data", 300_000, "published", 15_000, s, "50 x", repeats) for s in streams]
+
+
+def tree(repeats: int) -> list[Row]:
+    streams = ("led", "rbf_f", "sea")
+    rows = [speeds("hoeffding-tree", 1_000_000, "moa-tree", 200_000, s, "4 x", repeats) for s in streams]
+    if "STREAM_MOE_DATA" in os.environ:
+        values = [replay("covtype", "hoeffding-tree", 581_012, 1)["events_per_second"] for _ in range(repeats)]
+        rows.append({"what": "hoeffding-tree, covtype, events/s", "target": "200,000", "ours": spread(values)})
+    return rows
+
+
+def accuracy(_: int) -> list[Row]:
+    rows = []
+    pairs = [("hoeffding-tree", "moa-tree", s, 200_000) for s in ("led", "rbf_f", "sea")]
+    pairs += [("driftmoe-data", "published", s, 50_000) for s in ("led_a", "rbf_f", "sea_a")]
+    for model, system, stream, events in pairs:
+        ours = [replay(stream, model, events, seed)["accuracy"] * 100 for seed in (1, 2, 3)]
+        theirs = [peer(system, stream, events, seed)["accuracy"] * 100 for seed in (1, 2, 3)]
+        gap = statistics.mean(ours) - statistics.mean(theirs)
+        what = f"accuracy, {model} and {system}, {stream}, {events:,} events, 3 seeds"
+        rows.append(
+            {"what": what, "target": "gap within 0.5", "ours": spread(ours), "peer": spread(theirs), "gap": gap}
+        )
+    return rows
+
+
+def router(repeats: int) -> list[Row]:
+    code = """
+import time, numpy as np, torch
+from stream_moe.router.mini_batch import MiniBatch
+from stream_moe.router.mlp import Router
+torch.set_num_threads(1)
+rng = np.random.default_rng(1)
+x = rng.random((256, 24), dtype=np.float32)
+target = (rng.random((256, 12)) < 0.5).astype(np.float32)
+batch, everyone = MiniBatch(Router(24, 12), 256), np.ones(256, bool)
+for steps in (5, 400):
+    start = time.perf_counter()
+    for _ in range(steps):
+        batch.route(x)
+        batch.remember(target, everyone)
+print(256 * steps / (time.perf_counter() - start))
+"""
+    values = [float(shell([sys.executable, "-c", code])) for _ in range(repeats)]
+    what = "router alone, 24-256-128-12, forward + backward + Adam, one core, events/s"
+    return [{"what": what, "target": "150,000", "ours": spread(values)}]
+
+
+def threads(repeats: int) -> list[Row]:
+    code = """
+import sys, time, numpy as np
+from stream_moe.experts.hoeffding_tree import HoeffdingTree
+from stream_moe.experts.pool import ExpertPool
+from stream_moe.streams import open_stream
+stream = open_stream("rbf_f")
+pool = ExpertPool([HoeffdingTree(stream.schema) for _ in range(12)], threads=int(sys.argv[1]))
+weight = np.random.default_rng(1).random((12, 256)) < 0.25
+weight = weight.astype(float)
+blocks = stream.blocks(256)
+for n in (20, 800):
+    rows = [next(blocks) for _ in range(n)]
+    start = time.perf_counter()
+    for block in rows:
+        pool.step(block.x, np.broadcast_to(block.y, (12, 256)), weight)
+print(256 * n / (time.perf_counter() - start))
+"""
+
+    def run(n: int) -> float:
+        return float(shell([sys.executable, "-c", code, str(n)]))
+
+    return [versus("experts only, 2 threads / 1, rbf_f, events/s", "1.7 x", lambda: run(2), lambda: run(1), repeats)]
+
+
+def start(repeats: int) -> list[Row]:
+    first = ["replay", "electricity", "--events", "2000", "--quiet", "--model", "driftmoe-data"]
+
+    def timed(arguments: list[str], **environment: str) -> float:
+        begin = time.perf_counter()
+        shell([*CLI, *arguments], **environment)
+        return time.perf_counter() - begin
+
+    def cold() -> float:
+        with tempfile.TemporaryDirectory() as cache:
+            return timed(first, NUMBA_CACHE_DIR=cache)
+
+    timed(first)
+    measured = {
+        ("--help, s", "0.5"): [timed(["--help"]) for _ in range(repeats)],
+        ("replay of 2,000 events, warm, s", "4"): [timed(first) for _ in range(repeats)],
+        ("the same, nothing compiled yet, s", "40"): [cold() for _ in range(repeats)],
+    }
+    return [{"what": what, "target": target, "ours": spread(v)} for (what, target), v in measured.items()]
+
+
+def memory(_: int) -> list[Row]:
+    peaks = [replay("sea_a", "driftmoe-data", n, 1)["peak_memory_bytes"] / 2**20 for n in (1_000_000, 10_000_000)]
+    what = "peak memory at 1,000,000 and 10,000,000 events, sea_a, MiB"
+    return [{"what": what, "target": "flat", "ours": {"min": peaks[0], "median": peaks[1], "max": peaks[1]}}]
+
+
+def kafka(repeats: int) -> list[Row]:
+    from benchmarks.kafka_loop import daemon_against_bare_loop
+
+    ours, theirs = daemon_against_bare_loop(repeats)
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    what = "daemon on a real broker, at-least-once / bare poll + send loop, events/s"
+    return [{"what": what, "target": "0.6 x", "ours": spread(ours), "peer": spread(theirs), "ratio": ratio}]
+
+
+PARTS = {part.__name__: part for part in (mixture, tree, accuracy, router, threads, start, memory, kafka)}
+
+
+def show(row: Row) -> None:
+    def cell(values: Row | None) -> str:
+        if values is None:
+            return ""
+        low, middle, high = (f"{v:,.0f}" if v >= 1000 else f"{v:.4g}" for v in values.values())
+        return f"{middle} ({low} - {high})"
+
+    last = f"{row['ratio']:.2f} x" if "ratio" in row else f"{row['gap']:+.2f}" if "gap" in row else ""
+    print(f"| {row['what']} | {row['target']} | {cell(row['ours'])} | {cell(row.get('peer'))} | {last} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--out", type=Path, default=Path("bench"))
+    options = parser.parse_args()
+    unknown = set(options.only.split(",")) - set(PARTS)
+    if unknown:
+        parser.error(f"--only {sorted(unknown)[0]}: choose of {', '.join(PARTS)}")
+    print("| what | target | ours: median (min - max) | peer | ratio or gap |\n| --- | --- | --- | --- | --- |")
+    rows: list[Row] = []
+    for name in options.only.split(","):
+        for row in PARTS[name](options.repeats):
+            show(row)
+            rows.append(row)
+    options.out.mkdir(parents=True, exist_ok=True)
+    processor = re.findall(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text()) if os.name == "posix" else []
+    machine = {"cores": os.cpu_count(), "processor": processor[:1]}
+    (options.out / "bench.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
