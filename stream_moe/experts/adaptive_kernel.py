@@ -16,8 +16,9 @@ from stream_moe.drift import (
     drop_oldest,
     insert,
 )
-from stream_moe.experts import tree_kernel as kernel
+from stream_moe.experts import tree_kernel
 from stream_moe.experts.draws import poisson, uniform
+from stream_moe.experts.tree_arrays import PENDING, TreeArrays, TreeLayout
 from stream_moe.types import Float32, Float64, Int32, Int64
 
 # Why `run` came back.
@@ -60,11 +61,11 @@ def watch_error(w: WindowArrays, group: int, delta: float, warning_delta: float)
 
 @compiled
 def run(
-    fore: kernel.TreeArrays,
-    fore_layout: kernel.TreeLayout,
+    fore: TreeArrays,
+    fore_layout: TreeLayout,
     fore_x: Float32,
-    back: kernel.TreeArrays,
-    back_layout: kernel.TreeLayout,
+    back: TreeArrays,
+    back_layout: TreeLayout,
     back_x: Float32,
     has_back: bool,
     w: WindowArrays,
@@ -92,19 +93,19 @@ def run(
             if y[stop] >= 0 and weight[stop] > 0.0:
                 room -= 1
             stop += 1
-        if progress[FORE] < stop or fore.head[kernel.PENDING] >= 0:
+        if progress[FORE] < stop or fore.head[PENDING] >= 0:
             start = progress[FORE]
-            progress[FORE] = kernel.step(
+            progress[FORE] = tree_kernel.step(
                 fore, fore_layout, fore_x[:stop], y[:stop], drawn[:stop], start, proba[:stop], left, right
             )
-            if fore.head[kernel.PENDING] >= 0:
+            if fore.head[PENDING] >= 0:
                 return GROW_FORE
-        if has_back and (progress[BACK] < stop or back.head[kernel.PENDING] >= 0):
+        if has_back and (progress[BACK] < stop or back.head[PENDING] >= 0):
             start = progress[BACK]
-            progress[BACK] = kernel.step(
+            progress[BACK] = tree_kernel.step(
                 back, back_layout, back_x[:stop], y[:stop], drawn[:stop], start, back_proba[:stop], left, right
             )
-            if back.head[kernel.PENDING] >= 0:
+            if back.head[PENDING] >= 0:
                 return GROW_BACK
         for t in range(progress[WATCHED], stop):
             if y[t] >= 0 and weight[t] > 0.0:

@@ -9,7 +9,7 @@ import numpy as np
 from stream_moe.drift import DriftMonitor
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts import adaptive_kernel as kernel
-from stream_moe.experts import tree_kernel
+from stream_moe.experts import tree_arrays
 from stream_moe.experts.base import Snapshot
 from stream_moe.experts.draws import choose, poisson_steps, uniform
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
@@ -147,9 +147,9 @@ class AdaptiveTree:
             if outcome == kernel.DONE:
                 return
             if outcome == kernel.GROW_FORE:
-                fore._reserve(int(fore._tree.head[tree_kernel.NEEDED]))
+                fore._reserve(int(fore._tree.head[tree_arrays.NEEDED]))
             elif outcome == kernel.GROW_BACK:
-                back._reserve(int(back._tree.head[tree_kernel.NEEDED]))
+                back._reserve(int(back._tree.head[tree_arrays.NEEDED]))
             elif outcome == kernel.WARNED:
                 self._back = self._plant()
                 back_x, progress[kernel.BACK] = self._back.view(x), progress[kernel.WATCHED]

@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 
 from stream_moe.errors import CheckpointError, ConfigError
-from stream_moe.experts import tree_kernel as kernel
+from stream_moe.experts import tree_arrays, tree_kernel
 from stream_moe.experts.base import Arrays, Snapshot
 from stream_moe.types import Float32, Float64, Int32, Schema
 
-_PREDICTIONS = {"majority": kernel.MAJORITY, "naive-bayes": kernel.BAYES, "adaptive": kernel.ADAPTIVE}
+_PREDICTIONS = {"majority": tree_arrays.MAJORITY, "naive-bayes": tree_arrays.BAYES, "adaptive": tree_arrays.ADAPTIVE}
 _PER_NODE = ("feature", "threshold", "child", "default", "slot")
 _PER_SLOT = ("mass", "seen", "constant", "numeric", "nominal", "leaf")
 
@@ -81,17 +81,17 @@ class HoeffdingTree:
         self._set_layout(schema)
         self._allocate(min(16, max_nodes), min(8, self._layout.max_slots))
         self._tree.feature[0], self._tree.slot[0] = -1, 0
-        self._tree.numeric[:, :, kernel.LOW] = np.inf
-        self._tree.numeric[:, :, kernel.HIGH] = -np.inf
+        self._tree.numeric[:, :, tree_arrays.LOW] = np.inf
+        self._tree.numeric[:, :, tree_arrays.HIGH] = -np.inf
         self._tree.head[:] = (1, 1, 0, -1, 0)
 
     @property
     def n_nodes(self) -> int:
-        return int(self._tree.head[kernel.NODES])
+        return int(self._tree.head[tree_arrays.NODES])
 
     @property
     def n_splits(self) -> int:
-        return int(self._tree.head[kernel.SPLITS])
+        return int(self._tree.head[tree_arrays.SPLITS])
 
     @property
     def memory_bytes(self) -> int:
@@ -101,20 +101,20 @@ class HoeffdingTree:
         """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
         done = 0
         while True:
-            done = kernel.step(self._tree, self._layout, x, y, weight, done, proba, *self._scratch)
-            if self._tree.head[kernel.PENDING] < 0:
+            done = tree_kernel.step(self._tree, self._layout, x, y, weight, done, proba, *self._scratch)
+            if self._tree.head[tree_arrays.PENDING] < 0:
                 return
-            self._reserve(int(self._tree.head[kernel.NEEDED]))
+            self._reserve(int(self._tree.head[tree_arrays.NEEDED]))
 
     def snapshot(self) -> Snapshot:
-        nodes, slots = self._tree.head[kernel.NODES], self._tree.head[kernel.SLOTS]
+        nodes, slots = self._tree.head[tree_arrays.NODES], self._tree.head[tree_arrays.SLOTS]
         arrays: Arrays = {name: getattr(self._tree, name)[:nodes].copy() for name in _PER_NODE}
         arrays |= {name: getattr(self._tree, name)[:slots].copy() for name in _PER_SLOT}
         return arrays | {"head": self._tree.head.copy()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
         arrays, _ = snapshot
-        nodes, slots = (int(n) for n in arrays["head"][: kernel.SPLITS])
+        nodes, slots = (int(n) for n in arrays["head"][: tree_arrays.SPLITS])
         self._allocate(nodes, slots)
         for name, mine in self._tree._asdict().items():
             if arrays[name].shape != mine.shape:
@@ -130,7 +130,7 @@ class HoeffdingTree:
         new, n_classes = self._tree, old.mass.shape[1]
         for name in (*_PER_NODE, "head", "leaf"):
             getattr(new, name)[...] = getattr(old, name)
-        new.numeric[:, :, kernel.LOW], new.numeric[:, :, kernel.HIGH] = np.inf, -np.inf
+        new.numeric[:, :, tree_arrays.LOW], new.numeric[:, :, tree_arrays.HIGH] = np.inf, -np.inf
         for name in ("mass", "seen", "constant"):
             getattr(new, name)[:, :n_classes] = getattr(old, name)
         for column, kind in enumerate(old_layout.is_nominal):
@@ -147,8 +147,8 @@ class HoeffdingTree:
     def _recompute_constants(self) -> None:
         """Make the constants anew: they depend on the number of categories, which `grow` has changed."""
         tree, layout = self._tree, self._layout
-        constant = tree.numeric[:, :, kernel.LOG_NORM].sum(-1)
-        constant -= np.log(tree.nominal[:, kernel.TOTAL, layout.offset] + layout.cardinality[:, None]).sum(1)
+        constant = tree.numeric[:, :, tree_arrays.LOG_NORM].sum(-1)
+        constant -= np.log(tree.nominal[:, tree_arrays.TOTAL, layout.offset] + layout.cardinality[:, None]).sum(1)
         # The first term is the logarithm of the class's prior, up to a constant.
         tree.constant[...] = np.where(tree.seen > 0, np.log(np.maximum(tree.mass, 1e-300)) + constant, 0.0)
 
@@ -169,7 +169,7 @@ class HoeffdingTree:
                 f"tree: one leaf of this schema takes {slot_bytes} bytes and one node; max_bytes "
                 f"{self._max_bytes} or max_nodes {self._max_nodes} is below that, raise it"
             )
-        self._layout = kernel.TreeLayout(
+        self._layout = tree_arrays.TreeLayout(
             numeric, nominal, offset, widths, position, is_nominal.astype(np.int64),
             float(self._parameters[0]), float(self._parameters[1]), float(self._parameters[2]),
             self._parameters[3], self._max_nodes, max_slots,
@@ -178,7 +178,7 @@ class HoeffdingTree:
 
     def _allocate(self, nodes: int, slots: int) -> None:
         classes, numeric, categories = self._shapes
-        self._tree = kernel.TreeArrays(
+        self._tree = tree_arrays.TreeArrays(
             feature=np.zeros(nodes, np.int32),
             threshold=np.zeros(nodes),
             child=np.zeros(nodes, np.int32),
@@ -197,7 +197,7 @@ class HoeffdingTree:
         """Make room for one more split into `width` branches: at least half as much again, so that it is rare."""
         old = self._tree
         nodes = max(len(old.feature) * 3 // 2, self.n_nodes + width)
-        slots = max(len(old.mass) * 3 // 2, int(old.head[kernel.SLOTS]) + width)
+        slots = max(len(old.mass) * 3 // 2, int(old.head[tree_arrays.SLOTS]) + width)
         self._allocate(min(nodes, self._layout.max_nodes), min(slots, self._layout.max_slots))
         for name, array in old._asdict().items():
             getattr(self._tree, name)[: len(array)] = array

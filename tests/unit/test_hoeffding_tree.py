@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from stream_moe.errors import ConfigError
-from stream_moe.experts import tree_kernel as kernel
+from stream_moe.experts import tree_arrays
+from stream_moe.experts import tree_split as kernel
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.naive_bayes import NaiveBayes
 from stream_moe.types import Feature, Float32, Float64, Int32, Schema
@@ -179,7 +180,7 @@ def test_a_category_that_comes_after_the_split_follows_the_heaviest_branch() -> 
     for late in (2, 3):
         assert np.array_equal(predict(tree, [[late]]), heaviest)
     learn(tree, np.full((500, 1), 3), np.ones(500))
-    assert tree._tree.mass[: tree._tree.head[kernel.SLOTS]].sum() == pytest.approx(2500, rel=0.1)
+    assert tree._tree.mass[: tree._tree.head[tree_arrays.SLOTS]].sum() == pytest.approx(2500, rel=0.1)
     assert predict(tree, [[3]])[0, 1] > 0.99
 
 

@@ -1,0 +1,53 @@
+"""How a Hoeffding tree is laid out in arrays, and the names of their rows and columns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from stream_moe.types import Float64, Int32, Int64
+
+# Rows of `TreeArrays.numeric`: per slot, class and numeric feature.
+N, MEAN, M2, LOW, HIGH, HALF_PRECISION, LOG_NORM = range(7)
+# Rows of `TreeArrays.nominal`: observed weight of a category; log(weight + 1), kept so that predicting needs no
+# logarithm; and, at the place of a feature's first category, the weight over all of them.
+WEIGHT, LOG_COUNT, TOTAL = range(3)
+# Columns of `TreeArrays.leaf`.
+MAJORITY_RIGHT, BAYES_RIGHT, LAST_ATTEMPT = range(3)
+# Entries of `TreeArrays.head`.
+NODES, SLOTS, SPLITS, PENDING, NEEDED = range(5)
+# What a leaf answers with.
+MAJORITY, BAYES, ADAPTIVE = range(3)
+
+
+class TreeArrays(NamedTuple):
+    """One tree: M nodes, S leaf slots, C classes, dn numeric features, V categories over all nominal ones."""
+
+    feature: Int32  # [M] column split on, -1 = leaf
+    threshold: Float64  # [M] numeric split: left is x <= threshold; nominal split: number of branches
+    child: Int32  # [M] index of the first child; children are consecutive
+    default: Int32  # [M] offset of the heaviest child, taken where the value is missing or has no branch
+    slot: Int32  # [M] leaf slot, -1 = inner node
+    mass: Float64  # [S, C] class weight, with what the split that made the leaf handed down
+    seen: Float64  # [S, C] class weight learnt in this leaf itself
+    constant: Float64  # [S, C] the part of the naive Bayes log score that no feature value enters
+    numeric: Float64  # [S, C, 7, dn]
+    nominal: Float64  # [S, 3, V, C]
+    leaf: Float64  # [S, 3]
+    head: Int64  # [5]
+
+
+class TreeLayout(NamedTuple):
+    """Which columns are numeric and nominal, and the tree's parameters."""
+
+    numeric: Int64  # [dn] columns
+    nominal: Int64  # [dm] columns
+    offset: Int64  # [dm] where a nominal feature's categories start in V
+    cardinality: Int64  # [dm]
+    position: Int64  # [d] index of a column within its kind
+    is_nominal: Int64  # [d] 0 or 1
+    grace_period: float
+    delta: float
+    tie_threshold: float
+    prediction: int
+    max_nodes: int
+    max_slots: int
