@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stream_moe.classifier import BlockClassifier
     from stream_moe.types import Schema
 
-DEFAULT_MODEL = "driftmoe-data"
+DEFAULT_MODEL = "driftmoe"
 
 Stream = Annotated[str, typer.Argument(metavar="STREAM", help="Name of a benchmark, or path of a file.")]
 Events = Annotated[int | None, typer.Option(min=1, help="How many events; needed where a stream is endless.")]
