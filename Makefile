@@ -28,6 +28,7 @@ test: $(READY)  ## Run every test (with Java and Maven at hand also those agains
 bench: $(READY)  ## Measure speed side by side with MOA and the published loop (installs CapyMOA; needs Java 17)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.bench
+	$(BIN)/python -m benchmarks.growth
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .

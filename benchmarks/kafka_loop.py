@@ -56,7 +56,7 @@ def daemon(settings: KafkaSettings, group: str) -> float:
             [*CLI, "run", "--bootstrap", settings.bootstrap, "--topic", settings.topic, "--group", group,
              "--predictions", settings.predictions, "--dead-letters", settings.dead_letters, "--state-dir", folder,
              "--guarantee", "at-least-once", "--model", "driftmoe-data", "--until-caught-up", "--metrics-port", "0",
-             "--quiet", "--json", str(result)],
+             "--threads", "2", "--quiet", "--json", str(result)],
             check=True, capture_output=True,
         )  # fmt: skip
         speed: float = json.loads(result.read_text())["events_per_second"]

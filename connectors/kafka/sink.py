@@ -136,7 +136,8 @@ class KafkaSink:
             sent.append(producer.send(self._settings.dead_letters, value, key, headers, partition))
         producer.flush(COMMIT_SECONDS)
         for future in sent:
-            future.get(timeout=COMMIT_SECONDS)
+            if not future.succeeded():  # `get` takes a lock, and after the flush nearly all have succeeded
+                future.get(timeout=COMMIT_SECONDS)
         if transactional:
             place = TopicPartition(self._settings.topic, partition)
             producer.send_offsets_to_transaction({place: OffsetAndMetadata(next_offset, "", -1)}, group)

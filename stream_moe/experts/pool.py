@@ -22,7 +22,7 @@ class ExpertPool:
     def __init__(self, experts: Sequence[Expert], *, threads: int = 1) -> None:
         self.experts = list(experts)
         self.threads = min(threads, len(self.experts))
-        self._executor = ThreadPoolExecutor(self.threads, "expert") if self.threads > 1 else None
+        self._executor = ThreadPoolExecutor(self.threads - 1, "expert") if self.threads > 1 else None
 
     def __len__(self) -> int:
         return len(self.experts)
@@ -41,14 +41,16 @@ class ExpertPool:
         """
         proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes))
 
-        def run(first: int) -> None:
-            for e in range(first, len(self.experts), self.threads):
+        waiting = iter(range(len(self.experts)))  # whoever is free takes the next: trees differ in size
+
+        def work() -> None:
+            for e in waiting:
                 self.experts[e].step(x, y[e], weight[e], proba[e])
 
-        if self._executor is None:
-            run(0)
-        else:
-            list(self._executor.map(run, range(self.threads)))
+        helpers = [self._executor.submit(work) for _ in range(self.threads - 1)] if self._executor else []
+        work()
+        for helper in helpers:
+            helper.result()
         return proba
 
     def predict(self, x: Float32) -> Float64:

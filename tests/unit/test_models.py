@@ -38,7 +38,7 @@ def test_settings_are_converted_by_annotation() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("driftmoe", {}, r"'driftmoe' does not exist.*driftmoe-data, driftmoe-task, hoeffding-tree"),
+        ("forest", {}, r"'forest' does not exist.*driftmoe, driftmoe-data, driftmoe-task"),
         ("knn", {"neighbours": "3"}, r"knn: no setting 'neighbours'; its settings are k, window"),
         ("no-change", {"k": "3"}, r"no-change: no setting 'k'; it has none"),
         ("driftmoe-data", {"seed": "3"}, r"no setting 'seed'.*n_experts"),
