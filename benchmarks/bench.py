@@ -136,21 +136,26 @@ from stream_moe.experts.pool import ExpertPool
 from stream_moe.streams import open_stream
 stream = open_stream("rbf_f")
 pool = ExpertPool([HoeffdingTree(stream.schema) for _ in range(12)], threads=int(sys.argv[1]))
-weight = np.random.default_rng(1).random((12, 256)) < 0.25
+size = int(sys.argv[2])
+weight = np.random.default_rng(1).random((12, size)) < 0.25
 weight = weight.astype(float)
-blocks = stream.blocks(256)
-for n in (20, 800):
-    rows = [next(blocks) for _ in range(n)]
+blocks = stream.blocks(size)
+for events in (10_000, 200_000):
+    rows = [next(blocks) for _ in range(events // size)]
     start = time.perf_counter()
     for block in rows:
-        pool.step(block.x, np.broadcast_to(block.y, (12, 256)), weight)
-print(256 * n / (time.perf_counter() - start))
+        pool.step(block.x, np.broadcast_to(block.y, (12, size)), weight)
+print(size * len(rows) / (time.perf_counter() - start))
 """
 
-    def run(n: int) -> float:
-        return float(shell([sys.executable, "-c", code, str(n)]))
+    def compare(rows: int, model: str) -> Row:
+        def run(n: int) -> float:
+            return float(shell([sys.executable, "-c", code, str(n), str(rows)]))
 
-    return [versus("experts only, 2 threads / 1, rbf_f, events/s", "1.7 x", lambda: run(2), lambda: run(1), repeats)]
+        what = f"12 trees, 2 threads / 1, runs of {rows:,} rows as in {model}, rbf_f, events/s"
+        return versus(what, "1.7 x", lambda: run(2), lambda: run(1), repeats)
+
+    return [compare(256, "driftmoe-data"), compare(2048, "driftmoe")]
 
 
 def start(repeats: int) -> list[Row]:
