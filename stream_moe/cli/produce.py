@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Annotated
 
@@ -33,6 +34,7 @@ def produce(
     from stream_moe.evaluation.prequential import labelled_blocks
     from stream_moe.streams import open_stream
 
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what goes wrong is said in one line of ours
     source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
     if events is None and source.n_events is None and rate is None:
         raise ConfigError(f"stream {stream!r} is endless; say how many events with --events, or how fast with --rate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from stream_moe.cli.console import print_summary
 from stream_moe.cli.serving import Serving, stop_on_signals
 
 if TYPE_CHECKING:
+    from stream_moe.report import EngineReport
     from stream_moe.types import Schema
 
 
@@ -67,6 +69,13 @@ def run(
     setup_logging("WARNING" if quiet else "INFO", json=json_logs, secrets=[secret] if secret else [])
     make_learner = o.learner_factory(model, seed, settings, threads, device)
     source = KafkaSource(kafka)
+    client_log = logging.getLogger("kafka")
+    client_log.setLevel(logging.CRITICAL)  # a broker that is not there is one line of ours, not fifty of the client's
+
+    def on_report(report: EngineReport) -> None:
+        client_log.setLevel(logging.WARNING)
+        serving.on_report(report)
+
     serving = Serving(metrics_host, metrics_port, quiet)
     with serving.server:
         engine = Engine(
@@ -76,7 +85,7 @@ def run(
             make_learner,
             EngineSettings(model, block_rows, checkpoint_events, checkpoint_seconds, until_caught_up),
             schema=load_schema(schema) if schema else None,
-            on_report=serving.on_report,
+            on_report=on_report,
             on_turn=serving.health.beat,
         )
         if not quiet:

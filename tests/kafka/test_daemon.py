@@ -166,13 +166,13 @@ def test_a_broker_that_is_not_there(arguments: list[str], said: str, tmp_path: P
     process = stream_moe(*arguments)
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert said in err.splitlines()[-1]
-    assert "Traceback" not in err
+    assert said in err
+    assert len(err.splitlines()) == 1, err
 
 
 def test_a_topic_that_does_not_exist(settings: KafkaSettings, tmp_path: Path) -> None:
     process = stream_moe(*run_arguments(settings, tmp_path / "state"))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert settings.topic in err.splitlines()[-1]
-    assert "Traceback" not in err
+    assert settings.topic in err
+    assert len(err.splitlines()) == 1, err
