@@ -61,11 +61,13 @@ def test_replay_writes_everything_it_was_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", model_names())
-def test_chunks_threads_and_delay_change_no_state(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay", [0, 50])
+def test_chunks_and_threads_change_no_state(model: str, delay: int, tmp_path: Path) -> None:
     digests = set()
-    for number, options in enumerate((["--chunk", 1], ["--chunk", 7], ["--threads", 2], ["--label-delay", 50])):
+    for number, options in enumerate((["--chunk", 7], ["--chunk", 4096, "--threads", 2])):
         path = tmp_path / f"{number}.json"
-        done = stream_moe("replay", "electricity", "--events", 1500, "--model", model, *options, "--json", path)
+        arguments = ["--events", 1000, "--model", model, "--label-delay", delay, "--json", path, *options]
+        done = stream_moe("replay", "electricity", *arguments)
         assert done.returncode == 0, done.stderr
         digests.add(json.loads(path.read_text())["state_digest"])
     assert len(digests) == 1
