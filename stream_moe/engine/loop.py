@@ -101,7 +101,6 @@ class Engine:
             self._loop(self._end if self.settings.until_caught_up else None)
             self.state = "draining"
             self._checkpoint()
-            self._writer.wait()
         finally:
             self._writer.wait()
             self.source.close()

@@ -117,7 +117,7 @@ class Router:
 
     def forward(self, rows: Activations) -> None:
         """Fill the activations of `rows.x`, whose missing values become 0."""
-        np.clip(np.nan_to_num(rows.x, copy=False), -INPUT_LIMIT, INPUT_LIMIT, out=rows.x)
+        _make_usable(rows.x)
         if self.device == "cuda":
             rows.logits[:] = self._tiled(rows.x)
         else:
@@ -174,7 +174,8 @@ class Router:
         if self.device != "cpu":
             raise ConfigError("device: one step per event runs on the CPU only; use --device cpu")
         out = np.empty((len(x), self.n_experts), np.float32)
-        x = np.clip(np.nan_to_num(x), -INPUT_LIMIT, INPUT_LIMIT)
+        x = x.copy()
+        _make_usable(x)
         self.loss = kernels.online_steps(
             x, target, self._layers, self._m, self._v, self.learning_rate, self.dropout,
             self.seed, self.steps, self._scratch, out, self.loss,
@@ -251,6 +252,11 @@ class Router:
             self._m, self._v = (_views(a, widths) for a in moments)
         h1, h2, out = (np.zeros(n, np.float32) for n in widths[1:])
         self._scratch = kernels.Scratch(h1, h1.copy(), h2, h1.copy(), h2.copy(), out, np.zeros(max(widths), np.int32))
+
+
+def _make_usable(x: Float32) -> None:
+    """Take missing values as 0 and bound the others, in place."""
+    np.clip(np.nan_to_num(x, copy=False), -INPUT_LIMIT, INPUT_LIMIT, out=x)
 
 
 @contextmanager
