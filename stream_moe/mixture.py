@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from stream_moe.classifier import BlockClassifier, digest_of
+from stream_moe.crew import Crew
 from stream_moe.drift import DriftMonitor
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.adaptive_tree import AdaptiveTree
@@ -119,7 +120,7 @@ class DriftMixture(BlockClassifier):
 
     def _start(self, schema: Schema) -> None:
         experts = self._experts(schema)
-        self.pool = ExpertPool(experts, threads=self.threads)
+        self.pool = ExpertPool(experts, crew=Crew(self.threads))
         self.gates = OnlineGates(np.array([isinstance(e, AdaptiveTree) for e in experts]), schema.n_classes)
         self.waiting = Waiting(self.gates.n_parts, schema.n_classes)
         self.specialization = Specialization(len(experts), schema.n_classes)

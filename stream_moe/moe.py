@@ -20,12 +20,14 @@ from typing import Literal
 import numpy as np
 
 from stream_moe.classifier import BlockClassifier
+from stream_moe.crew import Crew
 from stream_moe.drift import DriftMonitor
 from stream_moe.errors import ConfigError
 from stream_moe.experts.base import Snapshot
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.pool import ExpertPool, pack, unpack
 from stream_moe.report import LearnerReport
+from stream_moe.router.device import DeviceRouter
 from stream_moe.router.mini_batch import MiniBatch
 from stream_moe.router.mlp import Router
 from stream_moe.router.routing import right_or_most_confident, softmax_rows, top_k
@@ -103,6 +105,8 @@ class DriftMoE(BlockClassifier):
             )
         if threads < 1:
             raise ConfigError(f"threads: {threads}; give 1 or more")
+        if variant == "task" and device != "cpu":
+            raise ConfigError(f"device: {device!r}; the task variant's router learns event by event, on the CPU only")
         self.variant, self.n_trees, self.top_k, self.mini_batch = variant, n_experts, top_k, mini_batch
         self.temperature, self.learning_rate, self.vote = temperature, learning_rate, vote
         self.grace_period, self.delta, self.tie_threshold = grace_period, delta, tie_threshold
@@ -177,13 +181,20 @@ class DriftMoE(BlockClassifier):
 
     def _start(self, schema: Schema) -> None:
         d, e = schema.n_features, self.n_experts
-        self.pool = ExpertPool([self._tree(schema) for _ in range(e)], threads=self.threads)
-        self.router = Router(
-            d, e, learning_rate=self.learning_rate, seed=self.seed, device=self.device, tile=self.mini_batch
-        )
+        crew = Crew(self.threads)
+        self.pool = ExpertPool([self._tree(schema) for _ in range(e)], crew=crew)
+        self.router = self._router(d, e, crew)
         self.specialization = Specialization(e, schema.n_classes)
         self.monitor = DriftMonitor(e + 1)  # the experts, then the mixture
         self.batch = MiniBatch(self.router, self.mini_batch)
+
+    def _router(self, n_features: int, n_experts: int, crew: Crew) -> Router:
+        rate, seed = self.learning_rate, self.seed
+        if self.device == "cpu":
+            return Router(n_features, n_experts, learning_rate=rate, seed=seed, crew=crew)
+        return DeviceRouter(
+            n_features, n_experts, device=self.device, tile=self.mini_batch, learning_rate=rate, seed=seed
+        )
 
     def _tree(self, schema: Schema) -> HoeffdingTree:
         if self.variant == "task":

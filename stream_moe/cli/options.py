@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from stream_moe.types import Schema
 
 DEFAULT_MODEL = "driftmoe"
+ON_CUDA = {"driftmoe-data"}  # whose router a device can hold
 
 Stream = Annotated[str, typer.Argument(metavar="STREAM", help="Name of a benchmark, or path of a file.")]
 Events = Annotated[int | None, typer.Option(min=1, help="How many events; needed where a stream is endless.")]
@@ -53,14 +55,24 @@ def learner_factory(
             raise ConfigError(f"--set {setting!r}: write it as KEY=VALUE")
         options[key.strip()] = value.strip()
     if device == "auto":
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if model in ON_CUDA and _cuda_is_here() else "cpu"
+    if device == "cuda" and not _cuda_is_here():
+        raise ConfigError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    cores = os.cpu_count() or threads
+    if threads > cores:
+        typer.echo(f"stream-moe: --threads {threads}: this machine has {cores} cores; {cores} are used", err=True)
+        threads = cores
 
     def build(schema: Schema) -> BlockClassifier:
         return build_model(model, schema, seed=seed, threads=threads, device=device, options=options)
 
     return build
+
+
+def _cuda_is_here() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def split_names(names: str) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from stream_moe.crew import Crew
 from stream_moe.experts.base import Arrays, Expert, Snapshot
 from stream_moe.types import Float32, Float64, Int32, Schema
 
@@ -19,10 +20,9 @@ class ExpertPool:
     in cache), event by event, or in any number of threads.
     """
 
-    def __init__(self, experts: Sequence[Expert], *, threads: int = 1) -> None:
+    def __init__(self, experts: Sequence[Expert], *, crew: Crew | None = None) -> None:
         self.experts = list(experts)
-        self.threads = min(threads, len(self.experts))
-        self._executor = ThreadPoolExecutor(self.threads - 1, "expert") if self.threads > 1 else None
+        self._crew = crew or Crew(1)
 
     def __len__(self) -> int:
         return len(self.experts)
@@ -40,17 +40,8 @@ class ExpertPool:
             float64 [E, n], how much each expert learns of each row.
         """
         proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes))
-
-        waiting = iter(range(len(self.experts)))  # whoever is free takes the next: trees differ in size
-
-        def work() -> None:
-            for e in waiting:
-                self.experts[e].step(x, y[e], weight[e], proba[e])
-
-        helpers = [self._executor.submit(work) for _ in range(self.threads - 1)] if self._executor else []
-        work()
-        for helper in helpers:
-            helper.result()
+        # Whoever is free takes the next: trees differ in size.
+        self._crew.each(partial(expert.step, x, y[e], weight[e], proba[e]) for e, expert in enumerate(self.experts))
         return proba
 
     def predict(self, x: Float32) -> Float64:

@@ -129,6 +129,29 @@ def forward(x: Float32, net: Layers, active: Int32, hidden1: Float32, hidden2: F
 
 
 @compiled
+def blame(logits: Float32, target: Float32, delta: Float32) -> float:
+    """Write the gradient of the mean binary cross-entropy at the logits [n, E]; return that loss.
+
+    log(1 + exp(-|z|)) is summed as the logarithm of a product, of which a float64 holds a thousand factors.
+    """
+    size = np.float32(logits.size)
+    loss, product, factors = 0.0, 1.0, 0
+    for t in range(logits.shape[0]):
+        for k in range(logits.shape[1]):
+            z, wanted = logits[t, k], target[t, k]
+            small = math.exp(-abs(z))  # sigmoid(|z|) = 1 / (1 + small)
+            likely = np.float32((1.0 if z >= 0.0 else small) / (1.0 + small))
+            delta[t, k] = (likely - wanted) / size
+            loss += max(z, np.float32(0.0)) - z * wanted
+            product *= 1.0 + small
+            factors += 1
+            if factors == 1000:
+                loss += math.log(product)
+                product, factors = 1.0, 0
+    return (loss + math.log(product)) / logits.size
+
+
+@compiled
 def keep_mask(seed: int, step: int, dropout: float, mask: Float32) -> None:
     """Inverted dropout mask that is a function of (seed, step, unit) alone: nothing to checkpoint.
 

@@ -10,16 +10,19 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.crew import Crew
+from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Snapshot
 from stream_moe.router import kernels
 from stream_moe.types import Float32
 
+LEAST_ROWS = 32  # fewer are not worth waking a thread for
 INPUT_LIMIT = 1e9  # far beyond any real feature, and small enough that no square overflows float32
 
 
@@ -43,8 +46,8 @@ class Activations(NamedTuple):
 class Router:
     """MLP d -> hidden -> E whose parameters are one flat float32 vector.
 
-    On the CPU rows are routed by the compiled kernel and learnt by torch on the same memory; on CUDA torch
-    does both, in tiles of one fixed shape so that a row's logits do not depend on its block.
+    Rows are routed by the compiled kernel and learnt by torch, on the same memory. `stream_moe.router.device`
+    has the same router on a CUDA device.
 
     Parameters
     ----------
@@ -58,10 +61,8 @@ class Router:
         After the first hidden layer; acts in `learn_online` only, as published.
     seed
         Of the initial weights and of dropout.
-    device
-        "cpu" or "cuda".
-    tile
-        Rows of one CUDA forward pass.
+    crew
+        Threads that share the work of `forward` and `learn`; they change no bit.
 
     Examples
     --------
@@ -85,15 +86,10 @@ class Router:
         learning_rate: float = 2e-3,
         dropout: float = 0.2,
         seed: int = 1,
-        device: str = "cpu",
-        tile: int = 256,
+        crew: Crew | None = None,
     ) -> None:
-        if device not in {"cpu", "cuda"}:
-            raise ConfigError(f"device: {device!r}; choose cpu or cuda")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("device: 'cuda', but torch finds no CUDA device here; use --device cpu or auto")
-        self.hidden, self.learning_rate, self.dropout = hidden, learning_rate, dropout
-        self.seed, self.device, self.tile = seed, device, tile
+        self._crew = crew or Crew(1)
+        self.hidden, self.learning_rate, self.dropout, self.seed = hidden, learning_rate, dropout, seed
         self.steps = 0
         self.loss = math.nan
         rng = np.random.default_rng(seed)
@@ -117,11 +113,14 @@ class Router:
 
     def forward(self, rows: Activations) -> None:
         """Fill the activations of `rows.x`, whose missing values become 0."""
-        _make_usable(rows.x)
-        if self.device == "cuda":
-            rows.logits[:] = self._tiled(rows.x)
-        else:
-            kernels.forward(rows.x, self._layers, self._scratch.active, rows.hidden1, rows.hidden2, rows.logits)
+        make_usable(rows.x)
+        n = len(rows.x)
+        size = max(-(-n // self._crew.threads), LEAST_ROWS)
+        self._crew.each(partial(self._forward, rows.rows(start, start + size)) for start in range(0, n, size))
+
+    def _forward(self, rows: Activations) -> None:
+        active = np.empty(max(self.widths), np.int32)
+        kernels.forward(rows.x, self._layers, active, rows.hidden1, rows.hidden2, rows.logits)
 
     def learn(self, x: Float32, target: Float32, activations: Activations | None = None) -> float:
         """Take one Adam step on the mean binary cross-entropy of a mini-batch; return that loss.
@@ -133,49 +132,59 @@ class Router:
         target
             float32 [B, E], 1 where the expert should be chosen.
         activations
-            Of exactly these rows under the present weights, if they are at hand; CUDA makes its own.
+            Of exactly these rows under the present weights, if they are at hand.
         """
-        with _one_thread():
-            wanted = torch.from_numpy(target).to(self.device)
-            w1, b1, w2, b2, w3, b3 = self._tensors
-            if self.device == "cuda":
-                inputs = torch.from_numpy(x).to(self.device).nan_to_num_().clamp_(-INPUT_LIMIT, INPUT_LIMIT)
-                hidden1 = torch.relu(torch.addmm(b1, inputs, w1))
-                hidden2 = torch.relu(torch.addmm(b2, hidden1, w2))
-                logits = torch.addmm(b3, hidden2, w3)
-            else:
-                if activations is None:
-                    activations = Activations.empty(len(x), self.widths)
-                    activations.x[:] = x
-                    self.forward(activations)
-                inputs, hidden1, hidden2, logits = (torch.from_numpy(a) for a in activations)
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
-            # Three layers are short enough to differentiate by hand, straight into the flat gradient.
-            g1, gb1, g2, gb2, g3, gb3 = self._gradients
-            delta = torch.sigmoid(logits).sub_(wanted).div_(wanted.numel())
-            torch.mm(hidden2.T, delta, out=g3)
-            torch.sum(delta, 0, out=gb3)
-            delta = torch.ops.aten.threshold_backward(delta @ w3.T, hidden2, 0)
-            torch.mm(hidden1.T, delta, out=g2)
-            torch.sum(delta, 0, out=gb2)
-            delta = torch.ops.aten.threshold_backward(delta @ w2.T, hidden1, 0)
-            torch.mm(inputs.T, delta, out=g1)
-            torch.sum(delta, 0, out=gb1)
-            self.steps += 1
-            self._adam()
-            self.loss = float(loss)
+        if activations is None:
+            activations = Activations.empty(len(x), self.widths)
+            activations.x[:] = x
+            self.forward(activations)
+        self.steps += 1
+        delta = np.empty_like(target)
+        self.loss = kernels.blame(activations.logits, target, delta)
+        with one_thread():
+            inputs, hidden1, hidden2, _ = (torch.from_numpy(a) for a in activations)
+            self._descend(inputs, hidden1, hidden2, torch.from_numpy(delta), torch.tensor(float(self.steps)))
         return self.loss
+
+    def _descend(
+        self,
+        inputs: torch.Tensor,
+        hidden1: torch.Tensor,
+        hidden2: torch.Tensor,
+        delta: torch.Tensor,
+        step: torch.Tensor,
+    ) -> None:
+        """One Adam step; delta [B, E] is the gradient at the logits. Three layers are differentiated by hand."""
+        _, _, w2, _, w3, _ = self._tensors
+        g1, gb1, g2, gb2, g3, gb3 = self._gradients
+        torch.mm(hidden2.T, delta, out=g3)
+        torch.sum(delta, 0, out=gb3)
+        delta2 = torch.ops.aten.threshold_backward(delta @ w3.T, hidden2, 0)
+
+        def second_layer() -> None:
+            torch.mm(hidden1.T, delta2, out=g2)
+            torch.sum(delta2, 0, out=gb2)
+
+        def first_layer() -> None:
+            delta1 = torch.ops.aten.threshold_backward(delta2 @ w2.T, hidden1, 0)
+            torch.mm(inputs.T, delta1, out=g1)
+            torch.sum(delta1, 0, out=gb1)
+
+        self._crew.each([first_layer, second_layer])  # about the same work
+        # What `torch.optim.Adam` calls too; that class takes 1.3 s to load.
+        torch._fused_adam_(
+            [self._flat], [self._gradient], [self._moments[0]], [self._moments[1]], [], [step],
+            lr=self.learning_rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
+        )  # fmt: skip
 
     def learn_online(self, x: Float32, target: Float32) -> Float32:
         """Predict, then learn, row by row with dropout active; return the logits [n, E] before each step.
 
         A row whose first target is negative is predicted only.
         """
-        if self.device != "cpu":
-            raise ConfigError("device: one step per event runs on the CPU only; use --device cpu")
         out = np.empty((len(x), self.n_experts), np.float32)
         x = x.copy()
-        _make_usable(x)
+        make_usable(x)
         self.loss = kernels.online_steps(
             x, target, self._layers, self._m, self._v, self.learning_rate, self.dropout,
             self.seed, self.steps, self._scratch, out, self.loss,
@@ -216,51 +225,33 @@ class Router:
         self.loss = math.nan if plain["loss"] is None else float(plain["loss"])
         self._set(self.widths, arrays["parameters"].copy(), arrays["m"].copy(), arrays["v"].copy())
 
-    def _adam(self) -> None:
-        """One step of Adam by torch's fused kernel. `torch.optim.Adam` calls it too, but takes 1.3 s to load."""
-        step = torch.tensor(float(self.steps), device=self.device)
-        torch._fused_adam_(
-            [self._flat], [self._gradient], [self._moments[0]], [self._moments[1]], [], [step],
-            lr=self.learning_rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
-        )  # fmt: skip
-
-    def _tiled(self, x: Float32) -> Float32:
-        w1, b1, w2, b2, w3, b3 = self._tensors
-        out = np.empty((len(x), self.n_experts), np.float32)
-        tile = np.zeros((self.tile, x.shape[1]), np.float32)
-        for start in range(0, len(x), self.tile):
-            rows = x[start : start + self.tile]
-            tile[: len(rows)] = rows
-            hidden = torch.relu(torch.addmm(b1, torch.from_numpy(tile).to(self.device), w1))
-            logits = torch.addmm(b3, torch.relu(torch.addmm(b2, hidden, w2)), w3)
-            out[start : start + self.tile] = logits[: len(rows)].cpu().numpy()
-        return out
-
     def _set(
         self, widths: tuple[int, ...], flat: Float32, m: Float32 | None = None, v: Float32 | None = None
     ) -> None:
         """Lay parameters, gradient and Adam's moments out as views of flat vectors."""
         self.widths = widths
-        self._flat = torch.from_numpy(flat).to(self.device)
+        self._flat = self._tensor(flat)
         self._gradient = torch.zeros_like(self._flat)
         self._tensors = _split(self._flat, widths)
         self._gradients = _split(self._gradient, widths)
         moments = [np.zeros_like(flat) if a is None else a for a in (m, v)]
-        self._moments = [torch.from_numpy(a).to(self.device) for a in moments]
-        if self.device == "cpu":
-            self._layers = _views(flat, widths)
-            self._m, self._v = (_views(a, widths) for a in moments)
+        self._moments = [self._tensor(a) for a in moments]
+        self._layers = _views(flat, widths)
+        self._m, self._v = (_views(a, widths) for a in moments)
         h1, h2, out = (np.zeros(n, np.float32) for n in widths[1:])
         self._scratch = kernels.Scratch(h1, h1.copy(), h2, h1.copy(), h2.copy(), out, np.zeros(max(widths), np.int32))
 
+    def _tensor(self, array: Float32) -> torch.Tensor:
+        return torch.from_numpy(array)
 
-def _make_usable(x: Float32) -> None:
+
+def make_usable(x: Float32) -> None:
     """Take missing values as 0 and bound the others, in place."""
     np.clip(np.nan_to_num(x, copy=False), -INPUT_LIMIT, INPUT_LIMIT, out=x)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Run torch on one thread: how it splits a sum over threads would change the sum's bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

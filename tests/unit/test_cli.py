@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stream_moe.models import model_names
 
@@ -122,6 +123,12 @@ def test_demo(tmp_path: Path) -> None:
         (["replay", "electricity", "--events", "-1"], "events"),
         (["replay", "electricity", "--chunk", "0"], "chunk"),
         (["replay", "electricity", "--device", "tpu"], "tpu"),
+        pytest.param(
+            ["replay", "electricity", "--device", "cuda"],
+            "no CUDA device here; use --device cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
+        (["replay", "electricity", "--model", "hoeffding-tree", "--set", "max_bytes=9"], "max_bytes"),
         (["replay", "electricity", "--json", "no/such/dir/x.json"], "no/such/dir"),
         (["replay", "electricity", "--frobnicate"], "--frobnicate"),
         (["export", "sea_a", "--out", "x.npz"], "--events"),
@@ -137,6 +144,12 @@ def test_a_mistake_is_one_line(arguments: list[str], said: str) -> None:
     assert done.returncode != 0
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_more_threads_than_cores_is_one_line_and_no_harm() -> None:
+    done = stream_moe("replay", "electricity", "--events", "300", "--threads", "1000", "--quiet")
+    assert done.returncode == 0
+    assert "--threads 1000: this machine has" in done.stderr
 
 
 def test_help_needs_no_heavy_import() -> None:

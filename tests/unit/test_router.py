@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.crew import Crew
+from stream_moe.errors import CheckpointError
 from stream_moe.router import kernels
 from stream_moe.router.mlp import Router
 from stream_moe.router.routing import clean, right_or_most_confident, softmax_rows, top_k
@@ -161,9 +162,12 @@ def test_a_snapshot_goes_on_with_the_same_bits_and_refuses_another_shape() -> No
         Router(D + 1, E).restore(router.snapshot())
 
 
-def test_an_unknown_device_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"'tpu'.*cpu or cuda"):
-        Router(D, E, device="tpu")
+def test_threads_change_no_bit() -> None:
+    (x, target), alone, helped = data(256), Router(D, E), Router(D, E, crew=Crew(3))
+    for _ in range(3):
+        assert helped.learn(x, target) == alone.learn(x, target)
+    assert np.array_equal(helped._flat, alone._flat)
+    assert np.array_equal(helped.logits(x[:100]), alone.logits(x[:100]))
 
 
 def test_softmax_rows_at_a_temperature() -> None:
