@@ -10,6 +10,7 @@ from kafka import KafkaProducer, TopicPartition, errors
 from kafka.structs import OffsetAndMetadata
 
 from connectors.dead_letters import dead_letter_headers
+from connectors.kafka.batches import send_batches
 from connectors.kafka.failures import as_log_error, within
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.source import KafkaSource
@@ -130,7 +131,7 @@ class KafkaSink:
             producer.begin_transaction()
             self._in_transaction = True
         partition = self._source.partition
-        sent = [producer.send(self._settings.predictions, value, key, None, partition) for key, value in predictions]
+        sent = send_batches(producer, self._settings.predictions, partition, predictions)
         for letter in dead_letters:
             key, value, headers = self._letter(letter)
             sent.append(producer.send(self._settings.dead_letters, value, key, headers, partition))
