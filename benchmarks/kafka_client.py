@@ -100,6 +100,25 @@ def poll(settings: KafkaSettings) -> list[list[Any]]:
     return found
 
 
+def consume(settings: KafkaSettings) -> float:
+    """Seconds per record of confluent-kafka's consumer, from its first records on, keys and values taken out."""
+    from confluent_kafka import Consumer
+    from confluent_kafka import TopicPartition as Place
+
+    consumer = Consumer(
+        {"bootstrap.servers": settings.bootstrap, "group.id": "bench", "fetch.message.max.bytes": 8 << 20}
+    )
+    consumer.assign([Place(settings.topic, 0, 0)])
+    first = done = len(consumer.consume(BLOCK, 10.0))
+    start = time.perf_counter()
+    while done < kafka_loop.EVENTS:
+        found = [(message.key(), message.value(), message.offset()) for message in consumer.consume(BLOCK, 1.0)]
+        done += len(found)
+    seconds = time.perf_counter() - start
+    consumer.close()
+    return seconds / (done - first)
+
+
 def to_batch(records: list[Any]) -> RecordBatch:
     offsets, stamps = (np.array([getattr(r, name) for r in records], np.int64) for name in ("offset", "timestamp"))
     return RecordBatch(offsets, stamps, [r.key for r in records], [r.value for r in records], records[-1].offset + 1)
@@ -140,6 +159,7 @@ def costs(settings: KafkaSettings, _: int) -> None:
         ),
     }
     if HAS_CONFLUENT:
+        seconds["poll, confluent-kafka"] = consume(settings) * kafka_loop.EVENTS
         other = Confluent(settings.bootstrap)
         clients["confluent-kafka"] = lambda records: other.send(settings.predictions, 0, records), other.flush
     for name, (send, flush) in clients.items():

@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -50,6 +51,11 @@ def fill(settings: KafkaSettings) -> None:
 
 def daemon(settings: KafkaSettings, group: str) -> float:
     """Steady speed of the daemon: its first block, in which code is loaded, is left out."""
+    return float(run_daemon(settings, group)["events_per_second"])
+
+
+def run_daemon(settings: KafkaSettings, group: str) -> dict[str, Any]:
+    """Run the daemon over the whole topic; what it says of itself at the end."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "run.json"
         subprocess.run(
@@ -59,8 +65,8 @@ def daemon(settings: KafkaSettings, group: str) -> float:
              "--threads", "2", "--quiet", "--json", str(result)],
             check=True, capture_output=True,
         )  # fmt: skip
-        speed: float = json.loads(result.read_text())["events_per_second"]
-        return speed
+        found: dict[str, Any] = json.loads(result.read_text())
+        return found
 
 
 def bare_loop(settings: KafkaSettings) -> float:

@@ -13,6 +13,7 @@ from river import base
 
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.experts.base import Snapshot
+from stream_moe.phases import Phases
 from stream_moe.report import LearnerReport
 from stream_moe.router.routing import clean
 from stream_moe.rows import RowEncoder
@@ -36,6 +37,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     def __init__(self, schema: Schema | None, **given: Any) -> None:
         self._given = {"schema": schema, **given}
         self._rows = RowEncoder(schema)
+        self.phases = Phases()
         if schema is not None:
             self._start(schema)
 

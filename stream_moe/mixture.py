@@ -103,10 +103,15 @@ class DriftMixture(BlockClassifier):
 
     def _tile(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
         everyone = np.ones((self.n_experts, len(x)))
-        opinions = self.pool.step(x, np.broadcast_to(y, everyone.shape), everyone)  # [E, n, C] before learning
+        labels = np.broadcast_to(y, everyone.shape)
+        opinions = self.phases.experts(  # [E, n, C] before learning
+            lambda: self.pool.step(x, labels, everyone), lambda: self.pool.predict(x)
+        )
         answers, shares, right, scored = self.gates.step(opinions, x, y, self.waiting)
+        self.phases.end("route")  # the gates learn as they go
         self.specialization.update(shares.argmax(1), shares, everyone, right, y)
         self.monitor.update(np.column_stack([1 - right, scored != y]).astype(np.float32)[y >= 0])
+        self.phases.end("account")
         if weights is not None:
             weights[...] = shares
         return answers

@@ -125,28 +125,38 @@ class DriftMoE(BlockClassifier):
         return proba
 
     def _data_tile(self, x: Float32, y: Int32, weights: Float32) -> Float64:
+        self.phases.begin()
         softmax_rows(self.batch.route(x), self.temperature, weights)  # [n, E]
         chosen = np.empty((self.n_experts, len(x)))
         top_k(weights, self.top_k, chosen)  # [E, n] who learns what
-        proba = self.pool.step(x, np.broadcast_to(y, chosen.shape), chosen)  # [E, n, C] before learning
+        self.phases.end("route")
+        proba = self._experts(x, np.broadcast_to(y, chosen.shape), chosen)  # [E, n, C] before learning
         right = np.empty((len(x), self.n_experts), np.float32)
         mask = np.empty_like(right)
         right_or_most_confident(proba, y, right, mask)  # [n, E] the multi-hot target
         top = weights.argmax(1)
         self._account(top, weights, chosen, right, y)
+        self.phases.end("account")
         self.batch.remember(mask, y >= 0)  # steps the router when the mini-batch is full
+        self.phases.end("update")
         return proba[top, np.arange(len(x))]
 
     def _task_tile(self, x: Float32, y: Int32, weights: Float32) -> Float64:
+        self.phases.begin()
         target = np.where(y[:, None] < 0, -1.0, np.arange(self.n_experts) == y[:, None]).astype(np.float32)
         logits = self.router.learn_online(x, target)  # one step per event: the target is the class itself
         softmax_rows(logits, 1.0, weights)
         own = np.where(y < 0, UNLABELLED, np.arange(self.n_experts)[:, None] == y).astype(np.int32)
-        experts = self.pool.step(x, own, np.ones(own.shape))[..., 1].T  # [n, C] each expert on its own class
+        self.phases.end("update")  # routing and learning are one there
+        experts = self._experts(x, own, np.ones(own.shape))[..., 1].T  # [n, C] each expert on its own class
         answer = weights * experts if self.vote else weights.astype(float)
         right = ((experts > 0.5) == (target > 0)).astype(np.float32)
         self._account(answer.argmax(1), weights, np.ones(own.shape), right, y)
+        self.phases.end("account")
         return answer / answer.sum(1, keepdims=True)
+
+    def _experts(self, x: Float32, y: Int32, weight: Float64) -> Float64:
+        return self.phases.experts(lambda: self.pool.step(x, y, weight), lambda: self.pool.predict(x))
 
     def _tile(self, y: Int32, start: int) -> slice:
         """The next run of events that does not cross the end of a router mini-batch."""

@@ -57,13 +57,14 @@ class SingleExpert(BlockClassifier):
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
         n = len(x)
         proba = np.empty((n, self._expert.n_classes))
-        self._expert.step(x, y, np.ones(n), proba)
+        self.phases.experts(lambda: self._expert.step(x, y, np.ones(n), proba), lambda: self._predict(x))
         right = (proba.argmax(1) == y).astype(np.float32)[:, None]
         ones = np.ones((n, 1), np.float32)
         if weights is not None:
             weights[...] = ones
         self.specialization.update(np.zeros(n, np.int64), ones, np.ones((1, n)), right, y)
         self.monitor.update(1 - right[y >= 0])
+        self.phases.end("account")
         return proba
 
     def _predict(self, x: Float32) -> Float64:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class Serving:
         self.table = ProgressTable(quiet)
         self._first: tuple[float, int] | None = None  # time and events after the first block
         self._last: tuple[float, int] = (0.0, 0)
+        self._phases: Counter[str] = Counter()  # seconds, of the blocks after the first
 
     def _listen(self, host: str, port: int | None) -> TelemetryServer:
         from stream_moe.telemetry.http import TelemetryServer
@@ -63,6 +65,8 @@ class Serving:
         self.metrics.update(report)
         if report.block_size:
             now = time.perf_counter()
+            if self._first is not None:
+                self._phases.update(report.step_seconds)
             self._first = self._first or (now, report.events_consumed)
             self._last = (now, report.events_consumed)
             self.table.update(report.quality.events, now - self._first[0], report.quality, report.learner)
@@ -77,7 +81,9 @@ class Serving:
         quality, learner = engine.quality.report(), engine.learner.report()
         first, last = self._first or (time.perf_counter(), 0), self._last
         seconds = max(last[0] - first[0], 0.0)
-        replayed = ReplayResult(quality.events, seconds, first[0] - started, engine.learner.digest, quality, learner)
+        replayed = ReplayResult(
+            quality.events, seconds, first[0] - started, engine.learner.digest, quality, learner, dict(self._phases)
+        )
         report = self.metrics.report
         assert report is not None
         return replayed.to_dict() | {

@@ -209,6 +209,7 @@ class Engine:
         clock = [time.perf_counter()]
         block, dead = self._codec.decode(batch)
         clock.append(time.perf_counter())
+        before = dict(self.learner.phases.seconds)
         joined = self._join.join(block)
         weights = np.empty((len(joined.y), self.learner.n_experts), np.float32)
         proba = self.learner.step(joined.x, joined.y, weights)
@@ -241,10 +242,14 @@ class Engine:
         self._counts["labels"] += int((block.y >= 0).sum())
         for letter in dead:
             self._counts[f"dead:{letter.reason}"] += 1
-        phases = dict(zip(("decode", "step", "encode"), np.diff(clock[:4]).tolist(), strict=True))
+        decode, step, encode, send = np.diff(clock).tolist()
+        learner = {name: s - before.get(name, 0.0) for name, s in self.learner.phases.seconds.items()}
+        rest = step - sum(learner.values())  # labels joined, answers scored
+        phases = {"decode": decode, **learner, "encode": encode, "send": send}
+        phases["account"] = phases.get("account", 0.0) + max(0.0, rest)
         age = time.time() - batch.timestamps[-1] / 1000 if len(batch) else 0.0
         latencies = (time.time() - block.timestamps[has_features][sends] / 1000).tolist()
-        self._report(phases, clock[4] - clock[3], latencies, len(block), float(age))
+        self._report(phases, send, latencies, len(block), float(age))
 
     def _checkpoint(self) -> None:
         """Copy the state after the last commit and let a thread write it."""

@@ -41,6 +41,7 @@ class ReplayResult:
     state_digest: str
     quality: QualityReport
     learner: LearnerReport
+    phases: dict[str, float]  # seconds by phase, of the learner's or the engine's blocks
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -57,6 +58,7 @@ class ReplayResult:
             "events_per_second": self.events / self.seconds if self.seconds else 0.0,
             "seconds": self.seconds,
             "startup_seconds": self.startup_seconds,
+            "phases": self.phases,
             "peak_memory_bytes": peak,
             "state_digest": self.state_digest,
             "drifts": self.learner.mixture_drifts,
@@ -133,7 +135,9 @@ def replay(
     if label_delay:
         delayed.drain(learner, quality)
     seconds = time.perf_counter() - begin
-    return ReplayResult(done, seconds, begin - started, learner.digest, quality.report(), learner.report())
+    return ReplayResult(
+        done, seconds, begin - started, learner.digest, quality.report(), learner.report(), learner.phases.seconds
+    )
 
 
 class DelayedLabels:

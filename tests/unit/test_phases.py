@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream_moe import phases
+from stream_moe.evaluation.prequential import replay
+from stream_moe.models import build_model
+from stream_moe.report import EngineReport
+from stream_moe.streams import open_stream
+from tests.unit.test_engine import filled_log, make_engine
+
+STREAM = open_stream("electricity")
+EXPERTS = {"predict", "train", "account"}
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("driftmoe", {*EXPERTS, "route"}),
+        ("driftmoe-data", {*EXPERTS, "route", "update"}),
+        ("driftmoe-task", {*EXPERTS, "update"}),
+        ("hoeffding-tree", EXPERTS),
+    ],
+)
+def test_a_replay_tells_its_phases_and_sampling_changes_nothing(
+    model: str, names: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+    for every in (10**9, 3):
+        monkeypatch.setattr(phases, "SAMPLE_EVERY", every)
+        found = replay(STREAM, lambda schema: build_model(model, schema), events=3000, chunk=100).to_dict()
+        digests.append(found["state_digest"])
+        assert set(found["phases"]) == names
+        assert all(seconds >= 0 for seconds in found["phases"].values())
+        assert 0 < sum(found["phases"].values()) <= found["seconds"]
+    assert digests[0] == digests[1]
+
+
+def test_an_engine_reports_the_phases_of_each_block(tmp_path: Path) -> None:
+    engine, reports = make_engine(filled_log(), tmp_path), list[EngineReport]()
+    engine._on_report = reports.append
+    engine.run()
+    blocks = [report.step_seconds for report in reports if report.block_size]
+    names = {"decode", "route", *EXPERTS, "update", "encode", "send"}
+    assert [set(block) for block in blocks] == [names] * len(blocks)
+    total = sum(block["route"] for block in blocks)
+    assert np.isclose(total, engine.learner.phases.seconds["route"])  # each block its own seconds
