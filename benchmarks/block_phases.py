@@ -3,8 +3,8 @@
     python -m benchmarks.block_phases [--repeats 3] [--only learner,daemon]
 
 Lower bounds are derived from this machine's own rates, measured first on one core: float32 multiply-adds of a
-matrix product (512 x 512), bytes of float64 read in a dot product with itself that stays in the second-level cache, and for
-the daemon the C library alone that does the work (msgspec, lz4, crc32c) in a bare loop.
+matrix product (512 x 512), bytes of float64 read in a dot product with itself that stays in the second-level
+cache, and for the daemon the C library alone that does the work (msgspec, lz4, crc32c) in a bare loop.
 """
 
 from __future__ import annotations

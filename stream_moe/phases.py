@@ -8,7 +8,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-SAMPLE_EVERY = 64  # one pass of the experts in so many is also made without learning: 1 % of a block's time
+SAMPLE_EVERY = 64  # one pass of the experts in so many is also made without learning: less than 1 % of the time
 
 
 class Phases:
