@@ -112,8 +112,8 @@ def consume(settings: KafkaSettings) -> float:
     first = done = len(consumer.consume(BLOCK, 10.0))
     start = time.perf_counter()
     while done < kafka_loop.EVENTS:
-        found = [(message.key(), message.value(), message.offset()) for message in consumer.consume(BLOCK, 1.0)]
-        done += len(found)
+        messages = consumer.consume(min(BLOCK, kafka_loop.EVENTS - done), 1.0)  # it waits until it has so many
+        done += len([(message.key(), message.value(), message.offset()) for message in messages])
     seconds = time.perf_counter() - start
     consumer.close()
     return seconds / (done - first)
