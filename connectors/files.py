@@ -15,6 +15,7 @@ from stream_moe.errors import CheckpointError, ConfigError
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+MAX_BYTES = 8 << 30  # of a checkpoint: three times as much memory is needed to read one
 _TEMPORARY = ".tmp-"  # no checkpoint's name begins with a dot
 
 
@@ -72,15 +73,15 @@ class FileCheckpointStore:
 
     def read(self, name: str) -> bytes:
         """Give the content of a checkpoint; CheckpointError when it is not there or cannot be read."""
-        path = self._path(name)
         try:
-            return path.read_bytes()
+            return read_whole(self._path(name))
         except OSError as error:
             raise self._failed("reading", name, error) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Write a checkpoint whole or not at all; CheckpointError when that failed (the older ones stay)."""
         path = self._path(name)
+        check_size(name, len(content))
         temporary = self.directory / f"{_TEMPORARY}{name}"
         try:
             descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -106,11 +107,7 @@ class FileCheckpointStore:
             raise self._failed("deleting", name, error) from error
 
     def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise CheckpointError(
-                f"checkpoint name {name!r}: only letters, digits, '.', '_' and '-', and no '.' at the start"
-            )
-        return self.directory / name
+        return self.directory / checked_name(name)
 
     def _sync_directory(self) -> None:
         # The name is in the directory's own data: without this a power cut may take the renamed file back.
@@ -122,6 +119,31 @@ class FileCheckpointStore:
 
     def _failed(self, doing: str, name: str, error: OSError) -> CheckpointError:
         return CheckpointError(f"{doing} {name} in {str(self.directory)!r}: {_why(error)}")
+
+
+def check_size(name: str, size: int) -> None:
+    """Raise CheckpointError for what nobody should load; asked before memory is taken, and before it is written."""
+    if size > MAX_BYTES:
+        raise CheckpointError(f"{name}: {size:,} bytes; no checkpoint is longer than {MAX_BYTES:,}")
+
+
+def read_whole(path: Path) -> bytes:
+    """Read a file; CheckpointError when it is none (a pipe may never end) or longer than a checkpoint may be."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise CheckpointError(f"{path}: not a file")
+    check_size(str(path), found.st_size)
+    with path.open("rb") as file:
+        return file.read(found.st_size)
+
+
+def checked_name(name: str) -> str:
+    """Return the name; CheckpointError unless it is one that stays in its directory on any file system."""
+    if not _NAME.fullmatch(name):
+        raise CheckpointError(
+            f"checkpoint name {name!r}: only letters, digits, '.', '_' and '-', and no '.' at the start"
+        )
+    return name
 
 
 def _why(error: OSError) -> str:

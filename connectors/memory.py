@@ -182,12 +182,12 @@ class MemorySource:
     def __init__(self, log: MemoryLog, topic: str, group: str) -> None:
         self.topic = topic
         self._log = log
-        self._group = group
+        self.group = group
         self._position: int | None = None
 
     def open(self) -> int | None:
         self._log.bounds(self.topic)
-        return self._log.committed(self.topic, self._group)
+        return self._log.committed(self.topic, self.group)
 
     def bounds(self) -> tuple[int, int]:
         return self._log.bounds(self.topic)

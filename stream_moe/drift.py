@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.compiled import compiled
+from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Snapshot
+from stream_moe.experts.state import fill
 from stream_moe.types import Float32, Float64, Int64
 
 GROUP = 32  # events averaged into one entry of the window
@@ -215,8 +217,9 @@ class DriftMonitor:
         return arrays, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        for name, mine in self._windows._asdict().items():
-            mine[...] = snapshot[0][name]
+        fill(self._windows._asdict(), snapshot[0], "drift monitor")
+        if self._windows.filled.min(initial=0) < 0 or self._windows.filled.max(initial=0) > BUCKETS:
+            raise CheckpointError(f"drift monitor: levels of the window do not hold 0 to {BUCKETS} buckets")
 
     @staticmethod
     def _allocate(k: int) -> WindowArrays:

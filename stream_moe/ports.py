@@ -32,6 +32,10 @@ class Source(Protocol):
     """The input log, one partition of it."""
 
     @property
+    def group(self) -> str:
+        """Whose committed position counts."""
+
+    @property
     def topic(self) -> str: ...
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from stream_moe.compiled import compiled
 from stream_moe.drift import DriftMonitor
 from stream_moe.experts.base import Expert, Snapshot
+from stream_moe.experts.state import fill
 from stream_moe.report import ExpertReport, LearnerReport
 from stream_moe.types import Float32, Float64, Int32, Int64
 
@@ -115,8 +116,7 @@ class Specialization:
         return {name: array.copy() for name, array in self.counts._asdict().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        for name, mine in self.counts._asdict().items():
-            mine[...] = snapshot[0][name]
+        fill(self.counts._asdict(), snapshot[0], "specialization")
 
     @staticmethod
     def _allocate(e: int, c: int) -> Counts:

@@ -55,7 +55,7 @@ class KafkaSource:
     partition = 0
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self.topic = settings.topic
+        self.group, self.topic = settings.group, settings.topic
         self._settings = settings
         self._place = TopicPartition(settings.topic, self.partition)
         self._consumer: KafkaConsumer | None = None

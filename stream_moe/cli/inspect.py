@@ -2,43 +2,90 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stream_moe.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stream_moe.engine.checkpoint import Checkpoint
+
 
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt file of the state directory.")],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="A .ckpt file, or a directory of them; path or URL."),
+    ],
 ) -> None:
-    """Show a checkpoint."""
-    from stream_moe.engine.checkpoint import Checkpoint
+    """Show a checkpoint, or list those of a directory; exit code 1 when one is bad."""
+    from connectors.objects import found_checkpoints
+    from stream_moe.engine.checkpoint import Checkpoint, understood
+
+    found, bad = found_checkpoints(checkpoint), 0
+    for name, read in found.items():
+        try:
+            content = read()
+            with understood(name):
+                shown = list(_lines(Checkpoint.from_bytes(content, name), len(content)))
+            typer.echo("\n".join(shown) if len(found) == 1 and checkpoint.endswith(name) else f"{name}: {shown[0]}")
+        except (CheckpointError, OSError) as error:
+            bad += 1
+            why = f"{name}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            typer.echo(f"stream-moe: {' '.join(why.split())}", err=True)
+    if bad:
+        raise typer.Exit(1)
+
+
+def _lines(found: Checkpoint, size: int) -> Iterator[str]:
+    """Describe a checkpoint: all in short, then everything."""
+    from stream_moe.engine.format import VERSION
     from stream_moe.evaluation.metrics import Prequential
     from stream_moe.experts.pool import unpack
     from stream_moe.types import Schema
 
-    try:
-        content = checkpoint.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{checkpoint}: {error.strerror}; name a .ckpt file of the state directory") from None
-    found = Checkpoint.from_bytes(content, str(checkpoint))
     parts = unpack((found.arrays, found.plain))
     schema = Schema.from_dict(found.plain["schema"])
     quality = Prequential(schema.n_classes)
     quality.restore(parts["quality"])
-    report = quality.report()
-    arrays = sum(array.nbytes for array in found.arrays.values())
+    report, model = quality.report(), found.plain["model"]["name"]
+    source = found.owner.source or "not said (before version 2)"
+    yield f"whole, offset {found.offset:,}, version {found.version}, {model}, {source}, {size:,} bytes"
+    older = "" if found.version == VERSION else f" (this program writes {VERSION}, and reads this one)"
+    parameters = [f"{name}={value}" for name, value in found.owner.parameters.items()]
     for name, value in {
-        "checkpoint": f"{checkpoint} ({len(content):,} bytes, whole)",
-        "model": found.plain["model"]["name"],
-        "fingerprint": found.fingerprint,
+        "format version": f"{found.version}{older}",
+        "model": model,
+        "parameters": ", ".join(parameters) or "not said",
+        "fingerprint": found.owner.fingerprint,
+        "group/topic/partition": source,
         "next offset": f"{found.offset:,}",
-        "schema": f"{schema.n_features} features, classes {', '.join(schema.classes[:8])}",
+        "schema": f"{schema.n_features} features ({', '.join(f.name for f in schema.features[:8])}"
+        f"{', ...' if schema.n_features > 8 else ''}), classes {', '.join(schema.classes[:8])}",
         "labelled events": f"{report.events:,}",
         "accuracy": f"{report.accuracy:.4%} (recent {report.window_accuracy:.2%})",
         "waiting for a label": f"{len(found.plain['join']['events']):,} events",
-        "arrays": f"{len(found.arrays):,} ({arrays:,} bytes)",
+        "arrays": f"{len(found.arrays):,} ({sum(array.nbytes for array in found.arrays.values()):,} bytes)",
     }.items():
-        typer.echo(f"{name:<20} {value}")
+        yield f"{name:<22} {value}"
+    yield from _experts(found)
+
+
+def _experts(found: Checkpoint) -> Iterator[str]:
+    """One row an expert, from the arrays alone: the parameters to build the model with are not kept as values."""
+    account = {
+        name: found.arrays[f"learner/specialization/{name}"].tolist()
+        for name in ("routed", "trained", "right", "events")
+    }
+    scored = max(account["events"][0], 1)
+    yield f"{'expert':>6} {'routed':>10} {'trained':>10} {'accuracy':>9} {'nodes':>7} {'bytes':>11}"
+    for e, (routed, trained, right) in enumerate(
+        zip(account["routed"], account["trained"], account["right"], strict=True)
+    ):
+        begins = (f"learner/experts/{e}/", "learner/expert/")
+        own = {name: array for name, array in found.arrays.items() if name.startswith(begins)}
+        nodes = sum(len(array) for name, array in own.items() if name.endswith("/feature") and "/back/" not in name)
+        size = sum(array.nbytes for array in own.values())
+        yield f"{e:>6} {routed:>10,} {trained:>10,} {right / scored:>9.2%} {nodes:>7,} {size:>11,}"

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    state_dir: Annotated[Path, typer.Option(help="Directory of the checkpoints.")],
+    state_dir: Annotated[
+        str, typer.Option(help="Directory of the checkpoints, or URL of an object store (s3://bucket/states).")
+    ],
     bootstrap: o.Bootstrap = None,
     topic: Annotated[str | None, typer.Option(help="Input topic.  [default: events]")] = None,
     predictions: Annotated[str | None, typer.Option(help="Output topic.  [default: predictions]")] = None,
@@ -54,8 +56,8 @@ def run(
     """Consume events from Kafka, predict, learn, and write predictions; resumes where it stopped."""
     started = time.perf_counter()
     o.check_writable(json)
-    from connectors.files import FileCheckpointStore
     from connectors.kafka import KafkaSettings, KafkaSink, KafkaSource
+    from connectors.objects import open_store
     from stream_moe.config import kafka_values
     from stream_moe.engine.loop import Engine, EngineSettings
     from stream_moe.telemetry.logs import settings_line, setup_logging
@@ -81,7 +83,7 @@ def run(
         engine = Engine(
             source,
             KafkaSink(kafka, source),
-            FileCheckpointStore(state_dir / f"{kafka.group}-{kafka.topic}-{source.partition}"),
+            open_store(state_dir, f"{kafka.group}-{kafka.topic}-{source.partition}"),
             make_learner,
             EngineSettings(model, block_rows, checkpoint_events, checkpoint_seconds, until_caught_up),
             schema=load_schema(schema) if schema else None,
@@ -90,7 +92,7 @@ def run(
         )
         if not quiet:
             shown = {"bootstrap": kafka.bootstrap, "topic": kafka.topic, "group": kafka.group, "model": model}
-            shown |= {"seed": str(seed), "state_dir": str(state_dir), "metrics": serving.server.url}
+            shown |= {"seed": str(seed), "state_dir": state_dir, "metrics": serving.server.url}
             typer.echo(settings_line(shown))
         serving.table.header()
         with stop_on_signals(engine.stop):

@@ -1,31 +1,74 @@
-"""Checkpoints: the state after a committed position, as bytes that prove themselves whole.
+"""Checkpoints: the state after a committed position, whose it is, and which of several to start from.
 
-Layout: 8 bytes of magic with the format version, 32 bytes sha256 of the rest, then a safetensors file whose
-metadata holds the plain part as JSON. No object is ever unpickled.
+The bytes are `stream_moe.engine.format`'s; no object is ever unpickled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import re
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
-
-from stream_moe.errors import CheckpointError, StreamMoeError
+from stream_moe.engine.format import VERSION, NewerVersionError, decode, encode
+from stream_moe.errors import CheckpointError, ConfigError, StreamMoeError
 from stream_moe.experts.base import Arrays
 from stream_moe.ports import CheckpointStore
 from stream_moe.types import Schema
 
-MAGIC = b"SMOE\x00\x00\x00\x01"
 GENERATIONS = 3  # the newest may be damaged by a dying disk, the one before by the same; two are luck
-_HEADER = len(MAGIC) + 32
+AHEAD = "ahead-"  # begins the name of a checkpoint that was set aside
+_NAME = re.compile(r"[0-9]{20}\.ckpt")
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose state it is: only an engine with the same owner may go on from it.
+
+    Attributes
+    ----------
+    fingerprint
+        Hex sha256 of model, schema and parameters.
+    source
+        ``group/topic/partition``; empty where a file of version 1 does not say.
+    parameters
+        The learner's parameters as text, so that a person can be told which one differs.
+    """
+
+    fingerprint: str
+    source: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: str, model: str, schema: Schema, parameters: Mapping[str, object]) -> Owner:
+        """Name the owner of what a model learns from a source."""
+        text = {name: repr(value) for name, value in sorted(parameters.items())}
+        listed = ", ".join(f"({name!r}, {value})" for name, value in text.items())
+        settings = json.dumps({"model": model, "schema": schema.digest}) + f"[{listed}]"
+        return cls(hashlib.sha256(settings.encode()).hexdigest(), source, text)
+
+    def check(self, found: Owner, name: str) -> None:
+        """Raise CheckpointError when checkpoint `name`, of owner `found`, is not ours."""
+        if found.source and self.source and found.source != self.source:
+            raise CheckpointError(
+                f"{name}: made for {found.source} (group/topic/partition), and this is {self.source}; "
+                "choose another --state-dir, or put the file back where it belongs"
+            )
+        if found.fingerprint != self.fingerprint:
+            then, now = found.parameters, self.parameters
+            other = [f"{k} was {then.get(k)}, is {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
+            differs = f" ({'; '.join(other)})" if then and other else ""
+            raise CheckpointError(
+                f"{name}: made by another model, schema or setting{differs}; run with the old ones, or choose "
+                "another --state-dir and --group"
+            )
 
 
 @dataclass(slots=True)
@@ -36,66 +79,93 @@ class Checkpoint:
     ----------
     offset
         Position of the next record to read.
-    fingerprint
-        Of schema, model and parameters: only an engine with the same one may use it.
+    owner
+        Whose state it is.
     plain
         JSON values; `arrays` the named arrays.
+    version
+        Of the format that it was read from.
     """
 
     offset: int
-    fingerprint: str
+    owner: Owner
     plain: dict[str, Any]
     arrays: Arrays
+    version: int = VERSION
 
     def to_bytes(self) -> bytes:
-        meta = {"offset": self.offset, "fingerprint": self.fingerprint, "plain": self.plain}
-        body = save({name: array.copy("C") for name, array in self.arrays.items()}, {"stream_moe": json.dumps(meta)})
-        return MAGIC + hashlib.sha256(body).digest() + body
+        owner = self.owner
+        state = {"offset": self.offset, "fingerprint": owner.fingerprint, "source": owner.source}
+        return encode(state | {"parameters": owner.parameters, "plain": self.plain}, self.arrays)
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str = "checkpoint") -> Checkpoint:
-        """Read a checkpoint; CheckpointError says why it is bad."""
-        if content[: len(MAGIC)] != MAGIC:
-            raise CheckpointError(f"{name}: not a checkpoint of this version (it begins with {content[:8]!r})")
-        body = content[_HEADER:]
-        if hashlib.sha256(body).digest() != content[len(MAGIC) : _HEADER]:
-            raise CheckpointError(f"{name}: damaged or cut off: {len(content)} bytes whose sha256 does not fit")
-        try:
-            size = int.from_bytes(body[:8], "little")
-            meta = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["stream_moe"])
-            return cls(int(meta["offset"]), meta["fingerprint"], meta["plain"], load(body))
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{name}: whole, but not readable as a checkpoint: {error!r}") from None
+        """Read a checkpoint of any version; CheckpointError says why it is bad."""
+        version, (state, arrays) = decode(content, name)
+        with understood(name):
+            owner = Owner(_as(str, state["fingerprint"]), _as(str, state["source"]), _as(dict, state["parameters"]))
+            return cls(_as(int, state["offset"]), owner, _as(dict, state["plain"]), arrays, version)
 
 
-def newest_usable(store: CheckpointStore, fingerprint: str, committed: int | None) -> Checkpoint | None:
-    """Return the newest checkpoint that is whole, of this model, and not ahead of the committed offset.
+def _as(kind: type, value: Any) -> Any:
+    if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**63):
+        raise ValueError(f"{ascii(value)[:40]} stands where {kind.__name__} should")
+    return value
 
-    One that is ahead was made by a run whose commits are lost, or for another log: using it would skip records.
-    A checkpoint of another model is not skipped over but refused, because going on would overwrite it.
+
+@contextlib.contextmanager
+def understood(name: str) -> Iterator[None]:
+    """Turn what goes wrong while a whole checkpoint is taken apart into a CheckpointError."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, ConfigError) as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise CheckpointError(f"{name}: whole, but it does not hold what this program keeps there: {why}") from None
+
+
+def generations(store: CheckpointStore) -> list[str]:
+    """List the checkpoints that a start may use, oldest first."""
+    return [name for name in store.names() if _NAME.fullmatch(name)]
+
+
+def newest_usable(store: CheckpointStore, owner: Owner, committed: int | None) -> Checkpoint | None:
+    """Return the newest checkpoint that is whole, of this owner, and not ahead of the committed offset.
+
+    One that is ahead was made by a run whose commits are lost, or for another log: using it would skip records,
+    now or once the position has come past it. It is set aside under another name; nothing is deleted.
+    A checkpoint of another owner or of a newer program is not skipped over but refused, because going on would
+    overwrite it.
     """
-    for name in reversed(store.names()):
+    for name in reversed(generations(store)):
         try:
-            found = Checkpoint.from_bytes(store.read(name), name)
+            content = store.read(name)
+            found = Checkpoint.from_bytes(content, name)
+        except NewerVersionError:
+            raise
         except CheckpointError as error:
             _log.warning("skipping a bad checkpoint: %s", error)
             continue
-        if found.fingerprint != fingerprint:
-            raise CheckpointError(
-                f"{name}: made by another model, schema or setting; run with the old ones, or choose another "
-                "--state-dir and --group"
-            )
+        owner.check(found.owner, name)
         if found.offset <= (committed or 0):
             return found
-        _log.warning("skipping %s: at offset %d, ahead of the committed %s", name, found.offset, committed)
+        _log.warning("%s is at offset %d, ahead of the committed %s: set aside", name, found.offset, committed)
+        try:
+            store.write(AHEAD + name, content)
+            store.delete(name)
+        except CheckpointError as error:
+            _log.error("%s stays where it is: %s", name, error)
     return None
 
 
 def stored_schema(store: CheckpointStore) -> Schema | None:
     """Return the schema of the newest whole checkpoint: the log may no longer hold the record that carried it."""
-    for name in reversed(store.names()):
+    for name in reversed(generations(store)):
         try:
-            return Schema.from_dict(Checkpoint.from_bytes(store.read(name), name).plain["schema"])
+            found = Checkpoint.from_bytes(store.read(name), name)
+            with understood(name):
+                return Schema.from_dict(found.plain["schema"])
+        except NewerVersionError:
+            raise
         except CheckpointError:
             continue  # `newest_usable` logs why
     return None
@@ -132,10 +202,13 @@ class CheckpointWriter:
         try:
             content = checkpoint.to_bytes()
             self._store.write(name, content)
-            for old in self._store.names()[:-GENERATIONS]:
-                self._store.delete(old)
-        except (OSError, StreamMoeError) as error:  # the log still has everything: go on, and say so
+        except (OSError, StreamMoeError, MemoryError) as error:  # the log still has everything: go on, and say so
             self.failures += 1
-            _log.error("checkpoint %s failed: %s", name, error)
+            _log.error("checkpoint %s failed: %s", name, error or type(error).__name__)
             return
         self.time, self.seconds, self.bytes = time.time(), time.perf_counter() - start, len(content)
+        try:
+            for old in generations(self._store)[:-GENERATIONS]:
+                self._store.delete(old)
+        except (OSError, StreamMoeError) as error:
+            _log.warning("an old checkpoint stays: %s", error)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Arrays, Snapshot
 from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Int64
 
@@ -197,6 +198,12 @@ class LabelJoin:
 
     def restore(self, snapshot: Snapshot) -> None:
         arrays, plain = snapshot
+        shapes = (arrays["x"].shape[1:], arrays["proba"].shape[1:])
+        classes = [label for _, label, _ in plain["labels"]] + [label for _, label in plain["joined"]]
+        if shapes != tuple((n,) for n in self._shape) or not all(0 <= label < self._shape[1] for label in classes):
+            raise CheckpointError(
+                f"join: rows of {shapes}, or classes up to {max(classes, default=-1)}; not {self._shape}"
+            )
         columns = zip(arrays["x"], arrays["timestamps"].tolist(), arrays["proba"], strict=True)
         events = [Waiting(x, time, proba=proba) for x, time, proba in columns]
         self._events = dict(zip(plain["events"], events, strict=True))

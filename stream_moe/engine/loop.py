@@ -7,8 +7,6 @@ checkpoint that is not ahead of the committed position, replay the log up to the
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from collections import Counter
@@ -18,7 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_moe.classifier import BlockClassifier
-from stream_moe.engine.checkpoint import Checkpoint, CheckpointWriter, newest_usable, stored_schema
+from stream_moe.engine.checkpoint import (
+    Checkpoint,
+    CheckpointWriter,
+    Owner,
+    newest_usable,
+    stored_schema,
+    understood,
+)
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
 from stream_moe.engine.join import LabelJoin
 from stream_moe.errors import CheckpointError, ConfigError, LogError
@@ -114,10 +119,9 @@ class Engine:
         self._codec = JsonCodec(schema)
         self.quality = Prequential(schema.n_classes)
         self._join = LabelJoin(schema.n_features, schema.n_classes)
-        settings = json.dumps({"model": self.settings.model, "schema": schema.digest})
-        parameters = repr(sorted(self._learning_parameters().items()))
-        self._fingerprint = hashlib.sha256((settings + parameters).encode()).hexdigest()
-        self._version = f"{self.settings.model}/{self._fingerprint[:8]}"
+        source = f"{self.source.group}/{self.source.topic}/{self.source.partition}"
+        self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters())
+        self._version = f"{self.settings.model}/{self._owner.fingerprint[:8]}"
 
     def _learning_parameters(self) -> dict[str, object]:
         """The learner's parameters, without those that change only where and how fast it runs."""
@@ -150,7 +154,7 @@ class Engine:
     def _recover(self, committed: int | None, begin: int) -> None:
         start = time.perf_counter()
         self.state = "recovering"
-        found = newest_usable(self._store, self._fingerprint, committed)
+        found = newest_usable(self._store, self._owner, committed)
         if found is not None:
             self._restore(found)
         elif committed is not None and begin > 0:
@@ -263,15 +267,16 @@ class Engine:
                 "model": ({}, {"name": self.settings.model}),
             }
         )
-        self._writer.write(Checkpoint(self._position, self._fingerprint, plain, arrays))
+        self._writer.write(Checkpoint(self._position, self._owner, plain, arrays))
         self._saved, self._saved_at = self._position, time.monotonic()
 
     def _restore(self, found: Checkpoint) -> None:
-        parts = unpack((found.arrays, found.plain))
-        self.learner.restore(parts["learner"])
-        self.quality.restore(parts["quality"])
-        self._join.restore(parts["join"])
-        self._counts = Counter(parts["counts"][1])
+        with understood(f"checkpoint at offset {found.offset}"):
+            parts = unpack((found.arrays, found.plain))
+            self.learner.restore(parts["learner"])
+            self.quality.restore(parts["quality"])
+            self._join.restore(parts["join"])
+            self._counts = Counter(parts["counts"][1])
 
     def _report(
         self, phases: dict[str, float], commit: float, latencies: list[float], rows: int = 0, behind: float = 0.0

@@ -9,6 +9,7 @@ import numpy as np
 
 from stream_moe.compiled import compiled
 from stream_moe.experts.base import Snapshot
+from stream_moe.experts.state import fill
 from stream_moe.report import QualityReport
 from stream_moe.types import Float64, Int32, Int64
 
@@ -102,8 +103,7 @@ class Prequential:
         return {name: array.copy() for name, array in self._scores._asdict().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        for name, mine in self._scores._asdict().items():
-            mine[...] = snapshot[0][name]
+        fill(self._scores._asdict(), snapshot[0], "quality")
 
 
 def _above(accuracy: float, reference: float) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts import tree_arrays, tree_kernel
 from stream_moe.experts.base import Arrays, Snapshot
+from stream_moe.experts.state import fill
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 _PREDICTIONS = {"majority": tree_arrays.MAJORITY, "naive-bayes": tree_arrays.BAYES, "adaptive": tree_arrays.ADAPTIVE}
@@ -114,14 +115,24 @@ class HoeffdingTree:
 
     def restore(self, snapshot: Snapshot) -> None:
         arrays, _ = snapshot
-        nodes, slots = (int(n) for n in arrays["head"][: tree_arrays.SPLITS])
+        nodes, slots = len(arrays["feature"]), len(arrays["mass"])
+        if nodes > self._max_nodes or slots > self._layout.max_slots:
+            raise CheckpointError(f"tree: {nodes} nodes and {slots} leaves, more than max_nodes and max_bytes allow")
         self._allocate(nodes, slots)
-        for name, mine in self._tree._asdict().items():
-            if arrays[name].shape != mine.shape:
-                raise CheckpointError(
-                    f"tree: array {name!r} has shape {arrays[name].shape}, this schema needs {mine.shape}"
-                )
-            mine[...] = arrays[name]
+        fill(self._tree._asdict(), arrays, "tree")
+        if self._tree.head[: tree_arrays.SPLITS].tolist() != [nodes, slots] or not self._leads_to_leaves():
+            raise CheckpointError("tree: a node leads to none, or a leaf has no statistics")
+
+    def _leads_to_leaves(self) -> bool:
+        """Whether every walk ends in a leaf with a slot: compiled code checks no index."""
+        tree, layout = self._tree, self._layout
+        nodes, d = len(tree.feature), len(layout.position)
+        nominal = layout.is_nominal[np.clip(tree.feature, 0, d - 1)] == 1
+        branches = np.where(nominal, tree.threshold, 2.0)
+        inner = (tree.feature < d) & (tree.child > np.arange(nodes)) & (tree.child + branches <= nodes)
+        inner &= (tree.default >= 0) & (tree.default < branches)
+        leaf = (tree.slot >= 0) & (tree.slot < len(tree.mass))
+        return nodes > 0 and bool(np.where(tree.feature >= 0, inner, leaf).all())
 
     def grow(self, schema: Schema) -> None:
         old, old_layout = self._tree, self._layout

@@ -77,12 +77,17 @@ class ArrayState:
         return {name: array.copy() for name, array in self._arrays().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        for name, mine in self._arrays().items():
-            found = snapshot[0].get(name)
-            if found is None or found.shape != mine.shape:
-                shape = "absent" if found is None else found.shape
-                raise CheckpointError(f"{self.kind}: array {name!r} is {shape}, this schema needs {mine.shape}")
-            mine[...] = found
+        fill(self._arrays(), snapshot[0], self.kind)
+
+
+def fill(mine: Arrays, found: Arrays, kind: str) -> None:
+    """Copy the arrays `found` in a checkpoint into ours; CheckpointError unless names, shapes and types fit."""
+    for name, array in mine.items():
+        other = found.get(name)
+        if other is None or other.shape != array.shape or other.dtype != array.dtype:
+            is_ = "absent" if other is None else f"{other.dtype} {other.shape}"
+            raise CheckpointError(f"{kind}: array {name!r} is {is_}, this schema needs {array.dtype} {array.shape}")
+        array[...] = other
 
 
 def keep(new: Any, old: Any) -> None:

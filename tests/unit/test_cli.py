@@ -94,10 +94,23 @@ def test_inspect(checkpoint: Path, tmp_path: Path) -> None:
     assert shown.returncode == 0
     assert re.search(r"next offset +3,000", shown.stdout)
     assert "classes DOWN, UP" in shown.stdout
-    broken = tmp_path / "broken.ckpt"
-    broken.write_bytes(checkpoint.read_bytes()[:-1])
-    refused = stream_moe("inspect", broken)
-    assert refused.returncode == 2
+    assert re.search(r"group/topic/partition +g/events/0", shown.stdout)
+    assert re.search(r"parameters +.*top_k=3", shown.stdout)
+    assert re.search(r"^ +11 ( +[\d,.%]+){5}$", shown.stdout, re.M)  # the twelfth expert
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "good.ckpt").write_bytes(checkpoint.read_bytes())
+    for name, content in {"cut": checkpoint.read_bytes()[:-1], "empty": b"", "other": b"PK\3\4"}.items():
+        (tmp_path / "part" / f"{name}.ckpt").write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    listed = stream_moe("inspect", tmp_path)
+    assert listed.returncode == 1
+    assert "good.ckpt: whole, offset 3,000, version 2, driftmoe-data, g/events/0" in listed.stdout
+    for said in ("cut.ckpt: damaged or cut off", "empty.ckpt: empty", "other.ckpt: not a checkpoint"):
+        assert said in listed.stderr
+    assert len(listed.stderr.splitlines()) == 3
+    assert sorted(tmp_path.rglob("*")) == before
+    refused = stream_moe("inspect", tmp_path / "part" / "cut.ckpt")
+    assert (refused.returncode, refused.stdout) == (1, "")
     assert "sha256" in refused.stderr
 
 

@@ -20,7 +20,7 @@ from connectors.memory import (
     Record,
     SimulatedCrashError,
 )
-from stream_moe.engine.checkpoint import GENERATIONS, Checkpoint
+from stream_moe.engine.checkpoint import GENERATIONS, Checkpoint, Owner
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.join import LabelJoin
 from stream_moe.engine.loop import Engine, EngineSettings
@@ -263,10 +263,10 @@ def test_a_late_label_is_scored_with_the_prediction_made_when_its_event_came() -
 
 
 def test_a_checkpoint_proves_itself_whole() -> None:
-    made = Checkpoint(7, "f", {"a": 1}, {"x": np.arange(5.0)})
+    made = Checkpoint(7, Owner("f", "g/t/0", {"k": "3"}), {"a": 1}, {"x": np.arange(5.0)})
     content = made.to_bytes()
     found = Checkpoint.from_bytes(content)
-    assert (found.offset, found.fingerprint, found.plain) == (7, "f", {"a": 1})
+    assert (found.offset, found.owner, found.plain) == (7, made.owner, {"a": 1})
     assert found.arrays["x"].tolist() == [0, 1, 2, 3, 4]
     for cut in range(0, len(content), 7):
         with pytest.raises(CheckpointError):
