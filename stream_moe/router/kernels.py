@@ -76,7 +76,7 @@ def affine_pair(
     """`affine` for two rows, which share the loading of the weights.
 
     Each row's sum has the same terms in the same order as alone: an input that only the other row has adds
-    0 times a weight, which changes no bit.
+    0 times a weight, which changes no bit. Eight inputs share one pass over the outputs.
     """
     n = 0
     for j in range(xa.shape[0]):
@@ -86,20 +86,23 @@ def affine_pair(
     for k in range(out_a.shape[0]):
         out_a[k] = b[k]
         out_b[k] = b[k]
-    whole = n - n % 4
-    for i in range(0, whole, 4):
+    whole = n - n % 8
+    for i in range(0, whole, 8):
         j0, j1, j2, j3 = active[i], active[i + 1], active[i + 2], active[i + 3]
-        a0, a1, a2, a3 = xa[j0], xa[j1], xa[j2], xa[j3]
-        b0, b1, b2, b3 = xb[j0], xb[j1], xb[j2], xb[j3]
-        w0, w1, w2, w3 = w[j0], w[j1], w[j2], w[j3]
+        j4, j5, j6, j7 = active[i + 4], active[i + 5], active[i + 6], active[i + 7]
+        a0, a1, a2, a3, a4, a5, a6, a7 = xa[j0], xa[j1], xa[j2], xa[j3], xa[j4], xa[j5], xa[j6], xa[j7]
+        b0, b1, b2, b3, b4, b5, b6, b7 = xb[j0], xb[j1], xb[j2], xb[j3], xb[j4], xb[j5], xb[j6], xb[j7]
         for k in range(out_a.shape[0]):
-            out_a[k] = out_a[k] + a0 * w0[k] + a1 * w1[k] + a2 * w2[k] + a3 * w3[k]
-            out_b[k] = out_b[k] + b0 * w0[k] + b1 * w1[k] + b2 * w2[k] + b3 * w3[k]
+            w0, w1, w2, w3 = w[j0, k], w[j1, k], w[j2, k], w[j3, k]
+            w4, w5, w6, w7 = w[j4, k], w[j5, k], w[j6, k], w[j7, k]
+            out_a[k] = out_a[k] + a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3 + a4 * w4 + a5 * w5 + a6 * w6 + a7 * w7
+            out_b[k] = out_b[k] + b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3 + b4 * w4 + b5 * w5 + b6 * w6 + b7 * w7
     for i in range(whole, n):
-        a0, b0, w0 = xa[active[i]], xb[active[i]], w[active[i]]
+        j = active[i]
+        a0, b0 = xa[j], xb[j]
         for k in range(out_a.shape[0]):
-            out_a[k] += a0 * w0[k]
-            out_b[k] += b0 * w0[k]
+            out_a[k] += a0 * w[j, k]
+            out_b[k] += b0 * w[j, k]
 
 
 @compiled(fastmath=_FAST)
