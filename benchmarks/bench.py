@@ -4,7 +4,7 @@
                                [--out DIR]
 
 Every run is a process of its own; ours and the peer's alternate, so that a machine that slows down slows both.
-Writes DIR/bench.json and prints the table. `make bench` installs what it needs (CapyMOA, Java 17).
+Writes DIR/bench.json and DIR/bench.svg, and prints the table. `make bench` installs what it needs (CapyMOA, Java 17).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def tree(repeats: int) -> list[Row]:
 def accuracy(_: int) -> list[Row]:
     rows = []
     pairs = [("hoeffding-tree", "moa-tree", s, 200_000) for s in ("led", "rbf_f", "sea")]
-    pairs += [("driftmoe-data", "published", s, 50_000) for s in ("led_a", "rbf_f", "sea_a")]
+    pairs += [("driftmoe-data", "published", s, 200_000) for s in ("led_a", "rbf_f", "sea_a")]
     for model, system, stream, events in pairs:
         ours = [replay(stream, model, events, seed)["accuracy"] * 100 for seed in (1, 2, 3)]
         theirs = [peer(system, stream, events, seed)["accuracy"] * 100 for seed in (1, 2, 3)]
@@ -228,6 +228,32 @@ def main() -> None:
     processor = re.findall(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text()) if os.name == "posix" else []
     machine = {"cores": os.cpu_count(), "processor": processor[:1]}
     (options.out / "bench.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    plot([row for row in rows if "ratio" in row], options.out / "bench.svg")
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """How many times the peer's speed each row is, with its target as a mark."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    if not rows:
+        return
+    figure, axes = pyplot.subplots(figsize=(9, 0.5 * len(rows) + 1), layout="constrained")
+    names = [row["what"].removesuffix(", events/s") for row in rows]
+    bars = axes.barh(names, [row["ratio"] for row in rows], color="#4c72b0")
+    axes.bar_label(bars, [f"{row['ratio']:.2f} x" for row in rows], padding=4)
+    axes.plot([float(row["target"].split()[0]) for row in rows], names, "k|", markersize=14, label="target")
+    axes.set(
+        xscale="log",
+        xlim=(0.3, 4 * max(row["ratio"] for row in rows)),
+        xlabel="times the speed of the peer in the same run",
+    )
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend()
+    figure.savefig(path)
 
 
 if __name__ == "__main__":

@@ -113,10 +113,16 @@ def plot(found: dict[str, list[float]], path: Path) -> None:
     figure, panels = pyplot.subplots(2, 3, figsize=(10, 6), layout="constrained")
     for panel, (axis, costs) in zip(panels.flat, found.items(), strict=True):
         values = AXES[axis]
-        panel.loglog(values, costs, "o-")
+        panel.loglog(values, costs, "o-", label="measured")
         if axis not in {"events", "threads"}:
-            panel.loglog(values, [costs[0] * v / values[0] for v in values], color="0.8", zorder=0)
-        panel.set(xlabel=axis, ylabel="us per event")
+            panel.loglog(
+                values, [costs[0] * v / values[0] for v in values], color="0.8", zorder=0, label="in proportion"
+            )
+        panel.set(xlabel=axis, ylabel="us per event", ylim=(min(costs) / 2, 2 * max(costs)))
+        panel.set_xticks(values, [f"{v:.0e}" if v >= 10_000 else str(v) for v in values])
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.minorticks_off()
+    panels.flat[1].legend()
     figure.savefig(path)
 
 
