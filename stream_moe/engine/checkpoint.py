@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import MsgspecError
+
 from stream_moe.engine.format import VERSION, NewerVersionError, decode, encode
 from stream_moe.errors import CheckpointError, ConfigError, StreamMoeError
 from stream_moe.experts.base import Arrays
@@ -118,8 +120,8 @@ def understood(name: str) -> Iterator[None]:
     """Turn what goes wrong while a whole checkpoint is taken apart into a CheckpointError."""
     try:
         yield
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, ConfigError) as error:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MsgspecError, ConfigError) as error:
+        why = f"{type(error).__name__}: {ascii(str(error))[1:120]}"
         raise CheckpointError(f"{name}: whole, but it does not hold what this program keeps there: {why}") from None
 
 

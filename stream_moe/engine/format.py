@@ -46,7 +46,7 @@ def encode(state: dict[str, Any], arrays: Arrays) -> bytes:
     plain = np.frombuffer(json.dumps(state).encode(), np.uint8)
     body = save({name: array.copy("C") for name, array in arrays.items()} | {_STATE: plain})
     head = MAGIC + VERSION.to_bytes(4, "big")
-    return head + _digest(VERSION, head, body) + body
+    return head + digest(VERSION, head, body) + body
 
 
 def decode(content: bytes, name: str) -> tuple[int, State]:
@@ -62,7 +62,7 @@ def decode(content: bytes, name: str) -> tuple[int, State]:
         raise CheckpointError(f"{name}: cut off: {len(content)} bytes, the frame alone has {_FRAME}")
     version = int.from_bytes(content[len(MAGIC) : 8], "big")
     body = memoryview(content)[_FRAME:]
-    if _digest(version, content[:8], body) != content[8:_FRAME]:
+    if digest(version, content[:8], body) != content[8:_FRAME]:
         raise CheckpointError(f"{name}: damaged or cut off: {len(content)} bytes whose sha256 does not fit")
     if version > VERSION:
         raise NewerVersionError(
@@ -81,7 +81,7 @@ def decode(content: bytes, name: str) -> tuple[int, State]:
     return version, (state, arrays)
 
 
-def _digest(version: int, head: bytes, body: bytes | memoryview) -> bytes:
+def digest(version: int, head: bytes, body: bytes | memoryview) -> bytes:
     sha = hashlib.sha256(b"" if version == 1 else head)
     sha.update(body)
     return sha.digest()
@@ -100,13 +100,15 @@ def _tensors(body: memoryview) -> tuple[dict[str, str], Arrays]:
     arrays, reached = {}, 0
     for (begin, end), name in places:
         if begin != reached:  # two names for the same bytes could claim many times what the file holds
-            raise ValueError(f"array {name!r} begins at byte {begin:,}, the one before it ended at {reached:,}")
+            raise ValueError(
+                f"array {ascii(name)[:60]} begins at byte {begin:,}, the one before it ended at {reached:,}"
+            )
         if end > len(data):
-            raise ValueError(f"array {name!r} ends at byte {end:,} of {len(data):,}")
+            raise ValueError(f"array {ascii(name)[:60]} ends at byte {end:,} of {len(data):,}")
         reached = end
         dtype, shape = _DTYPES[header[name]["dtype"]], header[name]["shape"]
         if dtype is np.bool_ and np.frombuffer(data[begin:end], np.uint8).max(initial=0) > 1:
-            raise ValueError(f"array {name!r} has truth values other than 0 and 1")
+            raise ValueError(f"array {ascii(name)[:60]} has truth values other than 0 and 1")
         arrays[name] = np.frombuffer(data[begin:end], dtype).reshape(shape).copy()
     if reached != len(data):
         raise ValueError(f"{len(data) - reached:,} bytes belong to no array")
@@ -116,20 +118,20 @@ def _tensors(body: memoryview) -> tuple[dict[str, str], Arrays]:
 def _place(name: str, entry: Any) -> tuple[int, int]:
     """Say where an array's bytes lie; ValueError unless they are as many as its type and shape take."""
     if type(entry) is not dict or entry.get("dtype") not in _DTYPES:
-        raise ValueError(f"array {name!r} is {ascii(entry)[:60]}; its type is none of {', '.join(_DTYPES)}")
+        raise ValueError(f"array {ascii(name)[:60]} is {ascii(entry)[:60]}; its type is none of {', '.join(_DTYPES)}")
     shape, place = _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
     if shape is None or len(shape) > MAX_AXES or max(shape, default=0) > MAX_AXIS:
-        raise ValueError(f"array {name!r} has the shape {ascii(entry.get('shape'))[:60]}")
+        raise ValueError(f"array {ascii(name)[:60]} has the shape {ascii(entry.get('shape'))[:60]}")
     if place is None or len(place) != 2 or place[0] > place[1]:
-        raise ValueError(f"array {name!r} lies at {ascii(entry.get('data_offsets'))[:60]}")
+        raise ValueError(f"array {ascii(name)[:60]} lies at {ascii(entry.get('data_offsets'))[:60]}")
     takes, held = math.prod(shape) * np.dtype(_DTYPES[entry["dtype"]]).itemsize, place[1] - place[0]
     if takes != held:
-        raise ValueError(f"array {name!r} of shape {shape} takes {takes:,} bytes, and holds {held:,}")
+        raise ValueError(f"array {ascii(name)[:60]} of shape {shape} takes {takes:,} bytes, and holds {held:,}")
     return place[0], place[1]
 
 
 def _counts(value: Any) -> list[int] | None:
-    return value if type(value) is list and all(type(n) is int and n >= 0 for n in value) else None
+    return value if type(value) is list and all(type(n) is int and 0 <= n < 2**63 for n in value) else None
 
 
 def _line(error: Exception) -> str:

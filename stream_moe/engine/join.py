@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from stream_moe.errors import CheckpointError
@@ -61,6 +62,15 @@ class Joined:
         for row, waiting in self.late:
             scored[row] = waiting.proba
         return scored[labelled], self.y[labelled]
+
+
+class _Plain(msgspec.Struct):
+    """What a snapshot holds beside its arrays."""
+
+    events: list[str]
+    labels: list[tuple[str, int, int]]
+    joined: list[tuple[str, int]]
+    counts: tuple[int, int, int, int]
 
 
 class LabelJoin:
@@ -197,16 +207,16 @@ class LabelJoin:
         return arrays, plain
 
     def restore(self, snapshot: Snapshot) -> None:
-        arrays, plain = snapshot
+        arrays, plain = snapshot[0], msgspec.convert(snapshot[1], _Plain)
         shapes = (arrays["x"].shape[1:], arrays["proba"].shape[1:])
-        classes = [label for _, label, _ in plain["labels"]] + [label for _, label in plain["joined"]]
+        classes = [label for _, label, _ in plain.labels] + [label for _, label in plain.joined]
         if shapes != tuple((n,) for n in self._shape) or not all(0 <= label < self._shape[1] for label in classes):
             raise CheckpointError(
                 f"join: rows of {shapes}, or classes up to {max(classes, default=-1)}; not {self._shape}"
             )
         columns = zip(arrays["x"], arrays["timestamps"].tolist(), arrays["proba"], strict=True)
         events = [Waiting(x, time, proba=proba) for x, time, proba in columns]
-        self._events = dict(zip(plain["events"], events, strict=True))
-        self._labels = {name: (label, time) for name, label, time in plain["labels"]}
-        self._joined = dict(plain["joined"])
-        self.expired, self.orphans, self.duplicates, self.conflicts = plain["counts"]
+        self._events = dict(zip(plain.events, events, strict=True))
+        self._labels = {name: (label, time) for name, label, time in plain.labels}
+        self._joined = dict(plain.joined)
+        self.expired, self.orphans, self.duplicates, self.conflicts = plain.counts

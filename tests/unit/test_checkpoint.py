@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
+import subprocess
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -222,12 +224,13 @@ def test_other_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
 def test_the_run_goes_on_without_its_disk(
     tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = filled_log()
+    make_engine(filled_log(), tmp_path / "before").run()  # what is compiled is written to disk as well
+    log, limits = filled_log(), resource.getrlimit(resource.RLIMIT_FSIZE)
     engine = make_engine(log, tmp_path / "state")
 
     def break_it() -> None:
         if fault == "limit":
-            monkeypatch.setattr("connectors.files.MAX_BYTES", 1000)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
         elif fault == "missing":
             shutil.rmtree(tmp_path / "state", ignore_errors=True)
         else:
@@ -244,8 +247,31 @@ def test_the_run_goes_on_without_its_disk(
         break_it()
 
     engine._on_report = on_report
-    engine.run()
+    try:
+        engine.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        monkeypatch.undo()
     assert offsets(log) == list(range(EVENTS))
     assert failures >= 1
+    after = make_engine(log, tmp_path / "state")  # the log makes up for what was not written
+    after.run()
+    assert after.learner.digest == engine.learner.digest
     assert "checkpoint" in caplog.text
     assert "failed" in caplog.text
+
+
+def test_the_run_goes_on_with_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a small file system here")
+    try:
+        log = filled_log()
+        engine = make_engine(log, tmp_path / "state")
+        engine.run()
+        assert offsets(log) == list(range(EVENTS))
+        assert engine._writer.failures >= 1
+        assert "the disk is full; make room" in caplog.text
+        assert list((tmp_path / "state").iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=False)
