@@ -1,6 +1,6 @@
 """The table of speeds: ours and the peers in turn, medians and ratios.
 
-    python -m benchmarks.bench [--repeats 3] [--only mixture,tree,accuracy,router,threads,start,memory,kafka]
+    python -m benchmarks.bench [--repeats 3] [--only mixture,tree,forest,accuracy,router,threads,start,memory,kafka]
                                [--out DIR]
 
 Every run is a process of its own; ours and the peer's alternate, so that a machine that slows down slows both.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import statistics
@@ -18,7 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,18 +64,21 @@ def versus(name: str, target: str, ours: Callable[[], float], theirs: Callable[[
     return {"what": name, "target": target, "ours": spread(list(mine)), "peer": spread(list(others)), "ratio": ratio}
 
 
-def speeds(model: str, events: int, system: str, peer_events: int, stream: str, target: str, repeats: int) -> Row:
+def speeds(
+    model: str, events: int, system: str, peer_events: int, stream: str, target: str, repeats: int, file: str = ""
+) -> Row:
     """Our model against a peer on the same stream; the slower one gets fewer events.
 
-    The mixture has two threads, as Java's collector does beside the peer's loop; a single tree has one.
+    A mixture has two threads, as Java's collector runs beside the peer's loop; a single tree has one. `file` is
+    the stream as the peer reads it, where it cannot make it.
     """
-    n_threads = "2" if model == "driftmoe-data" else "1"
+    n_threads = "1" if model == "hoeffding-tree" else "2"
 
     def ours() -> float:
         return float(replay(stream, model, events, 1, "--threads", n_threads)["events_per_second"])
 
     def theirs() -> float:
-        return float(peer(system, stream, peer_events, 1)["events_per_second"])
+        return float(peer(system, file or stream, peer_events, 1)["events_per_second"])
 
     return versus(f"{model} / {system}, {stream}, events/s", target, ours, theirs, repeats)
 
@@ -89,6 +95,33 @@ def tree(repeats: int) -> list[Row]:
         values = [replay("covtype", "hoeffding-tree", 581_012, 1)["events_per_second"] for _ in range(repeats)]
         rows.append({"what": "hoeffding-tree, covtype, events/s", "target": "200,000", "ours": spread(values)})
     return rows
+
+
+@contextmanager
+def as_arff(name: str) -> Iterator[str]:
+    """A stream as a file that MOA reads."""
+    from stream_moe.streams import open_stream
+
+    stream = open_stream(name)
+    kinds = [
+        f"{{{','.join(map(str, range(len(f.categories))))}}}" if f.categories else "numeric"
+        for f in stream.schema.features
+    ]
+    with tempfile.NamedTemporaryFile("w", suffix=".arff") as file:
+        file.write("@relation stream\n" + "".join(f"@attribute a{i} {kind}\n" for i, kind in enumerate(kinds)))
+        file.write(f"@attribute class {{{','.join(map(str, range(stream.schema.n_classes)))}}}\n@data\n")
+        for block in stream.blocks(4096):
+            for row, label in zip(block.x.tolist(), block.y.tolist(), strict=True):
+                file.write(",".join(["?" if math.isnan(v) else f"{v:.9g}" for v in row] + [str(label)]) + "\n")
+        file.flush()
+        yield file.name
+
+
+def forest(repeats: int) -> list[Row]:
+    row = partial(speeds, "driftmoe", target="50 x", repeats=repeats, system="arf-100")
+    rows = [row(events=200_000, peer_events=10_000, stream=stream) for stream in ("led_a", "rbf_f")]
+    with as_arff("electricity") as file:
+        return [*rows, row(events=45_312, peer_events=10_000, stream="electricity", file=file)]
 
 
 def accuracy(_: int) -> list[Row]:
@@ -195,7 +228,7 @@ def kafka(repeats: int) -> list[Row]:
     return [{"what": what, "target": "0.6 x", "ours": spread(ours), "peer": spread(theirs), "ratio": ratio}]
 
 
-PARTS = {part.__name__: part for part in (mixture, tree, accuracy, router, threads, start, memory, kafka)}
+PARTS = {part.__name__: part for part in (mixture, tree, forest, accuracy, router, threads, start, memory, kafka)}
 
 
 def show(row: Row) -> None:

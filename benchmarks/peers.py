@@ -1,10 +1,9 @@
 """The peers, one process per run, one JSON line each: MOA's tree by CapyMOA, and DriftMoE event by event.
 
-    python -m benchmarks.peers moa-tree STREAM EVENTS SEED
-    python -m benchmarks.peers published STREAM EVENTS SEED
+    python -m benchmarks.peers moa-tree|arf-10|arf-100|published STREAM EVENTS SEED
 
-STREAM is led, sea, rbf_f, led_a or sea_a. `published` is MoE-Data of arXiv 2507.18464 as its paper describes it:
-one event at a time in Python over CapyMOA's trees, test then train.
+STREAM is led, sea, rbf_f, led_a or sea_a, or the path of an .arff file. `published` is MoE-Data of
+arXiv 2507.18464 as its paper describes it: one event at a time in Python over CapyMOA's trees, test then train.
 """
 
 from __future__ import annotations
@@ -21,6 +20,10 @@ EXPERTS, TOP_K, MINI_BATCH, TEMPERATURE = 12, 3, 256, 0.8
 
 def open_stream(name: str, seed: int) -> Any:
     """Build a stream of CapyMOA's, equal to ours of the same name."""
+    if name.endswith(".arff"):
+        from capymoa.stream import ARFFStream
+
+        return ARFFStream(path=name)
     from capymoa.stream.drift import DriftStream, GradualDrift
     from capymoa.stream.generator import SEA, LEDGeneratorDrift, RandomRBFGeneratorDrift
 
@@ -48,14 +51,18 @@ def open_stream(name: str, seed: int) -> Any:
     return builders[name]()
 
 
-def moa_tree(stream: Any, events: int) -> tuple[float, float]:
-    """Accuracy and seconds of MOA's Hoeffding tree, the whole test-then-train loop in Java."""
-    from capymoa.classifier import HoeffdingTree
+def in_java(system: str, stream: Any, events: int) -> tuple[float, float]:
+    """Accuracy and seconds of MOA's Hoeffding tree or random forest, the whole test-then-train loop in Java."""
+    from capymoa.classifier import AdaptiveRandomForestClassifier, HoeffdingTree
     from capymoa.evaluation import prequential_evaluation
 
-    tree = HoeffdingTree(schema=stream.get_schema(), grace_period=50, confidence=1e-7)
+    schema = stream.get_schema()
+    if system == "moa-tree":
+        model = HoeffdingTree(schema=schema, grace_period=50, confidence=1e-7)
+    else:
+        model = AdaptiveRandomForestClassifier(schema=schema, ensemble_size=int(system.removeprefix("arf-")))
     start = time.perf_counter()
-    result = prequential_evaluation(stream, tree, max_instances=events, window_size=max(1, events // 10))
+    result = prequential_evaluation(stream, model, max_instances=events, window_size=max(1, events // 10))
     return result.cumulative.accuracy() / 100, time.perf_counter() - start
 
 
@@ -109,7 +116,7 @@ def published(stream: Any, events: int, seed: int) -> tuple[float, float]:
 
 def main(system: str, name: str, events: int, seed: int) -> None:
     stream = open_stream(name, seed)
-    run = moa_tree(stream, events) if system == "moa-tree" else published(stream, events, seed)
+    run = published(stream, events, seed) if system == "published" else in_java(system, stream, events)
     accuracy, seconds = run
     print(json.dumps({"accuracy": accuracy, "events_per_second": events / seconds}), flush=True)
     os._exit(0)  # Java's threads would keep the process alive
