@@ -62,8 +62,8 @@ class CheckpointReader:
         block = next(golden.STREAM.blocks(8))
         ids = [str(i) for i in range(8)]
         has_features = np.arange(8) < 6
-        self._block = Block(block.x, block.y, ids, has_features, np.arange(8), np.full(8, 5_000_000_000))
-        self._block.y[:3] = -1
+        y = np.where(np.arange(8) < 3, np.int32(-1), block.y)  # a copy: the stream's own arrays are shared
+        self._block = Block(block.x, y, ids, has_features, np.arange(8), np.full(8, 5_000_000_000))
 
     def __call__(self, content: bytes) -> str:
         schema = golden.STREAM.schema
