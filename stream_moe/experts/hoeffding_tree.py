@@ -120,8 +120,9 @@ class HoeffdingTree:
             raise CheckpointError(f"tree: {nodes} nodes and {slots} leaves, more than max_nodes and max_bytes allow")
         self._allocate(nodes, slots)
         fill(self._tree._asdict(), arrays, "tree")
-        if self._tree.head[: tree_arrays.SPLITS].tolist() != [nodes, slots] or not self._leads_to_leaves():
-            raise CheckpointError("tree: a node leads to none, or a leaf has no statistics")
+        at_rest = (*self._tree.head.tolist(),) == (nodes, slots, self.n_splits, -1, 0)  # no split is half done
+        if not (at_rest and self._leads_to_leaves()):
+            raise CheckpointError("tree: a node leads to none, a leaf has no statistics, or a split is half done")
 
     def _leads_to_leaves(self) -> bool:
         """Whether every walk ends in a leaf with a slot: compiled code checks no index."""

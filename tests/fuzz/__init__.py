@@ -29,6 +29,7 @@ class Fuzz:
         from tests.fuzz import inputs, targets
 
         logging.disable()
+        faulthandler.enable()
         make = random.Random(seed)
         self.target, self.seed, self.inputs = target, seed, 0
         self._check: Any = targets.Codec() if target == "codec" else targets.CheckpointReader()
