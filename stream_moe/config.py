@@ -15,9 +15,12 @@ from stream_moe.errors import ConfigError
 ENVIRONMENT = "STREAM_MOE_KAFKA_"
 KAFKA_KEYS = (
     "bootstrap", "topic", "predictions", "dead_letters", "group", "guarantee", "security_protocol",
-    "sasl_mechanism", "sasl_username", "sasl_password", "ssl_ca", "ssl_cert", "ssl_key", "allow_plaintext_password",
+    "sasl_mechanism", "sasl_username", "sasl_password", "ssl_ca", "ssl_cert", "ssl_key", "ssl_key_password",
+    "allow_plaintext_password",
 )  # fmt: skip
 DEFAULTS = {"bootstrap": "localhost:9092", "topic": "events"}
+_SECRETS = ("sasl_password", "ssl_key_password")
+_FILES = tuple(f"{key}_file" for key in _SECRETS)
 _PATHS = ("ssl_ca", "ssl_cert", "ssl_key")
 
 
@@ -31,10 +34,10 @@ def kafka_values(
     flags
         From the command line; None = not given.
     file
-        TOML with a table `[kafka]` whose keys are those of `KafkaSettings`.
+        TOML with a table `[kafka]` whose keys are those of `KafkaSettings`, and `sasl_password_file` and
+        `ssl_key_password_file` for files that hold a secret.
     environment
-        `STREAM_MOE_KAFKA_<KEY>`, and `STREAM_MOE_KAFKA_SASL_PASSWORD_FILE` for a file that holds the password;
-        None = the process's own.
+        `STREAM_MOE_KAFKA_<KEY>` for the same keys; None = the process's own.
 
     Examples
     --------
@@ -42,22 +45,39 @@ def kafka_values(
     {'bootstrap': 'localhost:9092', 'topic': 'a', 'group': 'b'}
     """
     environment = os.environ if environment is None else environment
-    values: dict[str, Any] = DEFAULTS | _table(file)
-    for key in KAFKA_KEYS:
-        if (value := environment.get(ENVIRONMENT + key.upper())) is not None:
-            values[key] = value
-    if (name := environment.get(f"{ENVIRONMENT}SASL_PASSWORD_FILE")) is not None:
-        try:
-            values["sasl_password"] = Path(name).read_text().strip()
-        except OSError as error:
-            raise ConfigError(f"{ENVIRONMENT}SASL_PASSWORD_FILE: {name}: {error.strerror}") from None
+    set_there = {
+        key: environment[name] for key in KAFKA_KEYS + _FILES if (name := ENVIRONMENT + key.upper()) in environment
+    }
+    values = DEFAULTS | _with_secrets(_table(file)) | _with_secrets(set_there)
     values |= {key: value for key, value in flags.items() if value is not None}
-    if "sasl_password" in values:
-        values["sasl_password"] = SecretStr(str(values["sasl_password"]))
     values |= {key: Path(values[key]) for key in _PATHS if key in values}
     if "allow_plaintext_password" in values:
         values["allow_plaintext_password"] = str(values["allow_plaintext_password"]).lower() in {"1", "true", "yes"}
     return values
+
+
+def _with_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    """Read the secrets that lie in files, and wrap all of them so that none is shown by accident."""
+    values = dict(values)
+    for key in _SECRETS:
+        if (name := values.pop(f"{key}_file", None)) is not None:
+            values[key] = _read_secret(Path(name), f"{key}_file")
+        if key in values:
+            values[key] = SecretStr(str(values[key]))
+    return values
+
+
+def _read_secret(path: Path, what: str) -> str:
+    """Read a file that holds one secret; ConfigError, which names `what`, where that fails or it is empty."""
+    try:
+        secret = path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{what}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:  # whose text would show the content
+        raise ConfigError(f"{what}: {path}: not UTF-8 text") from None
+    if not secret:
+        raise ConfigError(f"{what}: {path} is empty; write the secret into it")
+    return secret
 
 
 def _table(file: Path | None) -> dict[str, Any]:
@@ -67,10 +87,12 @@ def _table(file: Path | None) -> dict[str, Any]:
         content = tomllib.loads(file.read_text())
     except OSError as error:
         raise ConfigError(f"--config {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:  # whose text would show the content
+        raise ConfigError(f"--config {file}: not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {file}: not TOML: {error}") from None
     table = content.pop("kafka", {})
-    unknown = [*content, *(key for key in table if key not in KAFKA_KEYS)]
+    unknown = [*content, *(key for key in table if key not in KAFKA_KEYS + _FILES)]
     if unknown:
         raise ConfigError(f"--config {file}: unknown key {unknown[0]!r}; [kafka] takes {', '.join(KAFKA_KEYS)}")
     return dict(table)

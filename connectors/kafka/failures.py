@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 from kafka import errors
 
+from connectors.kafka.connections import refusal
 from connectors.kafka.settings import KafkaSettings
 from stream_moe.errors import LogError
 
@@ -37,21 +39,50 @@ def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
             f"another process took over group {settings.group!r}, and this one is fenced; "
             "run one process per group and partition"
         )
-    if isinstance(error, errors.SaslAuthenticationFailedError):
-        return f"the broker refused user {settings.sasl_username!r}; check the user name, password and mechanism"
+    reason = refusal(error)
+    if isinstance(reason, ssl.SSLError):
+        return _tls_meaning(reason, settings)
+    if isinstance(reason, errors.SaslAuthenticationFailedError):
+        return (
+            f"the broker refused user {settings.sasl_username!r}; check the user name, the password and the "
+            f"mechanism {settings.sasl_mechanism}"
+        )
+    if isinstance(reason, errors.UnsupportedSaslMechanismError | errors.IllegalSaslStateError):
+        return (
+            f"the broker does not offer {settings.sasl_mechanism} over {settings.security_protocol} there; "
+            "correct sasl_mechanism, security_protocol or the port"
+        )
     if isinstance(error, errors.AuthorizationError):
         return f"not permitted ({error}); ask for the right in the broker's access lists"
     if isinstance(error, errors.OffsetOutOfRangeError | errors.LogTruncationError):
         return f"the log no longer holds the position ({error}); restore it, or start under a new group name"
     if isinstance(error, errors.KafkaTimeoutError) and "bootstrap" in str(error):
         if settings.security_protocol == "PLAINTEXT":
-            return "no broker answers there; check the address, and that the broker runs"
-        # The client keeps trying after a refusal and then reports the time-out only.
-        return (
-            f"no broker there lets us in; check the address, that it speaks {settings.security_protocol}, "
-            f"the certificates, and the password of user {settings.sasl_username!r}"
-        )
+            return "no broker answers there; check the address, that the broker runs, and that it speaks PLAINTEXT"
+        return f"no broker answers there; check the address, and that the broker speaks {settings.security_protocol}"
     return f"{type(error).__name__} ({error})"
+
+
+def _tls_meaning(error: ssl.SSLError, settings: KafkaSettings) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        trusted = f"ssl_ca = {settings.ssl_ca}" if settings.ssl_ca else "the system's authorities; set ssl_ca"
+        what = error.verify_message.rstrip(".")
+        if what == "certificate has expired" or "not yet valid" in what:
+            way_out = "have it renewed, and check this machine's clock"
+        elif "ismatch" in what:
+            way_out = "connect to a name that the certificate holds"
+        else:
+            way_out = f"trust the authority that signed it (trusted now: {trusted})"
+        return f"the broker's certificate is not accepted ({what}); {way_out}"
+    reason = (error.reason or str(error)).lower().replace("_", " ")
+    if "certificate required" in reason or ("alert" in reason and settings.ssl_cert is None):
+        return f"the broker asks for a certificate of ours ({reason}); set ssl_cert and ssl_key"
+    if "alert" in reason:
+        return (
+            f"the broker refused our certificate ssl_cert = {settings.ssl_cert} ({reason}); "
+            "renew it, or have the broker trust its authority"
+        )
+    return f"TLS failed ({reason}); check that the listener there speaks {settings.security_protocol}"
 
 
 def within(seconds: float, settings: KafkaSettings, doing: str, call: Callable[[], Any]) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from connectors.kafka.connections import Client
 from stream_moe.errors import ConfigError
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -40,7 +42,10 @@ class KafkaSettings:
         PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 and the credentials; the password comes from a file or the
         environment, never from the command line, and is not shown by repr.
     ssl_ca, ssl_cert, ssl_key
-        Files (PEM): the authority to trust, and this client's certificate and key for mutual TLS.
+        Files (PEM): the authority to trust, and this client's certificate and key for mutual TLS. Read once,
+        at the start: after a renewal start again.
+    ssl_key_password
+        The passphrase of an encrypted key; like the password from a file or the environment.
     allow_plaintext_password
         Permit the mechanism PLAIN without TLS, where anybody on the way reads the password.
 
@@ -65,6 +70,7 @@ class KafkaSettings:
     ssl_ca: Path | None = None
     ssl_cert: Path | None = None
     ssl_key: Path | None = None
+    ssl_key_password: SecretStr | None = None
     allow_plaintext_password: bool = False
 
     def __post_init__(self) -> None:
@@ -87,6 +93,13 @@ class KafkaSettings:
             path = getattr(self, what)
             if path is not None and not Path(path).is_file():
                 raise ConfigError(f"{what}: no file {str(path)!r}")
+        if self.ssl_key is not None and self.ssl_cert is None:
+            raise ConfigError("ssl_key without ssl_cert; name the certificate too")
+        if not self.uses_tls and any((self.ssl_ca, self.ssl_cert)):
+            raise ConfigError(
+                f"security protocol {self.security_protocol} uses no certificates, yet ssl_ca or ssl_cert is set; "
+                "use SSL or SASL_SSL"
+            )
         outputs = {self.predictions, self.dead_letters}
         if self.topic in outputs or len(outputs) < 2:
             raise ConfigError(f"topics {self.topic!r}, {self.predictions!r}, {self.dead_letters!r}: they must differ")
@@ -95,10 +108,20 @@ class KafkaSettings:
         """Name the one writer for a partition; a newer instance with the same name fences the older."""
         return f"{self.group}-{self.topic}-{partition}"
 
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.security_protocol.endswith("SSL")
+
+    def secrets(self) -> list[str]:
+        """List what must never be shown, for `setup_logging`."""
+        return [secret.get_secret_value() for secret in (self.sasl_password, self.ssl_key_password) if secret]
+
     def client(self) -> dict[str, Any]:
         """Give the options that every kafka-python client of ours has in common.
 
-        Also checks that the client's C helpers are installed (ConfigError) and forbids it to log at DEBUG.
+        Also checks that the client's C helpers are installed and that the certificates can be read (ConfigError),
+        and forbids it to log at DEBUG.
         """
         require_helpers()
         quiet_logger()
@@ -108,15 +131,40 @@ class KafkaSettings:
             "bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000),
             "reconnect_backoff_max_ms": 1000,  # back soon after a restart of the broker
             "security_protocol": self.security_protocol,
-            "ssl_cafile": _path(self.ssl_ca),
-            "ssl_certfile": _path(self.ssl_cert),
-            "ssl_keyfile": _path(self.ssl_key),
+            "ssl_context": self._tls() if self.uses_tls else None,
+            "kafka_client": Client,
         }
         if self.security_protocol.startswith("SASL") and self.sasl_password is not None:
             options["sasl_mechanism"] = self.sasl_mechanism
             options["sasl_plain_username"] = self.sasl_username
             options["sasl_plain_password"] = self.sasl_password.get_secret_value()
         return options
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            if self.ssl_ca is None:
+                context.load_default_certs()
+            else:
+                context.load_verify_locations(self.ssl_ca)
+        except OSError as error:  # an ssl.SSLError is one, too
+            raise ConfigError(
+                f"ssl_ca: {self.ssl_ca} cannot be read ({reason_of(error)}); it must hold certificates in PEM"
+            ) from None
+        if self.ssl_cert is not None:
+            secret = self.ssl_key_password
+            # Without a password the library would ask for one on the terminal.
+            password = secret.get_secret_value() if secret else ""
+            try:
+                context.load_cert_chain(self.ssl_cert, self.ssl_key, password)
+            except OSError as error:
+                raise ConfigError(
+                    f"ssl_cert {self.ssl_cert}, ssl_key {self.ssl_key or 'in the same file'}: "
+                    f"{reason_of(error)}; certificate and key must be PEM and belong together, and an encrypted "
+                    "key needs the right ssl_key_password"
+                ) from None
+        return context
 
 
 def require_helpers(names: tuple[str, ...] = _HELPERS) -> None:
@@ -135,8 +183,10 @@ def quiet_logger() -> None:
     top.setLevel(max(top.level, logging.INFO))
 
 
-def _path(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def reason_of(error: OSError) -> str:
+    """Say in a few words why the ssl library could not load a file."""
+    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    return (reason or "it cannot be decrypted or read").lower().replace("_", " ")
 
 
 def _or(names: tuple[str, ...]) -> str:

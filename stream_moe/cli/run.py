@@ -67,8 +67,7 @@ def run(
         "group": group, "guarantee": guarantee,
     }  # fmt: skip
     kafka = KafkaSettings(**kafka_values(flags, config))
-    secret = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
-    setup_logging("WARNING" if quiet else "INFO", json=json_logs, secrets=[secret] if secret else [])
+    setup_logging("WARNING" if quiet else "INFO", json=json_logs, secrets=kafka.secrets())
     make_learner = o.learner_factory(model, seed, settings, threads, device)
     source = KafkaSource(kafka)
     client_log = logging.getLogger("kafka")

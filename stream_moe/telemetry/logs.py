@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 MASK = "***"
 OUR_LOGGERS = ("stream_moe", "connectors")
+REPEAT_SECONDS = 60.0  # between two records of one kind of the Kafka client
 
 # A name with one of these words holds a secret, unless it only says where the secret lies (`..._file`).
 _SECRET_NAME = re.compile(r"passw|passphrase|secret|token|credential|api_?key|private_?key|jaas|authorization")
@@ -43,7 +44,7 @@ def setup_logging(
     """
     handler = _Handler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter(secrets) if json else HumanFormatter(secrets))
-    handler.addFilter(_keep)
+    handler.addFilter(_Keep())
     root = logging.getLogger()
     for former in [h for h in root.handlers if isinstance(h, _Handler)]:
         root.removeHandler(former)
@@ -82,9 +83,27 @@ class _Handler(logging.StreamHandler[TextIO]):
     """Ours, to tell it from handlers that others put on the root logger."""
 
 
-def _keep(record: logging.LogRecord) -> bool:
-    """Drop DEBUG records of kafka-python even where somebody lowered one of its loggers."""
-    return record.levelno >= logging.INFO or record.name.partition(".")[0] != "kafka"
+class _Keep(logging.Filter):
+    """Drop DEBUG records of kafka-python even where somebody lowered one of its loggers, and its repetitions.
+
+    Without rights on its group, say, the client writes the same line ten times a second for as long as it lives.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}  # one entry a message template, so as many as the client has
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] != "kafka":
+            return True
+        if record.levelno < logging.INFO:
+            return False
+        kind = (record.name, record.msg if record.args and isinstance(record.msg, str) else record.levelname)
+        last = self._last.get(kind)
+        if last is not None and record.created - last < REPEAT_SECONDS:
+            return False
+        self._last[kind] = record.created
+        return True
 
 
 class _Formatter(logging.Formatter):

@@ -88,6 +88,19 @@ def test_the_kafka_client_is_held_at_warning_and_never_below_info(json_lines: bo
     assert "connection lost" in stream.getvalue()
 
 
+def test_the_kafka_client_repeats_itself_once_a_minute() -> None:
+    stream, _ = logged(False)
+    for i in range(600):
+        record = logging.LogRecord("kafka.heartbeat", logging.ERROR, "", 0, "Heartbeat failed: %s", (i,), None)
+        record.created = 1e9 + i / 10
+        logging.getLogger("kafka.heartbeat").handle(record)
+    logging.getLogger("kafka.conn").error("something else: %s", 1)
+    for _ in range(3):
+        logging.getLogger("stream_moe.test").error("ours are all kept: %s", 1)
+    written = stream.getvalue()
+    assert (written.count("Heartbeat"), written.count("something else"), written.count("ours")) == (1, 1, 3)
+
+
 def test_other_libraries_stay_at_warning() -> None:
     stream, _ = logged(False)
     logging.getLogger("numba.core").info("a thousand lines")

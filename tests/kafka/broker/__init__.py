@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from kafka import KafkaAdminClient
@@ -86,9 +87,19 @@ class Broker:
     ----------
     bootstrap, sasl_bootstrap
         Addresses without and with a password (SASL PLAIN: `SASL_USER`, `SASL_PASSWORD`).
+
+    Parameters
+    ----------
+    port
+        Of `bootstrap`; 0 = a free one.
+    properties
+        More lines of server.properties; {port}, {sasl} and {controller} stand for the ports, and a later line
+        wins over an earlier one.
+    format_options
+        More options of the command that formats the data directory.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, properties: str = "", format_options: Sequence[str] = ()) -> None:
         plain, sasl, controller = free_ports(3)
         plain = port or plain
         self.bootstrap = f"127.0.0.1:{plain}"
@@ -96,7 +107,7 @@ class Broker:
         self.directory = Path(tempfile.mkdtemp(prefix="stream-moe-broker-"))
         self._properties = self.directory / "server.properties"
         self._properties.write_text(
-            _PROPERTIES.format(
+            (_PROPERTIES + properties).format(
                 port=plain,
                 sasl=sasl,
                 controller=controller,
@@ -107,7 +118,8 @@ class Broker:
         )
         self._classpath = f"{jars()}{os.sep}*"
         self._process: subprocess.Popen[bytes] | None = None
-        self._java("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c").wait(START_SECONDS)
+        cluster = ("-t", "MkU3OEVBNTcwNTJENDM2Qg")
+        self._java("kafka.tools.StorageTool", "format", *cluster, *format_options, "-c").wait(START_SECONDS)
 
     def start(self) -> None:
         """Start (or start again, with the data it had) and wait until it answers."""
