@@ -28,7 +28,7 @@ if not options.guided:
 try:
     import atheris
 except ImportError:
-    sys.exit("--guided needs atheris: pip install atheris (it has no wheel for every Python)")
+    sys.exit("--guided needs atheris: pip install 'stream-moe[fuzz]' (no wheel for every Python)")
 if options.target != "codec":
     sys.exit("--guided is for the codec: bytes behind a sha256 are nothing that coverage could guide to")
 with atheris.instrument_imports(include=["stream_moe.engine.codec", "json.decoder"]):
