@@ -12,6 +12,7 @@ from stream_moe import __version__
 from stream_moe.cli.demo import demo
 from stream_moe.cli.export import export
 from stream_moe.cli.inspect import inspect
+from stream_moe.cli.options import refuse_secrets
 from stream_moe.cli.produce import produce
 from stream_moe.cli.replay import replay
 from stream_moe.cli.run import run
@@ -39,6 +40,7 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and a non-zero exit."""
     try:
+        refuse_secrets(sys.argv[1:])
         code = app(standalone_mode=False) or 0
     except StreamMoeError as error:
         code = _fail(str(error), error.exit_code)

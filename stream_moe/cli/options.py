@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,30 @@ Bootstrap = Annotated[
     typer.Option(metavar="HOST:PORT", help="Kafka brokers, separated by commas.  [default: localhost:9092]"),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with a [kafka] table: TLS, SASL and topic names.")]
+
+
+# A flag by such a name holds a secret, unless it only says where the secret lies.
+_SECRET_FLAG = re.compile(r"--[\w-]*(passw|passphrase|secret|token|credential|api-?key)[\w-]*(?<!-file)(=|$)", re.I)
+_URL_PASSWORD = re.compile(r"://[^\s/:@]*:[^\s/@]+@")
+
+
+def refuse_secrets(arguments: Iterable[str]) -> None:
+    """Raise ConfigError where a secret is on the command line, without repeating it."""
+    for argument in arguments:
+        if found := _SECRET_FLAG.match(argument):
+            flag = found[0].rstrip("=")
+            what, way_out = flag, "STREAM_MOE_KAFKA_SASL_PASSWORD_FILE names a file for Kafka's"
+        elif _URL_PASSWORD.search(argument):
+            what, way_out = (
+                "an address with a password in it",
+                "object stores look there by themselves",
+            )
+        else:
+            continue
+        raise ConfigError(
+            f"{what}: every user of this machine can read the command line in its process list; "
+            f"put secrets into a file or the environment ({way_out})"
+        )
 
 
 def learner_factory(

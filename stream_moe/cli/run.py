@@ -42,6 +42,11 @@ def run(
         int | None, typer.Option(min=0, max=65535, help="Port of /metrics, 0 = any.  [default: 9108, any if taken]")
     ] = None,
     metrics_host: Annotated[str, typer.Option(help="Address to serve metrics on.")] = "127.0.0.1",
+    metrics_cert: Annotated[Path | None, typer.Option(help="Serve metrics over TLS: certificate (PEM).")] = None,
+    metrics_key: Annotated[Path | None, typer.Option(help="Its key (PEM), unless in the same file.")] = None,
+    metrics_auth_file: Annotated[
+        Path | None, typer.Option(help="Who may read the metrics, a line USER:HASH each.")
+    ] = None,
     until_caught_up: Annotated[
         bool, typer.Option("--until-caught-up", help="Leave at the end the log had at the start.")
     ] = False,
@@ -60,6 +65,7 @@ def run(
     from connectors.objects import open_store
     from stream_moe.config import kafka_values
     from stream_moe.engine.loop import Engine, EngineSettings
+    from stream_moe.telemetry.access import load_access
     from stream_moe.telemetry.logs import settings_line, setup_logging
 
     flags = {
@@ -77,7 +83,7 @@ def run(
         client_log.setLevel(logging.WARNING)
         serving.on_report(report)
 
-    serving = Serving(metrics_host, metrics_port, quiet)
+    serving = Serving(metrics_host, metrics_port, quiet, load_access(metrics_cert, metrics_key, metrics_auth_file))
     with serving.server:
         engine = Engine(
             source,

@@ -17,6 +17,7 @@ from stream_moe.errors import ConfigError
 if TYPE_CHECKING:
     from stream_moe.engine.loop import Engine
     from stream_moe.report import EngineReport
+    from stream_moe.telemetry.access import Access
     from stream_moe.telemetry.health import Health
     from stream_moe.telemetry.http import TelemetryServer
     from stream_moe.telemetry.metrics import EngineMetrics
@@ -33,25 +34,28 @@ class Serving:
         Where to listen; port None = the default port, or any free one if that is taken.
     quiet
         No progress rows.
+    access
+        TLS and passwords; None = neither.
     """
 
-    def __init__(self, host: str, port: int | None, quiet: bool) -> None:
+    def __init__(self, host: str, port: int | None, quiet: bool, access: Access | None = None) -> None:
         from stream_moe.telemetry.health import Health
         from stream_moe.telemetry.metrics import EngineMetrics
 
         self.metrics: EngineMetrics = EngineMetrics()
         self.health: Health = Health(self.metrics)
-        self.server: TelemetryServer = self._listen(host, port)
+        self.server: TelemetryServer = self._listen(host, port, access)
         self.table = ProgressTable(quiet)
         self._first: tuple[float, int] | None = None  # time and events after the first block
         self._last: tuple[float, int] = (0.0, 0)
         self._phases: Counter[str] = Counter()  # seconds, of the blocks after the first
 
-    def _listen(self, host: str, port: int | None) -> TelemetryServer:
+    def _listen(self, host: str, port: int | None, access: Access | None) -> TelemetryServer:
+        from stream_moe.telemetry.access import Access
         from stream_moe.telemetry.http import TelemetryServer
 
         def listen(at: int) -> TelemetryServer:
-            return TelemetryServer(self.metrics, self.health.live, self.health.ready, host, at)
+            return TelemetryServer(self.metrics, self.health.live, self.health.ready, host, at, access or Access())
 
         if port is not None:
             return listen(port)

@@ -1,7 +1,8 @@
 """A small HTTP server for /metrics, /healthz, /readyz and a page of headline numbers.
 
 It shares the process with the engine, so it is built to stay harmless: loopback by default, one request per
-connection, a bounded number of connections, and a deadline on each, whatever the client does.
+connection, a bounded number of connections, and a deadline on each, whatever the client does. Beyond loopback it
+can ask for a password and speak TLS.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import logging
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from stream_moe.errors import ConfigError
+from stream_moe.telemetry.access import Access
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.metrics import CONTENT_TYPE, EngineMetrics
 from stream_moe.telemetry.page import render_page
@@ -26,6 +29,7 @@ from stream_moe.telemetry.page import render_page
 logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9108
+OPEN_PATHS = ("/healthz", "/readyz")  # without a password
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 _POLL_SECONDS = 0.1  # how late a deadline or `close` may be noticed
@@ -44,6 +48,9 @@ class TelemetryServer:
         Answer /healthz and /readyz: 200 or 503 with the reason. Usually `Health.live` and `Health.ready`.
     host, port
         Where to listen. Port 0 takes any free one; `port` tells which.
+    access
+        TLS and basic authentication. /healthz and /readyz ask for no password: the probes of an orchestrator
+        have none, and both say one line about the loop.
     max_connections
         Open connections at a time; when another comes, the oldest one is cut.
     deadline
@@ -71,6 +78,7 @@ class TelemetryServer:
         ready: Callable[[], Verdict],
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
+        access: Access = Access(),  # noqa: B008 (immutable)
         max_connections: int = 16,
         deadline: float = 5.0,
     ) -> None:
@@ -81,7 +89,7 @@ class TelemetryServer:
             "/": lambda: (HTTPStatus.OK, HTML, render_page(metrics.report).encode()),
         }
         try:
-            self._server = _Server((host, port), routes, max_connections, deadline)
+            self._server = _Server((host, port), routes, access, max_connections, deadline)
         except (OSError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise ConfigError(
@@ -89,17 +97,21 @@ class TelemetryServer:
                 "choose another port with --metrics-port (0 = any free one) or address with --metrics-host"
             ) from None
         self.host = host
+        self._scheme = "https" if access.tls else "http"
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_SECONDS,), name="telemetry-http", daemon=True
         )
         self._thread.start()
+        exposure = access.exposure(host)
+        if exposure:
+            logger.warning("%s: %s", self.url, exposure)
 
     @property
     def url(self) -> str:
         """Address of the page."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/"
+        return f"{self._scheme}://{host}:{self.port}/"
 
     def close(self) -> None:
         """Stop listening and cut what is open; safe to call twice."""
@@ -134,9 +146,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self,
         address: tuple[str, int],
         routes: dict[str, Callable[[], Answer]],
+        access: Access,
         max_connections: int,
         deadline: float,
     ) -> None:
+        self.access = access
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.routes = routes
         self.deadline = deadline
@@ -144,6 +158,18 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._opened: dict[socket.socket, float] = {}  # oldest first
         self._opened_lock = threading.Lock()
         super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        request, address = super().get_request()
+        if self.access.tls is not None:
+            # The handshake waits for the client, so it is the connection's own thread that does it.
+            request = self.access.tls.context().wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        return request, address
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if isinstance(request, ssl.SSLSocket):
+            request.do_handshake()
+        super().finish_request(request, client_address)
 
     # `process_request`, `service_actions` and `server_close` run on the serving thread, `shutdown_request` on
     # the connection's own. Cutting means shutting the socket down: its thread reads an end and closes it.
@@ -175,7 +201,8 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def _cut(self, request: socket.socket) -> None:
         del self._opened[request]
         with contextlib.suppress(OSError):  # the client was faster
-            request.shutdown(socket.SHUT_RDWR)
+            # Of the socket itself: an SSLSocket would also drop what the connection's thread is reading with.
+            socket.socket.shutdown(request, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Note that a client went away, which is no news; the default prints a traceback."""
@@ -195,6 +222,9 @@ class _Handler(BaseHTTPRequestHandler):
             known = " ".join(self.server.routes)
             self._reply(HTTPStatus.NOT_FOUND, TEXT, f"not here; try {known}\n".encode())
             return
+        if self._must_log_in():
+            self._reply(HTTPStatus.UNAUTHORIZED, TEXT, b"who are you? user name and password, please\n")
+            return
         try:
             status, content_type, body = route()
         except Exception:  # a fault in a view must not look like a fault of the network
@@ -204,6 +234,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(status, content_type, body)
 
     do_HEAD = do_GET  # noqa: N815 (the name is http.server's)
+
+    def _must_log_in(self) -> bool:
+        auth = self.server.access.auth
+        if auth is None or self.path.partition("?")[0] in OPEN_PATHS:
+            return False
+        return not auth.permits(self.headers.get("Authorization"))
 
     def _not_allowed(self) -> None:
         self._reply(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n")
@@ -218,6 +254,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         if content_type == HTML:
             self.send_header("Content-Security-Policy", _PAGE_POLICY)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Basic realm="stream_moe", charset="UTF-8"')
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
         self.end_headers()

@@ -11,18 +11,20 @@ from typing import Any
 
 import pytest
 
+from stream_moe.telemetry.access import Access, BasicAuth, Tls, hash_password
 from stream_moe.telemetry.health import Health
 from stream_moe.telemetry.http import TelemetryServer
 from stream_moe.telemetry.metrics import EngineMetrics
+from tests.certificates import Authority
 from tests.metrics.tools import Prometheus, promtool
 from tests.unit.reports import make_report
 from tests.unit.test_docker import DASHBOARDS, PROMETHEUS, dashboard_queries
 
 
 @contextmanager
-def served(metrics: EngineMetrics) -> Iterator[TelemetryServer]:
+def served(metrics: EngineMetrics, access: Access = Access()) -> Iterator[TelemetryServer]:  # noqa: B008
     health = Health(metrics)
-    with TelemetryServer(metrics, health.live, health.ready, port=0) as server:
+    with TelemetryServer(metrics, health.live, health.ready, port=0, access=access) as server:
         yield server
 
 
@@ -109,3 +111,24 @@ def test_every_query_of_the_dashboards_finds_series(prometheus: Prometheus, quer
     promql = query.replace("$instance", ".+").replace("$__rate_interval", "1m")
     # A mark of a drift is drawn only where one happens; here the counter does not move.
     prometheus.wait_for(promql.removesuffix(" > 0"))
+
+
+def test_a_real_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path) -> None:
+    metrics, authority = EngineMetrics(), Authority(tmp_path)
+    metrics.update(make_report())
+    access = Access(Tls(*authority.issue("metrics")), BasicAuth(f"scraper:{hash_password('hush')}", "users"))
+    (tmp_path / "password").write_text("hush")
+    scrape = {
+        "scheme": "https",
+        "basic_auth": {"username": "scraper", "password_file": str(tmp_path / "password")},
+        "tls_config": {"ca_file": str(authority.certificate)},
+    }
+    with served(metrics, access) as server:
+        running = Prometheus(tmp_path, f"127.0.0.1:{server.port}", scrape)
+        try:
+            running.wait_for("up == 1")
+            assert running.wait_for("stream_moe_accuracy_ratio")
+            (tmp_path / "password").write_text("wrong")  # read at every scrape
+            running.wait_for("up == 0")
+        finally:
+            running.close()

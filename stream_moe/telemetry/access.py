@@ -1,0 +1,242 @@
+"""Who may read the metrics: TLS and basic authentication for the HTTP server.
+
+Make a line of the file of users with `python -m stream_moe.telemetry.access USER`, which asks for the password.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import getpass
+import hashlib
+import hmac
+import ipaddress
+import logging
+import os
+import secrets
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stream_moe.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = "STREAM_MOE_METRICS_AUTH"
+# RFC 7914's parameters for a log-in that a person waits for: 16 MiB and about 40 ms a try.
+_N, _R, _P = 1 << 14, 8, 1
+_MEMORY = 64 << 20
+_PAUSE = 4  # after a wrong password, in times of what checking it took: guessing costs a fifth of a core at most
+
+
+def hash_password(password: str, salt: bytes | None = None) -> str:
+    """Hash a password for the file of users.
+
+    Examples
+    --------
+    >>> hash_password("hush", b"0123456789abcdef")
+    'scrypt$14$8$1$MDEyMzQ1Njc4OWFiY2RlZg==$F4BZPkDblfh79k/CtavNVS+3szr+1PnkA//KWAMYj9g='
+    """
+    salt = secrets.token_bytes(16) if salt is None else salt
+    numbers = (_N.bit_length() - 1, _R, _P)
+    parts = (base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt, _N, _R, _P)))
+    return "$".join(["scrypt", *map(str, numbers), *parts])
+
+
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MEMORY, dklen=32)
+
+
+@dataclass(frozen=True, repr=False)
+class _Hash:
+    n: int
+    r: int
+    p: int
+    salt: bytes
+    key: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> _Hash:
+        kind, log_n, r, p, salt, key = text.split("$")
+        parsed = cls(1 << min(int(log_n), 30), int(r), int(p), _decode(salt), _decode(key))
+        # Bounded before anything of that size is allocated.
+        fits = parsed.n > 1 and parsed.r > 0 and parsed.p > 0 and 128 * parsed.n * parsed.r * parsed.p < _MEMORY
+        if kind != "scrypt" or not fits or len(parsed.key) != 32 or len(parsed.salt) < 8:
+            raise ValueError
+        return parsed
+
+    def matches(self, password: str) -> bool:
+        return hmac.compare_digest(_scrypt(password, self.salt, self.n, self.r, self.p), self.key)
+
+
+class BasicAuth:
+    """User names with the hashes of their passwords (RFC 7617).
+
+    A header that was right is remembered as a digest under a key of this process, so that scrapes many times a
+    second do not cost a hash each. Wrong ones are checked one at a time, with a pause behind each.
+
+    Parameters
+    ----------
+    lines
+        `user:hash` each, as `python -m stream_moe.telemetry.access USER` writes it; empty lines and comments (#)
+        are skipped.
+    source
+        Where they come from, for messages. ConfigError where a line is none, or there is none.
+    """
+
+    def __init__(self, lines: str, source: str) -> None:
+        self._users: dict[str, _Hash] = {}
+        self._key = secrets.token_bytes(32)
+        self._right: set[bytes] = set()
+        self._one_at_a_time = threading.Lock()
+        for number, line in enumerate(lines.splitlines(), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            user, _, text = line.strip().partition(":")
+            try:
+                self._users[user] = _Hash.parse(text)
+            except ValueError:  # without the line: somebody may have put a password there
+                raise ConfigError(
+                    f"{source}, line {number}: not USER:HASH; make it with python -m stream_moe.telemetry.access USER"
+                ) from None
+        if not self._users:
+            raise ConfigError(f"{source}: no users; add one with python -m stream_moe.telemetry.access USER")
+        self._nobody = _Hash(_N, _R, _P, secrets.token_bytes(16), secrets.token_bytes(32))
+
+    def permits(self, header: str | None) -> bool:
+        """Check the value of the header Authorization."""
+        scheme, _, value = (header or "").partition(" ")
+        if scheme.lower() != "basic" or len(value) > 1024:
+            return False
+        digest = hmac.digest(self._key, value.strip().encode(), "sha256")
+        # Comparing digests under a key that nobody knows tells nobody anything, however long it takes.
+        if digest in self._right:
+            return True
+        try:
+            user, _, password = _decode(value.strip()).decode().partition(":")
+        except ValueError:
+            return False
+        with self._one_at_a_time:
+            began = time.perf_counter()
+            # A user who is not there takes as long as one who is.
+            if self._users.get(user, self._nobody).matches(password):
+                self._right.add(digest)  # at most one a user
+                return True
+            _pause(_PAUSE * (time.perf_counter() - began))
+        return False
+
+
+class Tls:
+    """The server's certificate and key (PEM), read again when the files change.
+
+    Parameters
+    ----------
+    certificate, key
+        Files; key None = in the certificate's file. ConfigError where they cannot be used.
+    """
+
+    def __init__(self, certificate: Path, key: Path | None) -> None:
+        self._files = [certificate, *([key] if key else [])]
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._read_at = self._times()
+        try:
+            self._load()
+        except OSError as error:
+            reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            raise ConfigError(
+                f"--metrics-cert {certificate}, --metrics-key {key or 'in the same file'}: "
+                f"{(reason or 'cannot be decrypted').lower().replace('_', ' ')}; both must be PEM and belong "
+                "together, and the key must not be encrypted"
+            ) from None
+
+    def context(self) -> ssl.SSLContext:
+        """Give the context for the next connection; a renewed certificate counts from here on."""
+        times = self._times()
+        if times != self._read_at:
+            self._read_at = times
+            try:
+                self._load()
+                logger.info("read the renewed certificate %s", self._files[0])
+            except OSError as error:  # half written, say: its completion changes the time again
+                logger.warning("the new certificate %s cannot be used, the former stays: %s", self._files[0], error)
+        return self._context
+
+    def _load(self) -> None:
+        # Without a password the library would ask for one on the terminal.
+        self._context.load_cert_chain(self._files[0], self._files[-1], password="")
+
+    def _times(self) -> list[int]:
+        return [path.stat().st_mtime_ns if path.exists() else 0 for path in self._files]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the HTTP server is protected; by default it is not, and listens on loopback."""
+
+    tls: Tls | None = None
+    auth: BasicAuth | None = None
+
+    def exposure(self, host: str) -> str | None:
+        """Say what is open to others when listening on `host`; None where nothing is."""
+        if _is_loopback(host) or (self.tls and self.auth):
+            return None
+        if self.auth is None:
+            return "anybody who reaches this address can read the metrics; set --metrics-auth-file, or bind 127.0.0.1"
+        return "passwords come over the network in the clear; set --metrics-cert and --metrics-key"
+
+
+def load_access(
+    certificate: Path | None, key: Path | None, users: Path | None, environment: Mapping[str, str] | None = None
+) -> Access:
+    """Read what the options and STREAM_MOE_METRICS_AUTH (lines `user:hash`) say; ConfigError if it does not fit."""
+    environment = os.environ if environment is None else environment
+    if key is not None and certificate is None:
+        raise ConfigError(f"--metrics-key {key} without --metrics-cert; name the certificate too")
+    auth = None
+    if users is not None:
+        try:
+            auth = BasicAuth(users.read_text(), f"--metrics-auth-file {users}")
+        except OSError as error:
+            raise ConfigError(f"--metrics-auth-file {users}: {error.strerror}") from None
+        except UnicodeDecodeError:  # whose text would show the content
+            raise ConfigError(f"--metrics-auth-file {users}: not UTF-8 text") from None
+    elif ENVIRONMENT in environment:
+        auth = BasicAuth(environment[ENVIRONMENT], ENVIRONMENT)
+    return Access(Tls(certificate, key) if certificate else None, auth)
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError from error
+
+
+def main() -> None:
+    """Print a line for the file of users; the password comes from the terminal, or as a line on stdin."""
+    if len(sys.argv) != 2 or not sys.argv[1] or ":" in sys.argv[1]:
+        sys.exit("usage: python -m stream_moe.telemetry.access USER   (asks for the password)")
+    password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    if not password:
+        sys.exit("an empty password protects nothing")
+    print(f"{sys.argv[1]}:{hash_password(password)}")
+
+
+if __name__ == "__main__":
+    main()
