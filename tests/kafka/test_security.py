@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import logging
 import os
@@ -20,6 +21,7 @@ from pydantic import SecretStr
 
 from connectors.kafka import KafkaSettings, partition_counts
 from stream_moe.errors import LogError
+from stream_moe.telemetry.access import hash_password
 from stream_moe.telemetry.logs import setup_logging
 from tests.certificates import Authority
 from tests.kafka.broker import missing_tools
@@ -29,6 +31,7 @@ from tests.kafka.test_daemon import CLI, committed_records
 pytestmark = pytest.mark.kafka
 
 PASSWORD, WRONG, PHRASE = "canary-right-5d81", "canary-wrong-77a0", "canary-phrase-e13c"
+HTTP_PASSWORD = "canary-http-91b2"
 PREFIX = "secured."
 EVENTS = 500
 
@@ -113,6 +116,14 @@ def run_arguments(name: str, state: Path) -> list[str]:
     return [*topics, "--state-dir", str(state), "--metrics-port", "0", "--model", "naive-bayes"]
 
 
+def get(url: str) -> str:
+    token = base64.b64encode(f"scraper:{HTTP_PASSWORD}".encode()).decode()
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
 def predictions(secured: Secured, name: str) -> int:
     settings = KafkaSettings(secured.broker.bootstrap, f"{PREFIX}{name}")
     return len(list(committed_records(settings, f"{PREFIX}{name}.predictions")))
@@ -184,17 +195,20 @@ def test_a_right_that_is_taken_away_ends_the_daemon(secured: Secured, tmp_path: 
     environment = secured.scram()
     finish(start("produce", environment, *produce_arguments("revoked")))
     result = tmp_path / "result.json"
-    daemon = start("run", environment, *run_arguments("revoked", tmp_path / "state"), "--json", str(result))
+    users = tmp_path / "users"
+    users.write_text(f"scraper:{hash_password(HTTP_PASSWORD)}\n")
+    arguments = [*run_arguments("revoked", tmp_path / "state"), "--json", str(result)]
+    daemon = start("run", environment, *arguments, "--metrics-auth-file", str(users))
     assert daemon.stdout is not None
     page = next(part for line in daemon.stdout for part in line.split() if part.startswith("metrics="))
     url = page.removeprefix("metrics=")
     seen = ""
     while f"stream_moe_predictions_committed_total {EVENTS}.0" not in seen:
         assert daemon.poll() is None
-        seen = urllib.request.urlopen(f"{url}metrics", timeout=10).read().decode()
+        seen = get(f"{url}metrics")
         time.sleep(0.1)
     # The canary: nothing that the daemon shows of itself while it runs has the password.
-    shown = [seen, urllib.request.urlopen(url, timeout=10).read().decode()]
+    shown = [seen, get(url)]
     shown.append(Path(f"/proc/{daemon.pid}/cmdline").read_text())
     shown.append(subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(daemon.pid)], capture_output=True, text=True,
                                 check=True).stdout)  # fmt: skip

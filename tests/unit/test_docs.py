@@ -47,3 +47,13 @@ def test_all_names_the_public_face() -> None:
     assert set(stream_moe.__all__) == {*stream_moe._HOME, "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         stream_moe.nothing  # noqa: B018
+
+
+def test_the_security_page_has_every_setting_and_option() -> None:
+    from stream_moe.config import KAFKA_KEYS
+
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    secure = [key for key in KAFKA_KEYS if key.startswith(("s", "allow"))]
+    assert len(secure) == 9
+    for name in [*secure, "--metrics-host", "--metrics-cert", "--metrics-key", "--metrics-auth-file"]:
+        assert f"`{name}`" in page, name

@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -237,3 +238,31 @@ def test_ipv6_where_there_is_any(metrics: EngineMetrics) -> None:
 
 def dial(server: TelemetryServer) -> socket.socket:
     return socket.create_connection((server.host, server.port), timeout=30)
+
+
+def test_slow_and_frequent_scrapes_do_not_stop_the_loop(metrics: EngineMetrics) -> None:
+    """50 scrapes a second beside clients that never finish a request: the loop and the scraper both go on."""
+    turns, statuses, done = 0, list[int](), threading.Event()
+
+    def scrape() -> None:
+        while not done.wait(1 / 50):
+            statuses.append(ask(running, "/metrics")[0])
+
+    with TelemetryServer(metrics, *views(), port=0, max_connections=64) as running:
+        slow = [dial(running) for _ in range(40)]
+        for client in slow:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: ")
+        scraper = threading.Thread(target=scrape)
+        scraper.start()
+        try:
+            while len(statuses) < 25 and scraper.is_alive():
+                metrics.update(make_report())  # as the loop does after each block
+                turns += 1
+                time.sleep(0.001)
+        finally:
+            done.set()
+            scraper.join(30)
+            for client in slow:
+                client.close()
+    assert set(statuses) == {200}
+    assert turns >= 25  # it would be 1 if an update had to wait for a scrape or for a slow client

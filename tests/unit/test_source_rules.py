@@ -38,8 +38,6 @@ def offences(code: str) -> Iterator[str]:
                     yield "shell=True"
                 if keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False":
                     yield "allow_pickle"
-                if keyword.arg == "verify_mode" or ast.unparse(keyword.value).endswith("CERT_NONE"):
-                    yield "CERT_NONE"
         if isinstance(node, ast.Attribute) and node.attr in {"CERT_NONE", "_create_unverified_context"}:
             yield node.attr
         if isinstance(node, ast.Assign) and any(ast.unparse(t).endswith("check_hostname") for t in node.targets):
