@@ -32,7 +32,7 @@ from stream_moe.router.mini_batch import MiniBatch
 from stream_moe.router.mlp import Router
 from stream_moe.router.routing import right_or_most_confident, softmax_rows, top_k
 from stream_moe.specialization import Specialization, learner_report
-from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
 
 ONE_AGAINST_REST = ("rest", "class")
 
@@ -115,44 +115,42 @@ class DriftMoE(BlockClassifier):
 
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
         proba = np.empty((len(x), self.schema.n_classes))
-        weights = np.empty((len(x), self.n_experts), np.float32) if weights is None else weights
+        n, e = len(x), self.n_experts
+        weights = np.empty((n, e), np.float32) if weights is None else weights
+        chosen, right = np.ones((e, n)), np.empty((n, e), np.float32)  # who learns what; who was right
+        run = self._data_tile if self.variant == "data" else self._task_tile
         start = 0
-        while start < len(x):
+        while start < n:
             tile = self._tile(y, start)
-            run = self._data_tile if self.variant == "data" else self._task_tile
-            proba[tile] = run(x[tile], y[tile], weights[tile])
+            proba[tile] = run(x[tile], y[tile], weights[tile], chosen[:, tile], right[tile])
             start = tile.stop
+        self.phases.begin()
+        self._account(proba, weights, chosen, right, y)
+        self.phases.end("account")
         return proba
 
-    def _data_tile(self, x: Float32, y: Int32, weights: Float32) -> Float64:
+    def _data_tile(self, x: Float32, y: Int32, weights: Float32, chosen: Float64, right: Float32) -> Float64:
         self.phases.begin()
         softmax_rows(self.batch.route(x), self.temperature, weights)  # [n, E]
-        chosen = np.empty((self.n_experts, len(x)))
         top_k(weights, self.top_k, chosen)  # [E, n] who learns what
         self.phases.end("route")
         proba = self._experts(x, np.broadcast_to(y, chosen.shape), chosen)  # [E, n, C] before learning
-        right = np.empty((len(x), self.n_experts), np.float32)
         mask = np.empty_like(right)
         right_or_most_confident(proba, y, right, mask)  # [n, E] the multi-hot target
-        top = weights.argmax(1)
-        self._account(top, weights, chosen, right, y)
-        self.phases.end("account")
         self.batch.remember(mask, y >= 0)  # steps the router when the mini-batch is full
         self.phases.end("update")
-        return proba[top, np.arange(len(x))]
+        return proba[weights.argmax(1), np.arange(len(x))]
 
-    def _task_tile(self, x: Float32, y: Int32, weights: Float32) -> Float64:
+    def _task_tile(self, x: Float32, y: Int32, weights: Float32, chosen: Float64, right: Float32) -> Float64:
         self.phases.begin()
         target = np.where(y[:, None] < 0, -1.0, np.arange(self.n_experts) == y[:, None]).astype(np.float32)
         logits = self.router.learn_online(x, target)  # one step per event: the target is the class itself
         softmax_rows(logits, 1.0, weights)
         own = np.where(y < 0, UNLABELLED, np.arange(self.n_experts)[:, None] == y).astype(np.int32)
         self.phases.end("update")  # routing and learning are one there
-        experts = self._experts(x, own, np.ones(own.shape))[..., 1].T  # [n, C] each expert on its own class
+        experts = self._experts(x, own, chosen)[..., 1].T  # [n, C] each expert on its own class
+        right[:] = (experts > 0.5) == (target > 0)
         answer = weights * experts if self.vote else weights.astype(float)
-        right = ((experts > 0.5) == (target > 0)).astype(np.float32)
-        self._account(answer.argmax(1), weights, np.ones(own.shape), right, y)
-        self.phases.end("account")
         return answer / answer.sum(1, keepdims=True)
 
     def _experts(self, x: Float32, y: Int32, weight: Float64) -> Float64:
@@ -168,12 +166,18 @@ class DriftMoE(BlockClassifier):
                 return slice(start, start + int(labelled[room - 1]) + 1)
         return slice(start, min(stop, len(y)))
 
-    def _account(self, top: Int64, weights: Float32, chosen: Float64, right: Float32, y: Int32) -> None:
-        self.specialization.update(top, weights, chosen, right, y)
+    def _account(self, proba: Float64, weights: Float32, chosen: Float64, right: Float32, y: Int32) -> None:
+        top = weights.argmax(1) if self.variant == "data" else proba.argmax(1)
         errors = np.empty((len(y), self.n_experts + 1), np.float32)
         np.subtract(1, right, out=errors[:, :-1])
         errors[:, -1] = top != y if self.variant == "task" else errors[np.arange(len(y)), top]
-        self.monitor.update(errors if y.min(initial=0) >= 0 else errors[y >= 0])
+        labelled = errors if y.min(initial=0) >= 0 else errors[y >= 0]
+        self.crew.each(
+            [
+                lambda: self.monitor.update(labelled),
+                lambda: self.specialization.update(top, weights, chosen, right, y),
+            ]
+        )
 
     def _predict(self, x: Float32) -> Float64:
         experts = self.pool.predict(x)
@@ -191,17 +195,17 @@ class DriftMoE(BlockClassifier):
 
     def _start(self, schema: Schema) -> None:
         d, e = schema.n_features, self.n_experts
-        crew = Crew(self.threads)
-        self.pool = ExpertPool([self._tree(schema) for _ in range(e)], crew=crew)
-        self.router = self._router(d, e, crew)
+        self.crew = Crew(self.threads)
+        self.pool = ExpertPool([self._tree(schema) for _ in range(e)], crew=self.crew)
+        self.router = self._router(d, e)
         self.specialization = Specialization(e, schema.n_classes)
         self.monitor = DriftMonitor(e + 1)  # the experts, then the mixture
         self.batch = MiniBatch(self.router, self.mini_batch)
 
-    def _router(self, n_features: int, n_experts: int, crew: Crew) -> Router:
+    def _router(self, n_features: int, n_experts: int) -> Router:
         rate, seed = self.learning_rate, self.seed
         if self.device == "cpu":
-            return Router(n_features, n_experts, learning_rate=rate, seed=seed, crew=crew)
+            return Router(n_features, n_experts, learning_rate=rate, seed=seed, crew=self.crew)
         return DeviceRouter(
             n_features, n_experts, device=self.device, tile=self.mini_batch, learning_rate=rate, seed=seed
         )

@@ -84,7 +84,7 @@ def test_the_mixture_is_as_good_with_it(device: str, monkeypatch: pytest.MonkeyP
     block = next(open_stream("electricity").blocks(8192))
     here = DriftMoE(open_stream("electricity").schema)
     monkeypatch.setattr(
-        DriftMoE, "_router", lambda self, d, e, crew: DeviceRouter(d, e, device=device, tile=256, seed=self.seed)
+        DriftMoE, "_router", lambda self, d, e: DeviceRouter(d, e, device=device, tile=256, seed=self.seed)
     )
     there = DriftMoE(open_stream("electricity").schema)
     assert isinstance(there.batch, MiniBatch)
