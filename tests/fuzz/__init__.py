@@ -53,6 +53,7 @@ class Fuzz:
             took = time.thread_time() - before
             assert took < DEADLINE, f"{took:.2f} s for one input"
         except BaseException:
+            faulthandler.cancel_dump_traceback_later()  # or it ends whoever caught this, a minute later
             Path("fuzz-finding.bin").write_bytes(content or b"")
             print(f"input {self.inputs} of seed {self.seed}, kept in fuzz-finding.bin: {(content or b'')[:200]!r}")
             raise

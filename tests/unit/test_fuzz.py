@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.fuzz.targets import REASONS, Codec
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)  # where a finding is kept
     yield
+    faulthandler.cancel_dump_traceback_later()  # an armed one would end the whole test run
     logging.disable(logging.NOTSET)
 
 
