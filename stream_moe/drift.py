@@ -132,6 +132,8 @@ def watch(w: WindowArrays, errors: Float32, delta: float, warning_delta: float) 
     for t in range(errors.shape[0]):
         w.events[0] += 1
         for k in range(errors.shape[1]):
+            if math.isnan(errors[t, k]):
+                continue
             w.partial[k] += errors[t, k]
             w.waiting[k] += 1
             if w.waiting[k] < GROUP:
@@ -193,7 +195,7 @@ class DriftMonitor:
         return self._windows.last_drift
 
     def update(self, errors: Float32) -> None:
-        """Take the next errors, float32 [n, K] in [0, 1], in order."""
+        """Take the next errors, float32 [n, K] in [0, 1] or NaN = this stream has none, in order."""
         watch(self._windows, errors, self.delta, self.warning_delta)
 
     def forget(self) -> None:

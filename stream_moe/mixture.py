@@ -2,8 +2,8 @@
 
 Each event is put to all experts; the gates mix their answers; then, or when its label arrives, everyone
 learns it. What makes it follow a drift: trees that replace themselves, experts with short memories, and
-gates whose weights move within some ten events. `docs/model.md` has the equations and what each part is
-worth.
+gates whose weights move within some ten events. An expert that carries no weight sleeps.
+`docs/model.md` has the equations and what each part is worth.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from stream_moe.experts.prototypes import MovingPrototypes
 from stream_moe.experts.softmax import SoftmaxRegression
 from stream_moe.report import LearnerReport
 from stream_moe.router.online import OnlineGates
+from stream_moe.router.sleep import LEAST_SHARE, SleepSchedule
 from stream_moe.router.waiting import Waiting
 from stream_moe.specialization import Specialization, learner_report
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 TILE = 2048  # rows at a time: bounds the memory for what the experts say; changes no result
+SLEEPERS = (AdaptiveTree, WindowKNN, MovingPrototypes)  # the dear ones; the others live on every label
 # Temperaments of the trees in turn: how often each looks at its error, and how soon it is alarmed.
 NERVOUS = {"group": 2, "drift_delta": 0.05, "warning_delta": 0.2}
 ALERT = {"group": 8, "drift_delta": 0.01, "warning_delta": 0.05}
@@ -50,7 +52,8 @@ class DriftMixture(BlockClassifier):
     prototypes
         Moving prototypes in each of the two sets.
     budget
-        Multiplies those three: below 1 for less CPU, above for more accuracy.
+        Multiplies those three, and divides the share of the answer below which an expert falls asleep: below 1
+        for less CPU, above for more accuracy.
     without
         Kinds of experts to leave out, separated by commas, as "knn,prototypes".
     seed
@@ -96,28 +99,35 @@ class DriftMixture(BlockClassifier):
 
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
         proba = np.empty((len(x), self.schema.n_classes))
-        for start in range(0, len(x), TILE):
-            rows = slice(start, start + TILE)
+        start = 0
+        while start < len(x):
+            stop = start + self.sleep.before_decision(y[start : start + TILE])
+            rows = slice(start, stop)
             proba[rows] = self._tile(x[rows], y[rows], None if weights is None else weights[rows])
+            start = stop
         return proba
 
     def _tile(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
-        everyone = np.ones((self.n_experts, len(x)))
-        labels = np.broadcast_to(y, everyone.shape)
+        sampled = self.sleep.sample(y)
+        asked = ~self.sleep.asleep[:, None] | sampled  # [E, n]
+        weight = asked.astype(np.float64)
+        labels = np.broadcast_to(y, asked.shape)
         opinions = self.phases.experts(  # [E, n, C] before learning
-            lambda: self.pool.step(x, labels, everyone), lambda: self.pool.predict(x)
+            lambda: self.pool.step(x, labels, weight, asked), lambda: self.pool.predict(x, asked)
         )
         answers, shares, right, scored = self.gates.step(opinions, x, y, self.waiting)
         self.phases.end("route")  # the gates learn as they go
-        self.specialization.update(shares.argmax(1), shares, everyone, right, y)
+        self.specialization.update(shares.argmax(1), shares, weight, right, y)
         self.monitor.update(np.column_stack([1 - right, scored != y]).astype(np.float32)[y >= 0])
+        self.sleep.update(shares, right, sampled, y, int(self.monitor.drifts[-1]))
         self.phases.end("account")
         if weights is not None:
             weights[...] = shares
         return answers
 
     def _predict(self, x: Float32) -> Float64:
-        return self.gates.answer(self.pool.predict(x))
+        asked = ~self.sleep.asleep[:, None] | self.sleep.sample(np.full(len(x), -1, np.int32))
+        return self.gates.answer(self.pool.predict(x, asked))
 
     @property
     def n_experts(self) -> int:
@@ -130,6 +140,8 @@ class DriftMixture(BlockClassifier):
         self.waiting = Waiting(self.gates.n_parts, schema.n_classes)
         self.specialization = Specialization(len(experts), schema.n_classes)
         self.monitor = DriftMonitor(len(experts) + 1)  # the experts, then the mixture
+        dear = np.array([isinstance(e, SLEEPERS) for e in experts])
+        self.sleep = SleepSchedule(dear, least_share=LEAST_SHARE / self.budget, seed=self.seed)
 
     def _experts(self, schema: Schema) -> list[Expert]:
         def scaled(n: int, least: int) -> int:
@@ -189,25 +201,29 @@ class DriftMixture(BlockClassifier):
                 "was made with"
             )
         for name, part in self._parts().items():
-            part.restore(found[name])
+            if name in found or name != "sleep":  # older checkpoints have none: everyone is awake
+                part.restore(found[name])
 
     def _census(self) -> str:
         kinds = [expert.kind for expert in self.pool.experts]
         return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
 
-    def _parts(self) -> dict[str, ExpertPool | OnlineGates | Waiting | Specialization | DriftMonitor]:
+    def _parts(self) -> dict[str, ExpertPool | OnlineGates | Waiting | Specialization | DriftMonitor | SleepSchedule]:
         return {
             "experts": self.pool,
             "gates": self.gates,
             "waiting": self.waiting,
             "specialization": self.specialization,
             "monitor": self.monitor,
+            "sleep": self.sleep,
         }
 
     def report(self) -> LearnerReport:
         """As `BlockClassifier.report`; a tree's warnings are its own detector's, its resets its swaps."""
         found = learner_report(self.pool.experts, self.specialization, self.monitor, self.gates.loss)
-        for expert, told in zip(self.pool.experts, found.experts, strict=True):
+        for e, (expert, told) in enumerate(zip(self.pool.experts, found.experts, strict=True)):
+            told.asleep, told.wakes = bool(self.sleep.asleep[e]), int(self.sleep.wakes[e])
+            told.accuracy /= max(float(self.sleep.answered[e]), 1e-12)
             if isinstance(expert, AdaptiveTree):
                 told.warnings, told.drifts, told.resets = expert.n_warnings, expert.n_swaps, expert.n_swaps
         return found

@@ -14,7 +14,7 @@ class ExpertReport:
     kind: str
     routed: int  # events it had the highest router weight for
     trained: int  # events it learnt
-    accuracy: float  # 0-1, all labelled events
+    accuracy: float  # 0-1, all labelled events it answered
     window_accuracy: float  # 0-1, exponentially weighted over about the last 1,000 labelled events
     nodes: int = 0
     memory_bytes: int = 0
@@ -22,6 +22,8 @@ class ExpertReport:
     resets: int = 0
     warnings: int = 0
     drifts: int = 0
+    asleep: bool = False  # asked and trained on a thin sample of events only
+    wakes: int = 0  # times it was woken
 
 
 @dataclass(slots=True)

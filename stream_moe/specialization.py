@@ -41,17 +41,20 @@ def tally(counts: Counts, top: Int64, weight: Float32, chosen: Float64, right: F
         counts.routed[top[t]] += 1
         counts.by_class[top[t], y[t]] += 1
         counts.recent[top[t], y[t]] += 1.0
-        n_right = 0
+        n_right, n_judged = 0, 0
         for e in range(n_experts):
             if chosen[e, t] > 0.0:
                 counts.trained[e] += 1
+            if math.isnan(right[t, e]):
+                continue
+            n_judged += 1
             if right[t, e] > 0.0:
                 n_right += 1
                 counts.right[e] += 1
             counts.moving[e] += RECENT * (right[t, e] - counts.moving[e])
-        n_wrong = n_experts - n_right
+        n_wrong = n_judged - n_right
         counts.sums[BOTH] += n_right * (n_right - 1) / 2
-        counts.sums[EITHER] += n_experts * (n_experts - 1) / 2 - n_wrong * (n_wrong - 1) / 2
+        counts.sums[EITHER] += n_judged * (n_judged - 1) / 2 - n_wrong * (n_wrong - 1) / 2
         counts.sums[CONFIDENCE] += weight[t, top[t]]
         counts.sums[EVENTS] += 1.0
         if counts.events[0] % HALVING == 0:
@@ -78,7 +81,10 @@ class Specialization:
         self.counts = self._allocate(n_experts, n_classes)
 
     def update(self, top: Int64, weights: Float32, chosen: Float64, right: Float32, y: Int32) -> None:
-        """Take n events: routed expert [n], weights [n, E], who learns [E, n], who was right [n, E], y [n]."""
+        """Take n events: routed expert [n], weights [n, E], who learns [E, n], who was right [n, E], y [n].
+
+        NaN in `right`: the expert gave no answer.
+        """
         tally(self.counts, top, weights, chosen, right, y)
 
     @property

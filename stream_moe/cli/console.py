@@ -52,6 +52,8 @@ def print_summary(result: dict[str, Any]) -> None:
         f"  log-loss        {result['log_loss']:.4f}",
         f"  speed           {result['events_per_second']:,.0f} events/s over {result['events']:,} events "
         f"({result['seconds']:.2f} s, start-up {result['startup_seconds']:.2f} s)",
+        f"  CPU             {result['cpu_seconds']:.2f} s, {result['events_per_cpu_second']:,.0f} events/CPU-second; "
+        f"{sum(e['asleep'] for e in experts)} of {len(experts)} experts asleep",
         f"  memory          {result['peak_memory_bytes'] / 2**20:,.0f} MiB at its peak",
         f"  drift           {result['drifts']} in the mixture, {sum(e['drifts'] for e in experts)} in experts",
         f"  state           {result['state_digest'][:16]}",

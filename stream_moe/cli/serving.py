@@ -46,8 +46,8 @@ class Serving:
         self.health: Health = Health(self.metrics)
         self.server: TelemetryServer = self._listen(host, port, access)
         self.table = ProgressTable(quiet)
-        self._first: tuple[float, int] | None = None  # time and events after the first block
-        self._last: tuple[float, int] = (0.0, 0)
+        self._first: tuple[float, float, int] | None = None  # time, CPU time and events after the first block
+        self._last: tuple[float, float, int] = (0.0, 0.0, 0)
         self._phases: Counter[str] = Counter()  # seconds, of the blocks after the first
 
     def _listen(self, host: str, port: int | None, access: Access | None) -> TelemetryServer:
@@ -68,11 +68,11 @@ class Serving:
         """Publish a report and print a progress row if one is due."""
         self.metrics.update(report)
         if report.block_size:
-            now = time.perf_counter()
+            now, cpu = time.perf_counter(), time.process_time()
             if self._first is not None:
                 self._phases.update(report.step_seconds)
-            self._first = self._first or (now, report.events_consumed)
-            self._last = (now, report.events_consumed)
+            self._first = self._first or (now, cpu, report.events_consumed)
+            self._last = (now, cpu, report.events_consumed)
             self.table.update(report.quality.events, now - self._first[0], report.quality, report.learner)
 
     def result(self, engine: Engine, started: float) -> dict[str, Any]:
@@ -83,15 +83,17 @@ class Serving:
         from stream_moe.evaluation.prequential import ReplayResult
 
         quality, learner = engine.quality.report(), engine.learner.report()
-        first, last = self._first or (time.perf_counter(), 0), self._last
-        seconds = max(last[0] - first[0], 0.0)
+        first, last = self._first or (time.perf_counter(), time.process_time(), 0), self._last
+        seconds, cpu_seconds = max(last[0] - first[0], 0.0), max(last[1] - first[1], 0.0)
         replayed = ReplayResult(
-            quality.events, seconds, first[0] - started, engine.learner.digest, quality, learner, dict(self._phases)
-        )
+            quality.events, seconds, cpu_seconds, first[0] - started, engine.learner.digest, quality, learner,
+            dict(self._phases),
+        )  # fmt: skip
         report = self.metrics.report
         assert report is not None
         return replayed.to_dict() | {
-            "events_per_second": (last[1] - first[1]) / seconds if seconds else 0.0,
+            "events_per_second": (last[2] - first[2]) / seconds if seconds else 0.0,
+            "events_per_cpu_second": (last[2] - first[2]) / cpu_seconds if cpu_seconds else 0.0,
             "predictions": report.predictions_committed,
             "dead_letters": report.dead_letters,
             "labels": report.labels_consumed,

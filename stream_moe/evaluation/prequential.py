@@ -33,10 +33,14 @@ class Progress:
 
 @dataclass(slots=True)
 class ReplayResult:
-    """What a replay found. `seconds` is the steady state; start-up and compilation are `startup_seconds`."""
+    """What a replay found. `seconds` and `cpu_seconds` (all threads) are the steady state.
+
+    Start-up and compilation are `startup_seconds`.
+    """
 
     events: int
     seconds: float
+    cpu_seconds: float
     startup_seconds: float
     state_digest: str
     quality: QualityReport
@@ -57,6 +61,8 @@ class ReplayResult:
             "class_predictions": self.quality.class_predictions.tolist(),
             "events_per_second": self.events / self.seconds if self.seconds else 0.0,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "events_per_cpu_second": self.events / self.cpu_seconds if self.cpu_seconds else 0.0,
             "startup_seconds": self.startup_seconds,
             "phases": self.phases,
             "peak_memory_bytes": peak,
@@ -118,7 +124,7 @@ def replay(
     marks = progress_at if progress_at is not None else iter(())
     mark = next(marks, None)
     done = 0
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     block = next(blocks, None)
     while block is not None and done < wanted:
         rows = min(wanted, mark if mark is not None else wanted) - done  # a block is cut where progress is due
@@ -134,10 +140,11 @@ def replay(
             mark = next(marks, None)
     if label_delay:
         delayed.drain(learner, quality)
-    seconds = time.perf_counter() - begin
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     return ReplayResult(
-        done, seconds, begin - started, learner.digest, quality.report(), learner.report(), learner.phases.seconds
-    )
+        done, seconds, cpu_seconds, begin - started, learner.digest, quality.report(), learner.report(),
+        learner.phases.seconds,
+    )  # fmt: skip
 
 
 class DelayedLabels:

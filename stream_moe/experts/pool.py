@@ -10,7 +10,7 @@ import numpy as np
 
 from stream_moe.crew import Crew
 from stream_moe.experts.base import Arrays, Expert, Snapshot
-from stream_moe.types import Float32, Float64, Int32, Schema
+from stream_moe.types import Bool, Float32, Float64, Int32, Int64, Schema
 
 
 class ExpertPool:
@@ -27,8 +27,10 @@ class ExpertPool:
     def __len__(self) -> int:
         return len(self.experts)
 
-    def step(self, x: Float32, y: Int32, weight: Float64) -> Float64:
+    def step(self, x: Float32, y: Int32, weight: Float64, asked: Bool | None = None) -> Float64:
         """Test then train; return float64 [E, n, C], what each expert said before it learnt each row.
+
+        Who is not asked learns nothing, and its answer is NaN.
 
         Parameters
         ----------
@@ -38,16 +40,23 @@ class ExpertPool:
             int32 [E, n], each expert's own labels; -1 = unknown.
         weight
             float64 [E, n], how much each expert learns of each row.
+        asked
+            bool [E, n], None = everyone always.
         """
         proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes))
         # Whoever is free takes the next: trees differ in size.
-        self._crew.each(partial(expert.step, x, y[e], weight[e], proba[e]) for e, expert in enumerate(self.experts))
+        self._crew.each(
+            partial(expert.step, x, y[e], weight[e], proba[e])
+            if asked is None or asked[e].all()
+            else partial(step_some, expert, asked[e].nonzero()[0], x, y[e], weight[e], proba[e])
+            for e, expert in enumerate(self.experts)
+        )
         return proba
 
-    def predict(self, x: Float32) -> Float64:
+    def predict(self, x: Float32, asked: Bool | None = None) -> Float64:
         """float64 [E, n, C], learning nothing."""
         shape = (len(self.experts), len(x))
-        return self.step(x, np.full(shape, -1, np.int32), np.zeros(shape))
+        return self.step(x, np.full(shape, -1, np.int32), np.zeros(shape), asked)
 
     def grow(self, schema: Schema) -> None:
         for expert in self.experts:
@@ -59,6 +68,15 @@ class ExpertPool:
     def restore(self, snapshot: Snapshot) -> None:
         for name, part in unpack(snapshot).items():
             self.experts[int(name)].restore(part)
+
+
+def step_some(expert: Expert, rows: Int64, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+    """Step an expert through some of the rows; it says NaN to the others."""
+    said = np.empty((len(rows), proba.shape[1]))
+    if len(rows):
+        expert.step(x[rows], y[rows], weight[rows], said)
+    proba[:] = np.nan
+    proba[rows] = said
 
 
 def pack(parts: dict[str, Snapshot]) -> Snapshot:

@@ -15,6 +15,9 @@ Inputs are the E experts and the committee (the mean of the experts of the large
 
    and each change of the part compared with costs ln(1 / (SWITCH p_j)) more.
 
+An expert that says NaN (asleep, see `stream_moe.router.sleep`, or broken) abstains: the others answer, its
+weights stand still, and the bound holds over the events it spoke on.
+
 Under a label delay of d events every level learns from what was said when the event was predicted, with its
 step, or the exponent of its posterior, divided by sqrt(1 + d): the choice that keeps the regret of delayed
 gradients at sqrt(1 + d) times that of prompt ones (Joulani et al., 2013). The bound above is for d = 0.
@@ -107,6 +110,8 @@ def geometric_mean(weight: Float64, log: Float64, out: Float64) -> None:
     out[:] = 0.0
     for i in range(weight.shape[0]):
         if weight[i] != 0.0:
+            if math.isnan(log[i, 0]):
+                continue
             for c in range(out.shape[0]):
                 out[c] += weight[i] * log[i, c]
     top, total = out.max(), 0.0
@@ -121,7 +126,7 @@ def geometric_mean(weight: Float64, log: Float64, out: Float64) -> None:
 def descend(weight: Float64, square: Float64, log: Float64, out: Float64, y: int, rate: float) -> None:
     """One step down the gradient of -log out[y]; a weight that starts at exactly 0 does not take part."""
     for i in range(weight.shape[0]):
-        if weight[i] == 0.0:
+        if weight[i] == 0.0 or math.isnan(log[i, 0]):
             continue
         gradient = -log[i, y]
         for c in range(out.shape[0]):
@@ -132,10 +137,14 @@ def descend(weight: Float64, square: Float64, log: Float64, out: Float64, y: int
 
 @compiled
 def arithmetic_mean(weight: Float64, p: Float64, out: Float64) -> None:
-    """out [C] = weighted mean of p [I, C]."""
-    total = weight.sum()
-    out[:] = 0.0
+    """out [C] = weighted mean of p [I, C]; uniform if everybody abstains."""
+    total = 0.0
     for i in range(weight.shape[0]):
+        total += 0.0 if math.isnan(p[i, 0]) else weight[i]
+    out[:] = 0.0 if total > 0.0 else 1.0 / out.shape[0]
+    for i in range(weight.shape[0]):
+        if math.isnan(p[i, 0]):
+            continue
         for c in range(out.shape[0]):
             out[c] += weight[i] / total * p[i, c]
 
@@ -150,6 +159,9 @@ def recent_weights(accuracy: Float64, out: Float64) -> None:
 @compiled
 def logarithms(row: Row, start: int, stop: int) -> None:
     for i in range(start, stop):
+        if math.isnan(row.p[1 + i, 0]):
+            row.log[i, :] = np.nan
+            continue
         for c in range(row.log.shape[1]):
             row.log[i, c] = math.log(max(row.p[1 + i, c], LEAST))
 
@@ -163,14 +175,19 @@ def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None
     committee[:] = 0.0
     members = 0
     for e in range(n_experts):
+        valid = True
+        for c in range(n_classes):
+            valid &= 0.0 <= proba[e, t, c] <= 1.0
+        if not valid:  # asleep, or broken: it must not spoil the rest
+            inputs[e, :] = np.nan
+            continue
         members += g.member[e]
         for c in range(n_classes):
-            p = proba[e, t, c]
-            inputs[e, c] = p if 0.0 <= p <= 1.0 else 1.0 / n_classes  # one broken expert must not spoil the rest
+            inputs[e, c] = proba[e, t, c]
             if g.member[e]:
                 committee[c] += inputs[e, c]
     for c in range(n_classes):
-        committee[c] = committee[c] / members if members > 0 else 1.0 / n_classes
+        committee[c] = committee[c] / members if members > 0 else np.nan
     logarithms(row, N_GATES, row.log.shape[0])
     logs = row.log[N_GATES:]
     experts = inputs[:n_experts]
@@ -193,18 +210,24 @@ def share_posterior(
 ) -> None:
     """Bayes' rule on weight, likelihoods to the power `trust`; then a part `switch` of it goes back to the prior.
 
-    The prior is `first` for part 0 and equal for the rest.
+    The prior is `first` for part 0 and equal for the rest. Who abstains keeps its weight; the others share theirs.
     """
     n = weight.shape[0]
     scale = 1.0 + p.shape[1] * floor
-    total = 0.0
+    held, total, backs = 0.0, 0.0, 0.0
     for i in range(n):
+        if math.isnan(p[i, 0]):
+            continue
+        held += weight[i]
+        backs += first if i == 0 else (1.0 - first) / (n - 1)
         likelihood = (p[i, y] + floor) / scale
         weight[i] *= likelihood if trust == 1.0 else likelihood**trust
         total += weight[i]
     for i in range(n):
+        if math.isnan(p[i, 0]):
+            continue
         back = first if i == 0 else (1.0 - first) / (n - 1)
-        weight[i] = (1.0 - switch) * weight[i] / total + switch * back
+        weight[i] = held * ((1.0 - switch) * weight[i] / total + switch * back / backs)
 
 
 @compiled
@@ -222,6 +245,8 @@ def learn(g: GateArrays, row: Row, y: int, delay: int) -> None:
     for k in range(2):
         share_posterior(g.share[k], experts, y, trust, LEAST, SHARES[k] * trust, 1.0 / n_experts)
     for e in range(n_experts):
+        if math.isnan(experts[e, 0]):
+            continue
         right = 1.0 if np.argmax(experts[e]) == y else 0.0
         g.accuracy[e] += ACCURACY_RATE * trust * (right - g.accuracy[e])
     loss = -math.log(row.answer[y])
@@ -230,14 +255,17 @@ def learn(g: GateArrays, row: Row, y: int, delay: int) -> None:
 
 
 @compiled
-def expert_shares(g: GateArrays, spare: Float64, out: Float64) -> None:
+def expert_shares(g: GateArrays, experts: Float64, spare: Float64, out: Float64) -> None:
     """Write each expert's share of the answer, [E], summing to 1: its weights through all levels.
 
-    A committee's weight is its members'. A negative weight counts as none.
+    A committee's weight is its members'. A negative weight counts as none. Who abstains, of experts [E, C], has no
+    share.
     """
     n_experts = out.shape[0]
     out[:] = 0.0
-    members = max(g.member.sum(), 1)
+    members = 0
+    for e in range(n_experts):
+        members += g.member[e] and not math.isnan(experts[e, 0])
     for e in range(n_experts + 1):  # an input's weight from level 3 and from level 2 itself
         direct = g.last[1 + N_GATES + e] + g.last[0] * max(g.second[N_GATES + e], 0.0)
         for k in range(2):
@@ -247,11 +275,16 @@ def expert_shares(g: GateArrays, spare: Float64, out: Float64) -> None:
             out[e] += direct
         else:
             for m in range(n_experts):
-                if g.member[m]:
+                if g.member[m] and members > 0:
                     out[m] += direct / members
     recent_weights(g.accuracy, spare)
-    total = spare.sum()
+    total = 0.0
     for e in range(n_experts):
+        total += 0.0 if math.isnan(experts[e, 0]) else spare[e]
+    for e in range(n_experts):
+        if math.isnan(experts[e, 0]):
+            out[e] = 0.0
+            continue
         for k in range(2):
             out[e] += (g.last[1 + FAST + k] + g.last[0] * max(g.second[FAST + k], 0.0)) * g.share[k, e]
         out[e] += (g.last[1 + RECENT] + g.last[0] * max(g.second[RECENT], 0.0)) * spare[e] / total
@@ -286,13 +319,13 @@ def run(
 
     proba [E, n, C] what the experts say before they learn the event; bits [n, d] of its features; y [n], -1 =
     not known yet. Out: answers [n, C], shares [n, E]; and of what was said when the event was predicted,
-    right [n, E], which experts named y, and scored [n], the class answered. spare [E] is scratch.
+    right [n, E], which experts named y (NaN: it abstained), and scored [n], the class answered. spare [E] is scratch.
     """
     parts = row.p.shape[0]
     for t in range(y.shape[0]):
         mix(g, proba, t, row, spare)
         answers[t] = row.answer
-        expert_shares(g, spare, shares[t])
+        expert_shares(g, row.p[1 + N_GATES : 1 + N_GATES + right.shape[1]], spare, shares[t])
         right[t], scored[t] = 0.0, 0
         if y[t] < 0:
             slot = put(ring, bits[t], g.learnt[0])
@@ -311,5 +344,6 @@ def run(
             delay = g.learnt[0] - ring.learnt[slot]
         scored[t] = np.argmax(row.answer)
         for e in range(right.shape[1]):
-            right[t, e] = 1.0 if np.argmax(row.p[1 + N_GATES + e]) == y[t] else 0.0
+            said = row.p[1 + N_GATES + e]
+            right[t, e] = np.nan if math.isnan(said[0]) else np.float32(np.argmax(said) == y[t])
         learn(g, row, y[t], delay)

@@ -57,7 +57,7 @@ class OnlineGates:
         Parameters
         ----------
         opinions
-            float64 [E, n, C], what the experts say before they learn each event.
+            float64 [E, n, C], what the experts say before they learn each event; NaN = abstains.
         x
             float32 [n, d], contiguous; by these an event is known again when its label comes.
         y
@@ -72,7 +72,7 @@ class OnlineGates:
         shares
             float32 [n, E], each expert's share of the answer.
         right
-            float32 [n, E], 1 where the expert named y when the event was predicted, else 0.
+            float32 [n, E], 1 where the expert named y when the event was predicted, NaN where it abstained, else 0.
         scored
             int32 [n], the class that was answered when the event was predicted.
         """

@@ -30,6 +30,7 @@ def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> EngineRep
         last_drift_event=850,
         model_bytes=123_456,
     )  # fmt: skip
+    learner.experts[-1].asleep, learner.experts[-1].wakes = True, 2
     quality = QualityReport(
         events=int(expert_class.sum()),
         accuracy=0.875,
