@@ -23,6 +23,7 @@ from stream_moe.experts.no_change import NoChange
 from stream_moe.experts.pool import ExpertPool, pack, unpack
 from stream_moe.experts.prototypes import MovingPrototypes
 from stream_moe.experts.softmax import SoftmaxRegression
+from stream_moe.experts.value_rates import ValueRates
 from stream_moe.report import LearnerReport
 from stream_moe.router.online import OnlineGates
 from stream_moe.router.sleep import LEAST_SHARE, SleepSchedule
@@ -39,7 +40,7 @@ CALM = {"group": 32, "drift_delta": 1e-4, "warning_delta": 1e-3}
 
 
 class DriftMixture(BlockClassifier):
-    """Adaptive trees, neighbours, prototypes, linear experts and no-change under three levels of gates.
+    """Adaptive trees, neighbours, prototypes, linear experts, value rates and no-change under three levels of gates.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class DriftMixture(BlockClassifier):
     --------
     >>> from river import datasets, evaluate, metrics
     >>> evaluate.progressive_val_score(datasets.Phishing(), DriftMixture(seed=1), metrics.Accuracy())
-    Accuracy: 91.27%
+    Accuracy: 91.43%
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class DriftMixture(BlockClassifier):
             HistorySoftmax(schema),
             HistorySoftmax(schema, memory=0.99),
             HistorySoftmax(schema, products=66),
+            ValueRates(schema),
             NoChange(schema),
         ]
         unwanted, kinds = (

@@ -21,6 +21,7 @@ _EXPERTS = [
     "hoeffding-tree",
     "prototypes",
     "history-softmax",
+    "value-rates",
     "knn",
     "naive-bayes",
     "softmax",
@@ -112,10 +113,11 @@ def _expert_class(name: str) -> Callable[..., Any]:
     from stream_moe.experts.no_change import NoChange
     from stream_moe.experts.prototypes import MovingPrototypes
     from stream_moe.experts.softmax import SoftmaxRegression
+    from stream_moe.experts.value_rates import ValueRates
 
     kinds: tuple[type[Any], ...] = (
         AdaptiveTree, HoeffdingTree, MovingPrototypes, HistorySoftmax, WindowKNN, NaiveBayes, SoftmaxRegression,
-        NoChange,
+        NoChange, ValueRates,
     )  # fmt: skip
     return {kind.kind: kind for kind in kinds}[name]
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
-from stream_moe.types import Schema
+from stream_moe.experts.state import MOST_CATEGORIES
+from stream_moe.types import Feature, Float32, Float64, Int32, Schema
 
 
 class NaiveBayes(HoeffdingTree):
@@ -19,7 +22,7 @@ class NaiveBayes(HoeffdingTree):
     Notes
     -----
     It never forgets; a missing value is no evidence. It is a Hoeffding tree of one leaf that never tries to
-    split.
+    split. Of a nominal feature it counts the first 4,096 categories; the others are taken for missing.
 
     Examples
     --------
@@ -37,4 +40,24 @@ class NaiveBayes(HoeffdingTree):
     kind = "naive-bayes"
 
     def __init__(self, schema: Schema) -> None:
-        super().__init__(schema, grace_period=math.inf, leaf_prediction="naive-bayes", max_nodes=1)
+        super().__init__(_narrowed(schema), grace_period=math.inf, leaf_prediction="naive-bayes", max_nodes=1)
+        self._wide = schema.n_categories > MOST_CATEGORIES
+
+    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
+        if self._wide.any():
+            x = np.where(self._wide & (x >= MOST_CATEGORIES), np.float32(np.nan), x)
+        super().step(x, y, weight, proba)
+
+    def grow(self, schema: Schema) -> None:
+        """As `Expert.grow`."""
+        super().grow(_narrowed(schema))
+        self._wide = schema.n_categories > MOST_CATEGORIES
+
+
+def _narrowed(schema: Schema) -> Schema:
+    """Return the schema with the first of the categories."""
+    if not (schema.n_categories > MOST_CATEGORIES).any():
+        return schema
+    features = (Feature(f.name, f.categories and f.categories[:MOST_CATEGORIES]) for f in schema.features)
+    return Schema(tuple(features), schema.classes)

@@ -9,7 +9,7 @@ import numpy as np
 
 from stream_moe.compiled import compiled
 from stream_moe.errors import ConfigError
-from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.experts.state import MOST_CATEGORIES, ArrayState, Moments, keep, no_moments, precision, take_in
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
 LIMIT = 8.0  # z-scores are clipped here: one wild value must not throw the weights away
@@ -30,7 +30,7 @@ def encode(row: Float32, moments: Moments, n_categories: Int32, start: Int64, va
     value[0], index[0] = 1.0, 0
     for j in range(row.shape[0]):
         value[j + 1], index[j + 1] = 0.0, start[j]
-        if math.isnan(row[j]):
+        if math.isnan(row[j]) or (n_categories[j] > 0 and row[j] >= MOST_CATEGORIES):
             continue
         if n_categories[j] > 0:
             value[j + 1], index[j + 1] = 1.0, start[j] + np.int64(row[j])
@@ -113,6 +113,7 @@ class SoftmaxRegression(ArrayState):
     Notes
     -----
     With the defaults a step is at most 0.2 and, once 1,000 events are seen, of the order of 0.01.
+    Of a nominal feature the first 4,096 categories have weights; the others count as missing.
     Z-scores use the mean and deviation of the events learnt before. A missing value has the z-score 0.
     Source of the step: Duchi et al., Adaptive subgradient methods (2011), with a fading sum.
 
@@ -164,7 +165,7 @@ class SoftmaxRegression(ArrayState):
         d, c = schema.n_features, schema.n_classes
         self.n_classes = c
         self._n_categories = schema.n_categories
-        ends = 1 + np.cumsum(np.maximum(schema.n_categories, 1), dtype=np.int64)
+        ends = 1 + np.cumsum(np.clip(schema.n_categories, 1, MOST_CATEGORIES), dtype=np.int64)
         self._start = np.concatenate([np.ones(1, np.int64), ends])[:-1]
         n_inputs = int(ends[-1]) if d else 1
         self._weights = Weights(np.zeros((n_inputs, c)), np.zeros((n_inputs, c)), np.zeros(c))

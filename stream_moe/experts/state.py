@@ -12,6 +12,7 @@ from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Arrays, Snapshot
 from stream_moe.types import Float32, Float64, Int32
 
+MOST_CATEGORIES = 4096  # of one feature with a row of numbers of their own; value rates see the others
 WILD, SETTLED = 100.0, 32  # deviations; values before these mean anything
 
 

@@ -9,10 +9,13 @@ import pytest
 from river import linear_model, naive_bayes
 
 from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.history import HistorySoftmax
 from stream_moe.experts.knn import WindowKNN
+from stream_moe.experts.naive_bayes import NaiveBayes
 from stream_moe.experts.no_change import NoChange
 from stream_moe.experts.river_expert import RiverExpert
 from stream_moe.experts.softmax import LIMIT, SoftmaxRegression
+from stream_moe.experts.value_rates import ValueRates
 from stream_moe.types import Feature, Float32, Float64, Int32, Schema
 
 MIXED = Schema(
@@ -159,6 +162,8 @@ def test_river_expert_is_the_river_model(model: Any) -> None:
         (lambda: WindowKNN(MIXED, k=5, window=4), "window 4"),
         (lambda: SoftmaxRegression(MIXED, learning_rate=0), "learning_rate 0"),
         (lambda: SoftmaxRegression(MIXED, memory=1.5), "memory 1.5"),
+        (lambda: ValueRates(MIXED, features=0), "features 0"),
+        (lambda: ValueRates(MIXED, memory=1.5), "memory 1.5"),
     ],
 )
 def test_a_wrong_parameter_is_named(make: Any, named: str) -> None:
@@ -172,3 +177,69 @@ def test_a_window_of_another_size_is_refused() -> None:
     learn(large, x, y)
     with pytest.raises(CheckpointError, match="at most 50 rows"):
         WindowKNN(MIXED, window=50).restore(large.snapshot())
+
+
+def cities(n: int, ids: int) -> tuple[Float32, Int32, Schema]:
+    """A nominal of 3,000 categories, each with its class, and an identifier of `ids` (0 = none) with none."""
+    rng = np.random.default_rng(5)
+    city = rng.integers(0, 3000, n)
+    y = (city * 7919 % 3001 % 2).astype(np.int32)
+    y[rng.random(n) < 0.1] ^= 1
+    columns = [city] if ids == 0 else [city, np.arange(n) % ids]
+    names = [Feature("city", tuple(map(str, range(3000)))), Feature("id", tuple(map(str, range(ids))))]
+    return np.column_stack(columns).astype(np.float32), y, Schema(tuple(names[: len(columns)]), ("no", "yes"))
+
+
+def test_value_rates_learn_a_nominal_of_thousands_whatever_identifiers_stand_beside_it() -> None:
+    x, y, schema = cities(60_000, 0)
+    alone = (learn(ValueRates(schema), x, y).argmax(1) == y)[30_000:].mean()
+    x, y, schema = cities(60_000, 50_000)
+    expert = ValueRates(schema)
+    beside = (learn(expert, x, y).argmax(1) == y)[30_000:].mean()
+    assert alone > 0.85  # of 0.9
+    assert beside > alone - 0.01
+    assert expert.memory_bytes == ValueRates(Schema.numeric(2, ["no", "yes"])).memory_bytes
+
+
+def test_value_rates_that_nothing_can_be_learnt_from_are_uniform_in_the_end() -> None:
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 20_000).astype(np.int32)
+    proba = learn(ValueRates(Schema.numeric(1, ["no", "yes"])), np.arange(20_000, dtype=np.float32)[:, None], y)
+    assert -np.log(proba[np.arange(20_000), y][10_000:]).mean() < np.log(2) + 0.01
+
+
+def test_value_rates_see_what_a_value_meant_lately() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 20, (8000, 1)).astype(np.float32)
+    y = (x[:, 0] % 2).astype(np.int32)
+    y[4000:] ^= 1
+    right = learn(ValueRates(Schema.numeric(1, ["no", "yes"])), x, y).argmax(1) == y
+    assert right[2000:4000].mean() > 0.99
+    assert right[4100:].mean() > 0.97
+
+
+def test_value_rates_keep_what_they_know_when_many_classes_leave_fewer_rows() -> None:
+    x = np.random.default_rng(1).integers(0, 50, (20_000, 1)).astype(np.float32)
+    y = (x[:, 0] % 2).astype(np.int32)
+    before = Schema(Schema.numeric(1, ["no"]).features, ("no", "yes"))
+    after = Schema((*before.features, Feature("new")), tuple(map(str, range(300))))
+    expert = ValueRates(before)
+    kept = learn(expert, x, y).argmax(1)[10_000:]
+    expert.grow(after)
+    assert expert.memory_bytes < 2**26
+    wider = np.column_stack([x[10_000:], np.full(10_000, np.nan, np.float32)])
+    proba = np.empty((10_000, 300))
+    expert.step(wider, np.full(10_000, -1, np.int32), np.zeros(10_000), proba)
+    assert (proba.argmax(1) == kept).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", [NaiveBayes, SoftmaxRegression, HistorySoftmax, ValueRates])
+def test_an_identifier_of_many_categories_costs_bounded_memory_and_hides_nothing(kind: Any) -> None:
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 20_000).astype(np.int32)
+    colour = np.where(rng.random(20_000) < 0.9, y, 2)
+    schema = Schema((Feature("colour", ("r", "g", "b")), Feature("id", tuple(map(str, range(20_000))))), ("n", "y"))
+    expert = kind(schema)
+    proba = learn(expert, np.column_stack([colour, np.arange(20_000)]).astype(np.float32), y)
+    assert (proba.argmax(1) == y)[10_000:].mean() > 0.93  # of 0.95
+    assert expert.memory_bytes < 2_000_000
