@@ -147,6 +147,7 @@ class DriftMoE(BlockClassifier):
         logits = self.router.learn_online(x, target)  # one step per event: the target is the class itself
         softmax_rows(logits, 1.0, weights)
         own = np.where(y < 0, UNLABELLED, np.arange(self.n_experts)[:, None] == y).astype(np.int32)
+        own.setflags(write=False)  # one kind of labels for the experts to be compiled for
         self.phases.end("update")  # routing and learning are one there
         experts = self._experts(x, own, chosen)[..., 1].T  # [n, C] each expert on its own class
         right[:] = (experts > 0.5) == (target > 0)

@@ -56,7 +56,9 @@ class ExpertPool:
     def predict(self, x: Float32, asked: Bool | None = None) -> Float64:
         """float64 [E, n, C], learning nothing."""
         shape = (len(self.experts), len(x))
-        return self.step(x, np.full(shape, -1, np.int32), np.zeros(shape), asked)
+        unknown = np.full(shape, -1, np.int32)
+        unknown.setflags(write=False)  # as labels are broadcast; for others numba would compile the experts again
+        return self.step(x, unknown, np.zeros(shape), asked)
 
     def grow(self, schema: Schema) -> None:
         for expert in self.experts:
@@ -74,7 +76,9 @@ def step_some(expert: Expert, rows: Int64, x: Float32, y: Int32, weight: Float64
     """Step an expert through some of the rows; it says NaN to the others."""
     said = np.empty((len(rows), proba.shape[1]))
     if len(rows):
-        expert.step(x[rows], y[rows], weight[rows], said)
+        labels = y[rows]
+        labels.setflags(write=y.flags.writeable)
+        expert.step(x[rows], labels, weight[rows], said)
     proba[:] = np.nan
     proba[rows] = said
 
