@@ -8,6 +8,7 @@ As nothing is allocated after the start, a device that has room for the router a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from stream_moe.errors import ConfigError
-from stream_moe.router.mlp import Activations, Router, make_usable, one_thread
+from stream_moe.router.mlp import Activations, Router, Widths, layer_shapes, make_usable, one_thread
 from stream_moe.types import Float32
 
 
@@ -103,9 +104,7 @@ class DeviceRouter(Router):
     def learn_online(self, x: Float32, target: Float32) -> Float32:
         raise ConfigError("device: one step per event runs on the CPU only; use --device cpu")
 
-    def _set(
-        self, widths: tuple[int, ...], flat: Float32, m: Float32 | None = None, v: Float32 | None = None
-    ) -> None:
+    def _set(self, widths: Widths, flat: Float32, m: Float32 | None = None, v: Float32 | None = None) -> None:
         try:
             super()._set(widths, flat, m, v)
             self._prepare()
@@ -130,7 +129,7 @@ class DeviceRouter(Router):
         self._train = self._captured(self._learn_tile)
 
     def _layered(self) -> tuple[torch.Tensor, torch.Tensor]:
-        w1, b1, w2, b2, w3, b3 = self._tensors
+        w1, b1, w2, b2, w3, b3 = _split(self._flat, self.widths)
         hidden1 = torch.relu(torch.addmm(b1, self._x, w1))
         hidden2 = torch.relu(torch.addmm(b2, hidden1, w2))
         torch.addmm(b3, hidden2, w3, out=self._logits)
@@ -141,7 +140,21 @@ class DeviceRouter(Router):
         self._last_loss.copy_(torch.nn.functional.binary_cross_entropy_with_logits(self._logits, self._target))
         delta = torch.sigmoid(self._logits).sub_(self._target).div_(self._target.numel())
         self._step += 1
-        self._descend(self._x, hidden1, hidden2, delta, self._step)
+        self._differentiate(hidden1, hidden2, delta)
+        self._adam(self._step)
+
+    def _differentiate(self, hidden1: torch.Tensor, hidden2: torch.Tensor, delta: torch.Tensor) -> None:
+        """Write the gradient; delta [B, E] is the one at the logits. autograd would allocate."""
+        _, _, w2, _, w3, _ = _split(self._flat, self.widths)
+        g1, gb1, g2, gb2, g3, gb3 = _split(self._gradient, self.widths)
+        torch.mm(hidden2.T, delta, out=g3)
+        torch.sum(delta, 0, out=gb3)
+        delta2 = torch.ops.aten.threshold_backward(delta @ w3.T, hidden2, 0)
+        torch.mm(hidden1.T, delta2, out=g2)
+        torch.sum(delta2, 0, out=gb2)
+        delta1 = torch.ops.aten.threshold_backward(delta2 @ w2.T, hidden1, 0)
+        torch.mm(self._x.T, delta1, out=g1)
+        torch.sum(delta1, 0, out=gb1)
 
     def _captured(self, program: Callable[[], object]) -> Callable[[], object]:
         """The program as a CUDA graph; on the CPU as it is."""
@@ -168,3 +181,8 @@ class DeviceRouter(Router):
 
     def _tensor(self, array: Float32) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _split(flat: torch.Tensor, widths: Widths) -> list[torch.Tensor]:
+    shapes = layer_shapes(widths)
+    return [p.view(s) for p, s in zip(torch.split(flat, [math.prod(s) for s in shapes]), shapes, strict=True)]

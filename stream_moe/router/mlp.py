@@ -20,10 +20,15 @@ from stream_moe.crew import Crew
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Snapshot
 from stream_moe.router import kernels
+from stream_moe.router.backward import Work, blame, descend
+from stream_moe.router.sparse import aligned
 from stream_moe.types import Float32
 
 LEAST_ROWS = 32  # fewer are not worth waking a thread for
 INPUT_LIMIT = 1e9  # far beyond any real feature, and small enough that no square overflows float32
+
+
+Widths = tuple[int, int, int, int]  # d, two hidden layers, E
 
 
 class Activations(NamedTuple):
@@ -36,7 +41,7 @@ class Activations(NamedTuple):
 
     @classmethod
     def empty(cls, n: int, widths: Sequence[int]) -> Activations:
-        return cls(*(np.empty((n, width), np.float32) for width in widths))
+        return cls(*(aligned(n, width) for width in widths))
 
     def rows(self, start: int, stop: int) -> Activations:
         """A view of some rows."""
@@ -46,8 +51,8 @@ class Activations(NamedTuple):
 class Router:
     """MLP d -> hidden -> E whose parameters are one flat float32 vector.
 
-    Rows are routed by the compiled kernel and learnt by torch, on the same memory. `stream_moe.router.device`
-    has the same router on a CUDA device.
+    Rows are routed and differentiated by compiled kernels that skip the zeros of the ReLUs; torch takes Adam's step,
+    on the same memory. `stream_moe.router.device` has the same router in torch, on a CUDA device.
 
     Parameters
     ----------
@@ -92,6 +97,7 @@ class Router:
         self.hidden, self.learning_rate, self.dropout, self.seed = hidden, learning_rate, dropout, seed
         self.steps = 0
         self.loss = math.nan
+        self._work: Work
         rng = np.random.default_rng(seed)
         widths = (n_features, *hidden, n_experts)
         values = []
@@ -119,8 +125,8 @@ class Router:
         self._crew.each(partial(self._forward, rows.rows(start, start + size)) for start in range(0, n, size))
 
     def _forward(self, rows: Activations) -> None:
-        active = np.empty(max(self.widths), np.int32)
-        kernels.forward(rows.x, self._layers, active, rows.hidden1, rows.hidden2, rows.logits)
+        row = np.empty(max(self.widths), np.int32)
+        kernels.forward(rows.x, self._layers, row, rows.hidden1, rows.hidden2, rows.logits)
 
     def learn(self, x: Float32, target: Float32, activations: Activations | None = None) -> float:
         """Take one Adam step on the mean binary cross-entropy of a mini-batch; return that loss.
@@ -138,39 +144,16 @@ class Router:
             activations = Activations.empty(len(x), self.widths)
             activations.x[:] = x
             self.forward(activations)
+        if len(x) != len(self._work.delta3):
+            self._work = Work.empty(len(x), self.widths)
+        self.loss = blame(activations.logits, target, self._work.delta3)
+        descend(*activations[:3], self._layers, self._work, self._gradients, self._crew)
         self.steps += 1
-        delta = np.empty_like(target)
-        self.loss = kernels.blame(activations.logits, target, delta)
         with one_thread():
-            inputs, hidden1, hidden2, _ = (torch.from_numpy(a) for a in activations)
-            self._descend(inputs, hidden1, hidden2, torch.from_numpy(delta), torch.tensor(float(self.steps)))
+            self._adam(torch.tensor(float(self.steps)))
         return self.loss
 
-    def _descend(
-        self,
-        inputs: torch.Tensor,
-        hidden1: torch.Tensor,
-        hidden2: torch.Tensor,
-        delta: torch.Tensor,
-        step: torch.Tensor,
-    ) -> None:
-        """One Adam step; delta [B, E] is the gradient at the logits. Three layers are differentiated by hand."""
-        _, _, w2, _, w3, _ = self._tensors
-        g1, gb1, g2, gb2, g3, gb3 = self._gradients
-        torch.mm(hidden2.T, delta, out=g3)
-        torch.sum(delta, 0, out=gb3)
-        delta2 = torch.ops.aten.threshold_backward(delta @ w3.T, hidden2, 0)
-
-        def second_layer() -> None:
-            torch.mm(hidden1.T, delta2, out=g2)
-            torch.sum(delta2, 0, out=gb2)
-
-        def first_layer() -> None:
-            delta1 = torch.ops.aten.threshold_backward(delta2 @ w2.T, hidden1, 0)
-            torch.mm(inputs.T, delta1, out=g1)
-            torch.sum(delta1, 0, out=gb1)
-
-        self._crew.each([first_layer, second_layer])  # about the same work
+    def _adam(self, step: torch.Tensor) -> None:
         # What `torch.optim.Adam` calls too; that class takes 1.3 s to load.
         torch._fused_adam_(
             [self._flat], [self._gradient], [self._moments[0]], [self._moments[1]], [], [step],
@@ -223,23 +206,23 @@ class Router:
             )
         self.steps = int(plain["steps"])
         self.loss = math.nan if plain["loss"] is None else float(plain["loss"])
-        self._set(self.widths, arrays["parameters"].copy(), arrays["m"].copy(), arrays["v"].copy())
+        self._set(self.widths, arrays["parameters"], arrays["m"], arrays["v"])
 
-    def _set(
-        self, widths: tuple[int, ...], flat: Float32, m: Float32 | None = None, v: Float32 | None = None
-    ) -> None:
+    def _set(self, widths: Widths, flat: Float32, m: Float32 | None = None, v: Float32 | None = None) -> None:
         """Lay parameters, gradient and Adam's moments out as views of flat vectors."""
         self.widths = widths
-        self._flat = self._tensor(flat)
-        self._gradient = torch.zeros_like(self._flat)
-        self._tensors = _split(self._flat, widths)
-        self._gradients = _split(self._gradient, widths)
-        moments = [np.zeros_like(flat) if a is None else a for a in (m, v)]
+        parameters, gradient, *moments = (aligned(flat.size) for _ in range(4))
+        for array, given in zip((parameters, gradient, *moments), (flat, None, m, v), strict=True):
+            array[:] = 0.0 if given is None else given
+        self._flat, self._gradient = self._tensor(parameters), self._tensor(gradient)
         self._moments = [self._tensor(a) for a in moments]
-        self._layers = _views(flat, widths)
+        self._layers, self._gradients = _views(parameters, widths), _views(gradient, widths)
         self._m, self._v = (_views(a, widths) for a in moments)
+        self._work = Work.empty(0, widths)
         h1, h2, out = (np.zeros(n, np.float32) for n in widths[1:])
-        self._scratch = kernels.Scratch(h1, h1.copy(), h2, h1.copy(), h2.copy(), out, np.zeros(max(widths), np.int32))
+        self._scratch = kernels.Scratch(
+            h1, h1.copy(), h2, h1.copy(), h2.copy(), out, np.ones(1, np.float32), np.zeros(max(widths), np.int32)
+        )
 
     def _tensor(self, array: Float32) -> torch.Tensor:
         return torch.from_numpy(array)
@@ -262,20 +245,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _shapes(widths: tuple[int, ...]) -> list[tuple[int, ...]]:
+def layer_shapes(widths: Widths) -> list[tuple[int, ...]]:
     return [shape for i, o in itertools.pairwise(widths) for shape in ((i, o), (o,))]
 
 
-def _size(widths: tuple[int, ...]) -> int:
-    return sum(math.prod(shape) for shape in _shapes(widths))
+def _size(widths: Widths) -> int:
+    return sum(math.prod(shape) for shape in layer_shapes(widths))
 
 
-def _split(flat: torch.Tensor, widths: tuple[int, ...]) -> list[torch.Tensor]:
-    shapes = _shapes(widths)
-    return [p.view(s) for p, s in zip(torch.split(flat, [math.prod(s) for s in shapes]), shapes, strict=True)]
-
-
-def _views(flat: Float32, widths: tuple[int, ...]) -> kernels.Layers:
-    shapes = _shapes(widths)
+def _views(flat: Float32, widths: Widths) -> kernels.Layers:
+    shapes = layer_shapes(widths)
     cuts = np.cumsum([math.prod(s) for s in shapes])[:-1]
     return kernels.Layers(*(p.reshape(s) for p, s in zip(np.split(flat, cuts), shapes, strict=True)))
