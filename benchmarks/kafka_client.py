@@ -26,7 +26,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from benchmarks import kafka_loop
 from connectors.kafka import KafkaSettings
 from connectors.kafka.batches import send_batches
-from connectors.kafka.sink import producer_options
+from connectors.kafka.writer import producer_options
 from stream_moe.engine.codec import JsonCodec
 from stream_moe.moe import DriftMoE
 from stream_moe.streams import open_stream

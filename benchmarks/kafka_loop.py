@@ -14,7 +14,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from connectors.kafka import KafkaProducerLog, KafkaSettings, ensure_topics
-from connectors.kafka.sink import producer_options
+from connectors.kafka.writer import producer_options
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.evaluation.prequential import labelled_blocks
 from stream_moe.streams import open_stream

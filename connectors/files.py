@@ -7,7 +7,9 @@ import errno
 import logging
 import os
 import re
+import secrets
 import stat
+import time
 from pathlib import Path
 
 from stream_moe.errors import CheckpointError, ConfigError
@@ -16,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MAX_BYTES = 8 << 30  # of a checkpoint: three times as much memory is needed to read one
+LEFT_OVER_SECONDS = 60.0  # a temporary file that nobody has written to for so long is a dead writer's
 _TEMPORARY = ".tmp-"  # no checkpoint's name begins with a dot
 
 
@@ -23,8 +26,9 @@ class FileCheckpointStore:
     """The `CheckpointStore` port over one directory of files (0600); one partition, one writer.
 
     A checkpoint appears under its name only when all of it is on the disk and was read back; until then, and
-    after a failure, the directory is as it was before. Temporary files of a writer that died are removed when
-    the store is opened. Names are letters, digits, ".", "_" and "-"; they sort in the order of their age when
+    after a failure, the directory is as it was before. Temporary files of a writer that died are removed when they
+    are a minute old. A partition changes hands while the writer before may not have finished, so each has temporary
+    files of its own. Names are letters, digits, ".", "_" and "-"; they sort in the order of their age when
     the writer counts in them with leading zeros.
 
     Parameters
@@ -45,15 +49,15 @@ class FileCheckpointStore:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
+        self._own = f"{_TEMPORARY}{secrets.token_hex(8)}-"
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if stat.S_IMODE(self.directory.stat().st_mode) & 0o077:
                 # Not ours to change: it may be somebody's shared folder. The files are 0600 in any case.
                 logger.warning("other users may list the checkpoint directory %s", self.directory)
-            for left in self.directory.glob(_TEMPORARY + "*"):
-                left.unlink()
+            self._remove_left_over()
             # Root may write where the mode forbids it, and a mount may forbid what the mode allows: so try.
-            probe = self.directory / f"{_TEMPORARY}probe"
+            probe = self._temporary("probe")
             probe.touch(mode=0o600)
             probe.unlink()
         except OSError as error:
@@ -82,8 +86,9 @@ class FileCheckpointStore:
         """Write a checkpoint whole or not at all; CheckpointError when that failed (the older ones stay)."""
         path = self._path(name)
         check_size(name, len(content))
-        temporary = self.directory / f"{_TEMPORARY}{name}"
+        temporary = self._temporary(name)
         try:
+            self._remove_left_over()
             descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -105,6 +110,16 @@ class FileCheckpointStore:
             self._sync_directory()
         except OSError as error:
             raise self._failed("deleting", name, error) from error
+
+    def _temporary(self, name: str) -> Path:
+        return self.directory / f"{self._own}{name}"
+
+    def _remove_left_over(self) -> None:
+        # In a group whose members share a disk the owner before us may still be writing.
+        for left in self.directory.glob(_TEMPORARY + "*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > LEFT_OVER_SECONDS:
+                    left.unlink()
 
     def _path(self, name: str) -> Path:
         return self.directory / checked_name(name)

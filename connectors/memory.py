@@ -5,31 +5,36 @@ Items other than records say what shall happen at their place, so that a crash t
 >>> log = MemoryLog()
 >>> log.extend("events", [b"a", b"b", PAUSE, b"c", ABORT, b"d", EOF])
 >>> source = MemorySource(log, "events", "group")
->>> source.open() is None, source.seek(0)
-(True, None)
->>> source.poll(10, 0.0).values, source.poll(10, 0.0), source.poll(10, 0.0).values
-([b'a', b'b'], None, [b'c'])
+>>> source.open()
+>>> source.poll(10, 0.0), source.changes()
+([], [Change(kind='assigned', partitions=frozenset({0}))])
+>>> source.seek(0, 0)
+>>> [batch.values for batch in source.poll(10, 0.0)], source.poll(10, 0.0)
+([[b'a', b'b']], [])
+>>> [batch.values for batch in source.poll(10, 0.0)]
+[[b'c']]
 >>> source.poll(10, 0.0)
 Traceback (most recent call last):
     ...
-connectors.memory.SimulatedCrashError: ABORT before offset 3 of 'events'
->>> source.poll(10, 0.0).values
-[b'd']
+connectors.memory.SimulatedCrashError: ABORT before offset 3 of 'events'/0
+>>> [batch.values for batch in source.poll(10, 0.0)]
+[[b'd']]
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 import numpy as np
 
 from connectors.dead_letters import dead_letter_headers
-from stream_moe.errors import LogError
-from stream_moe.ports import EndOfLogError
+from stream_moe.errors import FencedError, LogError
+from stream_moe.ports import Change, EndOfLogError
 from stream_moe.types import DeadLetter, RecordBatch
 
 
@@ -38,7 +43,7 @@ class Mark(Enum):
 
     EOF = "the log ends here: poll raises EndOfLogError, each time"
     ABORT = "poll raises SimulatedCrashError, once in the life of the log"
-    PAUSE = "poll returns None, once in the life of the log"
+    PAUSE = "poll returns nothing of it, once in the life of the log"
     CORRUPT = "takes an offset: a record that the log cannot read"
     CONTROL = "takes an offset: a transaction marker, which no reader sees"
 
@@ -60,26 +65,48 @@ class Record:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+Item = Record | Mark | bytes | tuple[bytes | None, bytes | None]
+Place = tuple[str, int]  # topic, partition
+
+
 class MemoryLog:
-    """Append-only topics of one partition each, and the committed offsets of groups. Thread-safe."""
+    """Append-only topics of any number of partitions, and the committed offsets of groups. Thread-safe.
+
+    A partition exists from the first thing that is appended to it; `create` makes empty ones.
+    """
 
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.RLock())
-        self._entries: dict[str, list[Record | Mark]] = {}
-        self._marks: dict[str, dict[int, list[Mark]]] = {}
-        self._start: dict[str, int] = {}
-        self._committed: dict[tuple[str, str], int] = {}
-        self._epoch: dict[tuple[str, str], int] = {}
+        self._entries: dict[Place, list[Record | Mark]] = {}
+        self._marks: dict[Place, dict[int, list[Mark]]] = {}
+        self._start: dict[Place, int] = {}
+        self._committed: dict[tuple[Place, str], int] = {}
+        self._epoch: dict[tuple[Place, str], int] = {}
 
-    def append(self, topic: str, item: Record | Mark | bytes | tuple[bytes | None, bytes | None]) -> None:
-        """Add a record (a Record, a value, or (key, value)) or a mark at the end of a topic.
+    def create(self, topic: str, partitions: int = 1) -> None:
+        """Make a topic with this many partitions, or give one more."""
+        with self.changed:
+            for partition in range(partitions):
+                self._entries.setdefault((topic, partition), [])
+            self.changed.notify_all()
+
+    def partitions(self, topic: str) -> list[int]:
+        """List the partitions of a topic; LogError for no such topic."""
+        with self.changed:
+            found = sorted(partition for name, partition in self._entries if name == topic)
+            if not found:
+                raise LogError(f"topic {topic!r} does not exist in this memory log; append to it first")
+            return found
+
+    def append(self, topic: str, item: Item, partition: int = 0) -> None:
+        """Add a record (a Record, a value, or (key, value)) or a mark at the end of a partition.
 
         A record given as bytes gets its offset as its timestamp, so that runs are reproducible.
         """
         with self.changed:
-            entries = self._entries.setdefault(topic, [])
+            entries = self._entries.setdefault((topic, partition), [])
             if isinstance(item, Mark) and item not in (CORRUPT, CONTROL):
-                self._marks.setdefault(topic, {}).setdefault(len(entries), []).append(item)
+                self._marks.setdefault((topic, partition), {}).setdefault(len(entries), []).append(item)
             elif isinstance(item, Record | Mark):
                 entries.append(item)
             else:
@@ -87,81 +114,90 @@ class MemoryLog:
                 entries.append(Record(value, key, len(entries)))
             self.changed.notify_all()
 
-    def extend(self, topic: str, items: Iterable[Record | Mark | bytes | tuple[bytes | None, bytes | None]]) -> None:
+    def extend(self, topic: str, items: Iterable[Item], partition: int = 0) -> None:
         """Append each item."""
         with self.changed:
             for item in items:
-                self.append(topic, item)
+                self.append(topic, item, partition)
 
-    def records(self, topic: str) -> list[Record]:
-        """List the readable records of a topic, trimmed ones included; empty for a topic never written."""
+    def records(self, topic: str, partition: int = 0) -> list[Record]:
+        """List the readable records of a partition, trimmed ones included; empty where nothing was ever written."""
         with self.changed:
-            return [entry for entry in self._entries.get(topic, []) if isinstance(entry, Record)]
+            return [entry for entry in self._entries.get((topic, partition), []) if isinstance(entry, Record)]
 
-    def trim(self, topic: str, start: int) -> None:
+    def trim(self, topic: str, start: int, partition: int = 0) -> None:
         """Forget the records before offset `start`, as retention does."""
         with self.changed:
-            self._start[topic] = start
+            self._start[topic, partition] = start
 
-    def committed(self, topic: str, group: str) -> int | None:
+    def committed(self, topic: str, group: str, partition: int = 0) -> int | None:
         """Give the committed offset of a group, None if it never committed."""
         with self.changed:
-            return self._committed.get((topic, group))
+            return self._committed.get(((topic, partition), group))
 
-    def bounds(self, topic: str) -> tuple[int, int]:
-        """Give the first offset still held and the offset after the last; LogError for no such topic."""
+    def bounds(self, topic: str, partition: int = 0) -> tuple[int, int]:
+        """Give the first offset still held and the offset after the last; LogError for no such partition."""
         with self.changed:
-            if topic not in self._entries and topic not in self._marks:
-                raise LogError(f"topic {topic!r} does not exist in this memory log; append to it first")
-            return self._start.get(topic, 0), len(self._entries.get(topic, []))
+            if partition not in self.partitions(topic):
+                raise LogError(f"topic {topic!r} has no partition {partition} in this memory log")
+            return self._start.get((topic, partition), 0), len(self._entries[topic, partition])
 
-    def has_mark(self, topic: str, position: int) -> bool:
-        """Say whether an EOF, ABORT or PAUSE waits at this position."""
+    def mark_at(self, topic: str, position: int, partition: int = 0) -> Mark | None:
+        """Say which of EOF, ABORT and PAUSE waits at this position."""
         with self.changed:
-            return bool(self._marks.get(topic, {}).get(position))
+            return next(iter(self._marks.get((topic, partition), {}).get(position, [])), None)
 
-    def fence(self, topic: str, group: str) -> int:
+    def fence(self, topic: str, group: str, partition: int = 0) -> int:
         """Start a new epoch of a group's writer; commits of older epochs are refused from now on."""
         with self.changed:
-            epoch = self._epoch[topic, group] = self._epoch.get((topic, group), 0) + 1
-            return epoch
+            whose = (topic, partition), group
+            self._epoch[whose] = self._epoch.get(whose, 0) + 1
+            return self._epoch[whose]
 
     def commit(
-        self, topic: str, group: str, epoch: int, next_offset: int, writes: Iterable[tuple[str, Record]]
+        self,
+        topic: str,
+        group: str,
+        epoch: int,
+        next_offset: int,
+        writes: Iterable[tuple[str, Record]],
+        partition: int = 0,
     ) -> None:
-        """Append (topic, record) pairs and commit the offset as one step; LogError for a fenced epoch."""
+        """Append (topic, record) pairs and commit the offset as one step; FencedError for an older epoch."""
         with self.changed:
-            if epoch != self._epoch.get((topic, group)):
-                raise LogError(f"group {group!r}: this sink was fenced by a newer one; leave and let that one work")
-            if next_offset < self._committed.get((topic, group), 0):
+            whose = (topic, partition), group
+            if epoch != self._epoch.get(whose):
+                raise FencedError(f"group {group!r}: the sink of partition {partition} was fenced by a newer one")
+            if next_offset < self._committed.get(whose, 0):
                 raise LogError(f"group {group!r}: offset {next_offset} would go back behind the committed one")
             for target, record in list(writes):
-                self._entries.setdefault(target, []).append(record)
-            self._committed[topic, group] = next_offset
+                self._entries.setdefault((target, partition), []).append(record)
+            self._committed[whose] = next_offset
             self.changed.notify_all()
 
-    def read(self, topic: str, position: int, max_records: int) -> RecordBatch | None:
+    def read(self, topic: str, position: int, max_records: int, partition: int = 0) -> RecordBatch | None:
         """Read from a position up to the next mark; None at the end or at PAUSE. Raises as the mark says."""
         with self.changed:
-            start, end = self.bounds(topic)
+            start, end = self.bounds(topic, partition)
+            where = f"offset {position} of {topic!r}/{partition}"
             if not start <= position <= end:
                 raise LogError(
-                    f"offset {position} of {topic!r} is not in the log, which holds {start} to {end}: "
+                    f"{where} is not in the log, which holds {start} to {end}: "
                     "the position is lost; start a new group or restore the log"
                 )
-            marks = self._marks.get(topic, {})
-            mark = next(iter(marks.get(position, [])), None)
+            marks = self._marks.get((topic, partition), {})
+            mark = self.mark_at(topic, position, partition)
             if mark is EOF:
-                raise EndOfLogError(f"offset {position} of {topic!r}")
+                raise EndOfLogError(where)
             if mark is not None:
                 marks[position].pop(0)
                 if mark is ABORT:
-                    raise SimulatedCrashError(f"ABORT before offset {position} of {topic!r}")
+                    raise SimulatedCrashError(f"ABORT before {where}")
                 return None
             stop = min([end, position + max_records, *(at for at, left in marks.items() if left and at > position)])
             if stop == position:
                 return None
-            entries = list(enumerate(self._entries[topic][position:stop], position))
+            entries = list(enumerate(self._entries[topic, partition][position:stop], position))
         found = [(offset, entry) for offset, entry in entries if isinstance(entry, Record)]
         return RecordBatch(
             offsets=np.array([offset for offset, _ in found], np.int64),
@@ -171,49 +207,120 @@ class MemoryLog:
             next_offset=stop,
             corrupt=[offset for offset, entry in entries if entry is CORRUPT],
             headers=found[0][1].headers if found else (),
+            partition=partition,
         )
 
 
 class MemorySource:
-    """The `Source` port over a memory log."""
+    """The `Source` port over a memory log: a member of a group whose partitions are what `change` says.
 
-    partition = 0
+    Parameters
+    ----------
+    log, topic, group
+        The log, the input topic, and the group whose committed positions count.
+    partitions
+        Assigned by `open`; None = all that the topic has.
+    """
 
-    def __init__(self, log: MemoryLog, topic: str, group: str) -> None:
+    def __init__(self, log: MemoryLog, topic: str, group: str, partitions: Iterable[int] | None = None) -> None:
         self.topic = topic
-        self._log = log
         self.group = group
-        self._position: int | None = None
+        self.settled = False
+        self._log = log
+        self._first = None if partitions is None else frozenset(partitions)
+        self._held: set[int] = set()
+        self._positions: dict[int, int] = {}  # of the partitions that are handed out
+        self._asked: list[Change] = []
+        self._told: list[Change] = []
 
-    def open(self) -> int | None:
-        self._log.bounds(self.topic)
-        return self._log.committed(self.topic, self.group)
+    def open(self) -> None:
+        everything = frozenset(self._log.partitions(self.topic))
+        self.settled = True
+        self.change("assigned", everything if self._first is None else self._first)
 
-    def bounds(self) -> tuple[int, int]:
-        return self._log.bounds(self.topic)
+    def change(self, kind: Literal["assigned", "revoked", "lost"], partitions: Iterable[int]) -> None:
+        """Do what the group's coordinator does; it takes effect in the next poll. Thread-safe."""
+        with self._log.changed:
+            self._asked.append(Change(kind, frozenset(partitions)))
+            self._log.changed.notify_all()
 
-    def seek(self, offset: int) -> None:
-        self._position = offset
+    def changes(self) -> list[Change]:
+        told, self._told = self._told, []
+        return told
 
-    def poll(self, max_records: int, timeout: float) -> RecordBatch | None:
-        if self._position is None:
-            raise LogError(f"topic {self.topic!r}: no position; seek before the first poll")
+    def committed(self, partition: int) -> int | None:
+        return self._log.committed(self.topic, self.group, partition)
+
+    def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        return {partition: self._log.bounds(self.topic, partition) for partition in partitions}
+
+    def seek(self, partition: int, offset: int) -> None:
+        if partition not in self._held:
+            raise LogError(f"topic {self.topic!r}: partition {partition} is not assigned to this source")
+        self._positions.pop(partition, None)  # to the end of the line
+        self._positions[partition] = offset
+
+    def pause(self, partition: int) -> None:
+        self._positions.pop(partition, None)
+
+    def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
         deadline = time.monotonic() + timeout
         with self._log.changed:
-            # At a PAUSE the answer is None at once; a wait is of use only at the end of the log.
-            while self._log.bounds(self.topic)[1] == self._position and not self._log.has_mark(
-                self.topic, self._position
-            ):
+            while True:
+                self._change()
+                if self._told:
+                    return []
+                # At a PAUSE the answer is empty at once; a wait is of use only at the end of the log.
+                if any(not self._waits(*item) for item in self._positions.items()):
+                    return self._read(max_records)
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._log.changed.wait(left):
-                    return None
-            batch = self._log.read(self.topic, self._position, max_records)
-        if batch is not None:
-            self._position = batch.next_offset
-        return batch
+                    return []
+
+    def _change(self) -> None:
+        for change in self._asked:
+            if change.kind == "assigned":
+                self._held |= change.partitions
+            else:
+                self._held -= change.partitions
+            for partition in change.partitions:
+                self._positions.pop(partition, None)
+            self._told.append(change)
+        self._asked.clear()
+
+    def _waits(self, partition: int, position: int) -> bool:
+        """Whether a partition is at its end, and may go on; when all of a finite log are at theirs, none may."""
+        mark = self._log.mark_at(self.topic, position, partition)
+        if mark is EOF:
+            return not self._ended()
+        return mark is None and self._log.bounds(self.topic, partition)[1] == position
+
+    def _read(self, max_records: int) -> list[RecordBatch]:
+        batches: list[RecordBatch] = []
+        ended: EndOfLogError | None = None
+        for partition, position in list(self._positions.items()):
+            try:
+                batch = self._log.read(self.topic, position, max_records, partition)
+            except EndOfLogError as error:
+                ended = error
+                continue
+            if batch is not None:
+                max_records -= len(batch)
+                self.seek(partition, batch.next_offset)
+                batches.append(batch)
+            if max_records <= 0:
+                break
+        if ended is not None and not batches and self._ended():
+            raise ended
+        return batches
+
+    def _ended(self) -> bool:
+        return all(self._log.mark_at(self.topic, at, p) is EOF for p, at in self._positions.items())
 
     def close(self) -> None:
-        self._position = None
+        self._positions.clear()
+        self._held.clear()
+        self.settled = False
 
 
 class MemorySink:
@@ -222,9 +329,9 @@ class MemorySink:
     Parameters
     ----------
     log, topic, group
-        The log, the input topic and the group whose offset is committed.
+        The log, the input topic and the group whose offsets are committed.
     predictions, dead_letters
-        Names of the output topics.
+        Names of the output topics; their partitions are the input's.
 
     Attributes
     ----------
@@ -250,29 +357,32 @@ class MemorySink:
         self._group = group
         self._predictions = predictions
         self._dead_letters = dead_letters
-        self._epoch = 0
+        self._epochs: dict[int, int] = {}
 
-    def open(self) -> None:
-        self._epoch = self._log.fence(self._topic, self._group)
+    def open(self, partition: int) -> None:
+        self._epochs[partition] = self._log.fence(self._topic, self._group, partition)
 
     def commit(
         self,
+        partition: int,
         predictions: Sequence[tuple[bytes | None, bytes]],
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
     ) -> None:
+        if partition not in self._epochs:
+            raise LogError(f"topic {self._topic!r}: the sink of partition {partition} is not open")
         failure, self.fail_before_commit = self.fail_before_commit, None
         if failure is not None:
             raise failure
         writes = [(self._predictions, Record(value, key)) for key, value in predictions]
         for letter in dead_letters:
-            headers = tuple(dead_letter_headers(letter, self._topic, 0))
+            headers = tuple(dead_letter_headers(letter, self._topic, partition))
             writes.append((self._dead_letters, Record(letter.value, letter.key, letter.timestamp, headers)))
-        self._log.commit(self._topic, self._group, self._epoch, next_offset, writes)
+        self._log.commit(self._topic, self._group, self._epochs[partition], next_offset, writes, partition)
         self.commits += 1
         failure, self.fail_after_commit = self.fail_after_commit, None
         if failure is not None:
             raise failure
 
-    def close(self) -> None:
-        """Nothing is held."""
+    def close(self, partition: int) -> None:
+        self._epochs.pop(partition, None)

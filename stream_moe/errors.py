@@ -1,4 +1,9 @@
-"""What can go wrong because of what a user or a log gave us. The terminal prints these as one line."""
+"""What can go wrong because of what a user or a log gave us. The terminal prints these as one line.
+
+The exit codes of the command line: 0 done or drained; 1 a checkpoint that `inspect` finds bad; 2 a mistake in an
+option, a file, a schema or a checkpoint; 3 the log; 75 a call that never came back, so that the process was ended
+and may be started again at once; 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -25,3 +30,20 @@ class LogError(StreamMoeError):
     """The log (Kafka, say) is not there, refuses us, or lost the position we need."""
 
     exit_code = 3
+
+
+class FencedError(LogError):
+    """The partition is another writer's now, or its group has put us out: nothing of the block was committed.
+
+    The state may have learnt the block already, so it is dropped; whoever holds the partition recovers it.
+    """
+
+
+class InDoubtError(LogError):
+    """A commit of which nobody knows whether it was done; the committed position tells, once we write again."""
+
+
+class StuckError(LogError):
+    """A call that has no deadline of its own outlasted ours; the process ends at once, whatever else it holds."""
+
+    exit_code = 75  # of sysexits.h: a failure that may pass, try again

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from stream_moe.types import Block, DeadLetter, RecordBatch, Schema
 
@@ -28,51 +29,95 @@ class Stream(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the partitions that this member of the group holds.
+
+    `kind` is "assigned" (they are ours now), "revoked" (they go to somebody else, and what we committed is
+    whole) or "lost" (they went already, as the group gave us up).
+    """
+
+    kind: Literal["assigned", "revoked", "lost"]
+    partitions: frozenset[int]
+
+
 class Source(Protocol):
-    """The input log, one partition of it."""
+    """The input log, as one member of a group of readers that share its partitions.
+
+    The partitions change inside `poll` only, and `changes` tells how. A partition hands out nothing from the
+    moment that it is assigned until `seek` says from where.
+    """
 
     @property
     def group(self) -> str:
-        """Whose committed position counts."""
+        """Whose committed positions count."""
 
     @property
     def topic(self) -> str: ...
 
     @property
-    def partition(self) -> int: ...
+    def settled(self) -> bool:
+        """Whether the group has handed out its partitions and no change is known to be under way."""
 
-    def open(self) -> int | None:
-        """Join the consumer group and return its committed offset, None if it never committed."""
+    def open(self) -> None:
+        """Join the group; the partitions come later, as changes."""
 
-    def bounds(self) -> tuple[int, int]:
-        """First offset the log still holds, and the offset after its last record."""
+    def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
+        """Return the next records, at most one batch for each partition and `max_records` in all.
 
-    def seek(self, offset: int) -> None: ...
-
-    def poll(self, max_records: int, timeout: float) -> RecordBatch | None:
-        """Return the next records, or None if none came within `timeout` seconds.
-
-        Raises `EndOfLogError` when the log is finite and at its end, `LogError` when it failed.
+        Waits up to `timeout` seconds, but not when there are changes to tell. Raises `EndOfLogError` when the log
+        is finite and every partition that was sought is at its end, `LogError` when the log failed.
         """
 
-    def close(self) -> None: ...
+    def changes(self) -> list[Change]:
+        """Return what changed since the last call, oldest first. To be asked after each `poll`."""
+
+    def committed(self, partition: int) -> int | None:
+        """Return the group's committed offset, None if it never committed.
+
+        Asked after `Sink.open`, which ends what an older writer left open, so the answer is final.
+        """
+
+    def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """For each partition: the first offset the log still holds, and the offset after its last record."""
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Hand out this partition from this offset on."""
+
+    def pause(self, partition: int) -> None:
+        """Hand out nothing of this partition until the next `seek`."""
+
+    def close(self) -> None:
+        """Leave the group."""
 
 
 class Sink(Protocol):
-    """Where predictions and dead letters go, together with the input position: the only commit point."""
+    """Where predictions and dead letters go, together with the input position: the only commit point.
 
-    def open(self) -> None:
-        """Fence older instances and end what they left open. Called before `Source.open`."""
+    Each partition has a writer of its own, of which there is one at a time in the whole group.
+    """
+
+    def open(self, partition: int) -> None:
+        """Become the writer of a partition: fence the older one and end what it left open.
+
+        Called before `Source.committed`, and again after an `InDoubtError`.
+        """
 
     def commit(
         self,
+        partition: int,
         predictions: Sequence[tuple[bytes | None, bytes]],
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
     ) -> None:
-        """Publish (key, value) predictions and dead letters, and the position, as one step."""
+        """Publish (key, value) predictions and dead letters, and the position, as one step.
 
-    def close(self) -> None: ...
+        Raises `FencedError` when nothing was written and this writer never will again, `InDoubtError` when nobody
+        knows, and other `LogError` when there is no going on.
+        """
+
+    def close(self, partition: int) -> None:
+        """Stop writing for a partition; never raises, and does nothing where it is not open."""
 
 
 class CheckpointStore(Protocol):
@@ -88,4 +133,4 @@ class CheckpointStore(Protocol):
 
 
 class EndOfLogError(Exception):
-    """A finite source has handed out its last record."""
+    """A finite source has handed out the last record of every partition that may be read."""

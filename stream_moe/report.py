@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from stream_moe.types import Int64
 
@@ -61,10 +63,10 @@ class QualityReport:
 
 
 @dataclass(slots=True)
-class EngineReport:
-    """One engine (one partition) at the end of a block."""
+class PartitionReport:
+    """One partition and its model at the end of a block."""
 
-    state: str  # starting, recovering, running, draining, stopped
+    state: str  # recovering, running, draining, stopped
     topic: str
     partition: int
     classes: tuple[str, ...]
@@ -91,3 +93,45 @@ class EngineReport:
     transactions_committed: int = 0
     replayed_events: int = 0
     recovery_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class GroupReport:
+    """This process as a member of its group."""
+
+    state: str  # starting, recovering, running, draining, stopped
+    partitions: tuple[int, ...] = ()  # assigned to this process now
+    rebalances: int = 0  # changes of the partitions
+    outcomes: dict[str, int] = field(default_factory=dict)  # transactions: committed, fenced, in_doubt
+
+
+def total_quality(parts: Sequence[QualityReport]) -> QualityReport:
+    """Sum the counts of several partitions, and weight their ratios by their labelled events."""
+    return QualityReport(**_total([asdict(part) for part in parts], [part.events for part in parts]))
+
+
+def total_learner(parts: Sequence[LearnerReport], events: Sequence[int]) -> LearnerReport:
+    """Sum the counts of the models of several partitions, expert by expert, and weight their ratios by `events`."""
+    plain = [{k: v for k, v in asdict(part).items() if k != "experts"} for part in parts]
+    columns = zip(*(part.experts for part in parts), strict=True)
+    experts = [ExpertReport(**_total([asdict(expert) for expert in column], events)) for column in columns]
+    latest = max(part.last_drift_event for part in parts)
+    return LearnerReport(experts=experts, **_total(plain, events) | {"last_drift_event": latest})
+
+
+def _total(parts: Sequence[dict[str, Any]], weights: Sequence[int]) -> dict[str, Any]:
+    if len(parts) == 1:
+        return parts[0]
+    whole = sum(weights)
+    total: dict[str, Any] = {}
+    for name, first in parts[0].items():
+        values = [part[name] for part in parts]
+        if isinstance(first, bool):
+            total[name] = all(values)
+        elif isinstance(first, str):
+            total[name] = first  # what kind of model it is: the same in every partition
+        elif isinstance(first, float):
+            total[name] = sum(v * w for v, w in zip(values, weights, strict=True) if w) / whole if whole else first
+        else:
+            total[name] = sum(values)
+    return total

@@ -177,6 +177,8 @@ class RecordBatch:
         The position after this batch. It may lie beyond offsets[-1] + 1 where the log holds control records.
     headers
         Headers of the FIRST record only, (key, value) pairs; a producer puts its schema there.
+    partition
+        Whose records they are.
     """
 
     offsets: Int64
@@ -186,6 +188,7 @@ class RecordBatch:
     next_offset: int
     corrupt: list[int] = field(default_factory=list)
     headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int = 0
 
     def __len__(self) -> int:
         return len(self.values)

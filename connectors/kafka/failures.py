@@ -12,7 +12,7 @@ from kafka import errors
 
 from connectors.kafka.connections import refusal
 from connectors.kafka.settings import KafkaSettings
-from stream_moe.errors import LogError
+from stream_moe.errors import FencedError, InDoubtError, LogError, StuckError
 
 _FENCED = (
     errors.ProducerFencedError,
@@ -21,24 +21,39 @@ _FENCED = (
     errors.UnknownMemberIdError,
     errors.IllegalGenerationError,
     errors.FencedInstanceIdError,
+    errors.RebalanceInProgressError,  # of a commit outside of a transaction
 )
 
 
+# Refused for good, and nothing was written; the same again will not do.
+_FINAL = (errors.AuthorizationError, errors.UnsupportedVersionError, errors.IllegalStateError)
+
+
 @contextmanager
-def as_log_error(settings: KafkaSettings, doing: str) -> Iterator[None]:
-    """Turn what the client raises into one LogError: what was tried, why it failed, and the way out."""
+def as_log_error(settings: KafkaSettings, doing: str, *, commits: bool = False) -> Iterator[None]:
+    """Turn what the client raises into one LogError: what was tried, why it failed, and the way out.
+
+    `FencedError` where another writer or member took over. With `commits`, `InDoubtError` for all but refusals: a
+    lost connection or a time-out does not tell what the broker did.
+    """
     try:
         yield
     except errors.KafkaError as error:
-        raise LogError(f"Kafka at {settings.bootstrap}, {doing}: {_meaning(error, settings)}") from error
+        text = f"Kafka at {settings.bootstrap}, {doing}: {_meaning(error, settings)}"
+        if _is_fenced(error):
+            raise FencedError(text) from error
+        if commits and not isinstance(error, _FINAL) and refusal(error) is None:
+            raise InDoubtError(text) from error
+        raise LogError(text) from error
+
+
+def _is_fenced(error: errors.KafkaError) -> bool:
+    return isinstance(error, _FENCED) or "ProducerFenced" in str(error) or "metadata mismatch" in str(error)
 
 
 def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
-    if isinstance(error, _FENCED) or "ProducerFenced" in str(error) or "metadata mismatch" in str(error):
-        return (
-            f"another process took over group {settings.group!r}, and this one is fenced; "
-            "run one process per group and partition"
-        )
+    if _is_fenced(error):
+        return f"another process of group {settings.group!r} took over, and this one is fenced"
     reason = refusal(error)
     if isinstance(reason, ssl.SSLError):
         return _tls_meaning(reason, settings)
@@ -86,10 +101,10 @@ def _tls_meaning(error: ssl.SSLError, settings: KafkaSettings) -> str:
 
 
 def within(seconds: float, settings: KafkaSettings, doing: str, call: Callable[[], Any]) -> Any:
-    """Run a call that has no deadline of its own; LogError when it is not done after `seconds`.
+    """Run a call that has no deadline of its own; `StuckError` when it is not done after `seconds`.
 
-    The call then goes on in a daemon thread, which ends with the process: its outcome is in doubt and only a
-    restart, which reads the committed offset, can tell.
+    The call then goes on in a daemon thread, so the process must end: the outcome is in doubt, and whoever starts
+    next learns it from the committed offset.
     """
     outcome: list[Any] = []
     failure: list[BaseException] = []
@@ -106,8 +121,8 @@ def within(seconds: float, settings: KafkaSettings, doing: str, call: Callable[[
     if failure:
         raise failure[0]
     if not outcome:
-        raise LogError(
+        raise StuckError(
             f"Kafka at {settings.bootstrap}, {doing}: no answer for {seconds:.0f} s, so the outcome is in "
-            "doubt; start again: the committed offset tells what became of it"
+            "doubt and this process ends; start it again: the committed offset tells what became of it"
         )
     return outcome[0]

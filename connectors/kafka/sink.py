@@ -1,160 +1,67 @@
-"""The output topics and the committed position as the engine's `Sink`."""
+"""The output topics and the committed positions as the engine's `Sink`."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from collections.abc import Sequence
-from typing import Any
 
-from kafka import KafkaProducer, TopicPartition, errors
-from kafka.structs import OffsetAndMetadata
-
-from connectors.dead_letters import dead_letter_headers
-from connectors.kafka.batches import send_batches
-from connectors.kafka.failures import as_log_error, within
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.source import KafkaSource
-from connectors.kafka.topics import ensure_topics
+from connectors.kafka.topics import grow_outputs, prepare_outputs
+from connectors.kafka.writer import PartitionWriter
 from stream_moe.errors import LogError
 from stream_moe.types import DeadLetter
 
-COMMIT_SECONDS = 45.0  # less than the transaction's own timeout, so that we give up first and know of it
-_TRANSACTION_SECONDS = 60.0
-# Brokers refuse records above 1 MiB by default.
-_KEY_BYTES = 64_000
-_VALUE_BYTES = 900_000
-
-
-def producer_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Give a producer's options: large compressed batches, each write acknowledged, no endless waits."""
-    return settings.client() | {
-        "acks": "all",
-        "compression_type": "lz4",
-        "linger_ms": 5,
-        "batch_size": 256 << 10,
-        "max_request_size": 4 << 20,
-        "max_block_ms": 10_000,
-        "request_timeout_ms": 10_000,
-        "delivery_timeout_ms": 40_000,
-        "allow_auto_create_topics": False,
-    }
+logger = logging.getLogger(__name__)
 
 
 class KafkaSink:
-    """Write predictions and dead letters and commit the input position as one step.
+    """Write predictions and dead letters and commit the input position, each partition by a writer of its own.
 
-    In the mode exactly-once that step is one transaction, made by the one writer
-    `settings.transactional_id`: a newer instance fences the older, whose next commit fails. Any doubt about
-    the outcome (no answer in time, fenced, aborted) raises `LogError`, and the sink can then no longer be
-    used: the process leaves, and the next one, which ends what was left open and reads the committed offset,
-    knows what became of it. In the mode at-least-once the outputs are written first, the position after them.
-
-    All output goes to the partition with the input's number, so that its order is the order of the log.
-
-    A dead letter must never be what stops the stream. So key and value are kept whole up to 64,000 and
-    900,000 bytes, and beyond that cut, with the original sizes in the header `__streams.errors.truncated`; a
-    record with neither key nor value, which the client cannot send, gets an empty value; and its time is the
-    time of writing, as a broker refuses times far from now.
+    All output of a partition goes to the partition with its number, so that its order is the order of the log.
+    The output topics are made, with as many partitions as the input, when the first partition is opened; when the
+    input gets more partitions while we run, so do they.
 
     Parameters
     ----------
     settings
         Where and as whom.
     source
-        The reader whose position is committed.
+        The reader whose positions are committed.
     """
 
     def __init__(self, settings: KafkaSettings, source: KafkaSource) -> None:
         self._settings = settings
         self._source = source
-        self._producer: KafkaProducer | None = None
-        self._broken = False
-        self._in_transaction = False
+        self._writers: dict[int, PartitionWriter] = {}
+        self._partitions = 0  # that the output topics have
 
-    def open(self) -> None:
-        """Make the output topics, fence older instances and end the transaction that they left open."""
-        ensure_topics(self._settings, [self._settings.predictions, self._settings.dead_letters])
-        options = producer_options(self._settings)
-        with as_log_error(self._settings, "opening the output"):
-            if self._settings.guarantee == "at-least-once":
-                self._producer = KafkaProducer(**options)
-                return
-            self._producer = KafkaProducer(
-                **options,
-                transactional_id=self._settings.transactional_id(self._source.partition),
-                transaction_timeout_ms=int(_TRANSACTION_SECONDS * 1000),
-            )
-            within(COMMIT_SECONDS, self._settings, "fencing older writers", self._producer.init_transactions)
+    def open(self, partition: int) -> None:
+        """Fence older writers of the partition, those of this process too, and end what they left open."""
+        if not self._partitions:
+            self._partitions = prepare_outputs(self._settings)
+        if partition >= self._partitions:
+            self._partitions = grow_outputs(self._settings)
+        if (older := self._writers.pop(partition, None)) is not None:
+            older.close(abort=False)
+        writer = PartitionWriter(self._settings, self._source, partition)
+        writer.open()
+        self._writers[partition] = writer
 
     def commit(
         self,
+        partition: int,
         predictions: Sequence[tuple[bytes | None, bytes]],
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
     ) -> None:
-        """Publish predictions, dead letters and the position; `LogError` when that failed or is in doubt."""
-        if self._producer is None or self._broken:
-            raise LogError(f"topic {self._settings.predictions!r}: the sink is not open or failed before")
-        self._broken = True  # until all of it is known to have succeeded
-        with as_log_error(self._settings, f"committing offset {next_offset}"):
-            within(
-                COMMIT_SECONDS,
-                self._settings,
-                f"committing offset {next_offset}",
-                lambda: self._commit(predictions, dead_letters, next_offset),
-            )
-        self._broken = False
+        """Publish predictions, dead letters and the position; see `PartitionWriter.commit`."""
+        writer = self._writers.get(partition)
+        if writer is None:
+            raise LogError(f"topic {self._settings.predictions!r}: partition {partition} is not open in this sink")
+        writer.commit(predictions, dead_letters, next_offset)
 
-    def close(self) -> None:
-        """End what is open and let go of the connection; at most about 10 s, and without raising."""
-        producer, self._producer = self._producer, None
-        if producer is None:
-            return
-        with contextlib.suppress(errors.KafkaError, LogError):
-            if self._in_transaction:
-                # Readers of committed records wait for an open transaction; without this until it times out.
-                within(5, self._settings, "aborting the transaction", producer.abort_transaction)
-        with contextlib.suppress(errors.KafkaError, LogError):
-            within(8, self._settings, "closing the output", lambda: producer.close(timeout=5))
-
-    def _commit(
-        self,
-        predictions: Sequence[tuple[bytes | None, bytes]],
-        dead_letters: Sequence[DeadLetter],
-        next_offset: int,
-    ) -> None:
-        producer = self._producer
-        assert producer is not None
-        transactional = self._settings.guarantee == "exactly-once"
-        if transactional:
-            group = self._source.group_metadata()
-            producer.begin_transaction()
-            self._in_transaction = True
-        partition = self._source.partition
-        sent = send_batches(producer, self._settings.predictions, partition, predictions)
-        for letter in dead_letters:
-            key, value, headers = self._letter(letter)
-            sent.append(producer.send(self._settings.dead_letters, value, key, headers, partition))
-        producer.flush(COMMIT_SECONDS)
-        for future in sent:
-            if not future.succeeded():  # `get` takes a lock, and after the flush nearly all have succeeded
-                future.get(timeout=COMMIT_SECONDS)
-        if transactional:
-            place = TopicPartition(self._settings.topic, partition)
-            producer.send_offsets_to_transaction({place: OffsetAndMetadata(next_offset, "", -1)}, group)
-            producer.commit_transaction()
-            self._in_transaction = False
-        else:
-            self._source.commit(next_offset, COMMIT_SECONDS)
-
-    def _letter(self, letter: DeadLetter) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
-        key, value = letter.key, letter.value
-        headers = dead_letter_headers(letter, self._settings.topic, self._source.partition)
-        sizes = f"key {len(key or b'')}, value {len(value or b'')} bytes"
-        if len(key or b"") > _KEY_BYTES or len(value or b"") > _VALUE_BYTES:
-            headers.append(("__streams.errors.truncated", sizes.encode()))
-            key = key and key[:_KEY_BYTES]
-            value = value and value[:_VALUE_BYTES]
-        if key is None and value is None:
-            value = b""
-        return key, value, headers
+    def close(self, partition: int) -> None:
+        """End what is open in the partition; at most about 15 s, and without raising."""
+        if (writer := self._writers.pop(partition, None)) is not None:
+            writer.close()

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Literal
 
 import numpy as np
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 
-from connectors.kafka.failures import as_log_error
+from connectors.kafka.failures import as_log_error, within
 from connectors.kafka.settings import KafkaSettings
-from connectors.kafka.topics import require_one_partition
-from stream_moe.errors import LogError
+from connectors.kafka.topics import require_topic
+from stream_moe.errors import FencedError, LogError
+from stream_moe.ports import Change
 from stream_moe.types import RecordBatch
 
 logger = logging.getLogger(__name__)
 
 MAX_RECORDS = 4096  # per poll: in hundreds the client's cost per poll shows, beyond this it no longer falls
-SESSION_SECONDS = 10.0  # a process that is gone loses its partition after this
-JOIN_SECONDS = 15.0  # more than a session: the member before us may have to time out first
-JOIN_ATTEMPTS = 3
+SESSION_SECONDS = 10.0  # a process that is gone loses its partitions after this
+JOIN_SECONDS = 15.0  # first patience with a join; more than a session, as the member before us may have to time out
+REJOIN_SECONDS = 60.0  # the same for one that was a member: others may be in the middle of a long block
+PATIENCE_SECONDS = 240.0  # patience doubles up to this
+METADATA_SECONDS = 30.0  # a topic that got more partitions is noticed after at most this
 CALL_SECONDS = 15.0
-_FETCH_BYTES = 8 << 20
-# While joining nothing is read: the engine says later where to start.
-_NO_POSITION = (errors.NoOffsetForPartitionError, errors.OffsetOutOfRangeError, errors.CorruptRecordError)
+# What the client holds of records that were not handed out: one answer of a broker, and no more is asked for before
+# it is used up. So the bound is per member, whatever the number of partitions.
+_FETCH_BYTES = 32 << 20
+_PARTITION_BYTES = 8 << 20
+_LEAST_BYTES = 1 << 20  # brokers take no larger record unless told to
 _CORRUPT_AT = re.compile(r"at offset (\d+)")
 
 
 class KafkaSource:
-    """Read one partition of the input topic as a member of the consumer group.
+    """Read the partitions of the input topic that the consumer group gives to this member.
 
     Offsets are committed by the sink, never here. A position that the log does not hold stops the reader; it
     is never reset. Records of aborted transactions are not seen.
@@ -45,6 +51,12 @@ class KafkaSource:
 
     Notes
     -----
+    The group uses Kafka's classic protocol with the cooperative-sticky assignor (KIP-429): partitions that stay where
+    they are go on through a rebalance, with their writer and without being fenced. The eager assignors would take
+    away all of them each time. Whichever assignor it is, nothing of exactly-once depends on it: a partition changes
+    hands inside `poll` only, when all that was handed out is committed, and the next owner fences the writer before
+    it reads the committed offset (with `require_stable`, which the client sets for read_committed).
+
     A record that the client cannot read (bad checksum, broken structure, a header name that is not UTF-8)
     would stop it for ever: its parser ends, and further polls spin. So its offset is noted in
     `RecordBatch.corrupt` and the position is set behind it before anything else is read. As the client parses
@@ -52,174 +64,245 @@ class KafkaSource:
     with it, one offset at a time.
     """
 
-    partition = 0
-
     def __init__(self, settings: KafkaSettings) -> None:
         self.group, self.topic = settings.group, settings.topic
         self._settings = settings
-        self._place = TopicPartition(settings.topic, self.partition)
         self._consumer: KafkaConsumer | None = None
-        self._listener = _Listener()
-        self._position: int | None = None
+        self._listener = _Listener(CooperativeStickyAssignor())
+        self._positions: dict[int, int] = {}  # of the partitions that are handed out, by what was sought or polled
+        self._changes: list[Change] = []
+        self._partition_bytes = _PARTITION_BYTES
+        self._unsettled_since = 0.0
+        self._patience = JOIN_SECONDS
 
-    def open(self) -> int | None:
-        """Join the group and give its committed offset, None if it never committed.
+    @property
+    def settled(self) -> bool:
+        """Whether we are a member and no rebalance is under way that we know of."""
+        return self._consumer is not None and self._consumer.group_metadata().state == MemberState.STABLE
 
-        Raises `LogError` when no broker answers (within about 10 s), when the topic is missing or has several
-        partitions, and when the partition is not handed to us within 45 s.
+    def open(self) -> None:
+        """Ask to join the group; the partitions come in `poll`, when the other members know of us.
+
+        Raises `LogError` when no broker answers (within about 10 s) and when the topic is missing.
         """
-        require_one_partition(self._settings, self.topic)
-        with as_log_error(self._settings, f"joining group {self._settings.group!r}"):
-            for _ in range(JOIN_ATTEMPTS):
-                if self._join():
-                    break
-                # Seen about once in a hundred joins: the client waits for an answer that never comes.
-                self.close()
-            else:
-                raise LogError(
-                    f"group {self._settings.group!r}: partition 0 of {self.topic!r} was not handed to us "
-                    f"within {JOIN_ATTEMPTS * JOIN_SECONDS:.0f} s; stop the member that holds it"
-                )
-            committed: int | None = self._opened().committed(self._place, timeout_ms=CALL_SECONDS * 1000)
-        logger.info("joined group %s on %s, committed offset %s", self._settings.group, self.topic, committed)
-        return committed
+        count = require_topic(self._settings, self.topic)
+        self._partition_bytes = max(_LEAST_BYTES, min(_PARTITION_BYTES, _FETCH_BYTES // count))
+        self._join()
 
-    def _join(self) -> bool:
-        self._consumer = consumer = KafkaConsumer(
-            **self._settings.client(),
-            group_id=self._settings.group,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
-            session_timeout_ms=int(SESSION_SECONDS * 1000),
-            heartbeat_interval_ms=int(SESSION_SECONDS * 1000 / 4),
-            max_poll_records=MAX_RECORDS,
-            fetch_max_bytes=4 * _FETCH_BYTES,
-            max_partition_fetch_bytes=_FETCH_BYTES,
-        )
-        self._listener = _Listener()
-        consumer.subscribe([self.topic], listener=self._listener)
-        # A member that joins before it knows the topic's partitions is given none and has to join again: so
-        # wait for an answer of the broker about all topics.
-        consumer.topics()
-        deadline = time.monotonic() + JOIN_SECONDS
-        while time.monotonic() < deadline:
-            with contextlib.suppress(*_NO_POSITION):
-                consumer.poll(timeout_ms=100, max_records=1)
-            if self._place in consumer.assignment():
-                return True
-        return False
+    def _join(self) -> None:
+        with as_log_error(self._settings, f"joining group {self.group!r}"):
+            assignor = CooperativeStickyAssignor()
+            self._listener = _Listener(assignor)
+            self._consumer = consumer = KafkaConsumer(
+                **self._settings.client(),
+                group_id=self.group,
+                partition_assignment_strategy=[assignor],
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                allow_auto_create_topics=False,
+                session_timeout_ms=int(SESSION_SECONDS * 1000),
+                heartbeat_interval_ms=int(SESSION_SECONDS * 1000 / 4),
+                metadata_max_age_ms=int(METADATA_SECONDS * 1000),
+                max_poll_records=MAX_RECORDS,
+                fetch_max_bytes=_FETCH_BYTES,
+                max_partition_fetch_bytes=self._partition_bytes,
+            )
+            consumer.subscribe([self.topic], listener=self._listener)
+            # A member that joins before it knows the topic's partitions is given none and has to join again: so
+            # wait for an answer of the broker about all topics.
+            within(CALL_SECONDS, self._settings, "asking for the topics", consumer.topics)
+        self._unsettled_since = time.monotonic()
 
-    def bounds(self) -> tuple[int, int]:
-        """Give the first offset held and the offset after the last committed record."""
-        consumer = self._opened()
-        with as_log_error(self._settings, f"asking for the offsets of {self.topic!r}"):
-            first = consumer.beginning_offsets([self._place], timeout_ms=CALL_SECONDS * 1000)[self._place]
-            after = consumer.end_offsets([self._place], timeout_ms=CALL_SECONDS * 1000)[self._place]
-        return first, after
-
-    def seek(self, offset: int) -> None:
-        """Read from this offset on."""
-        with as_log_error(self._settings, f"seeking in {self.topic!r}"):
-            self._still_ours()
-            self._opened().seek(self._place, offset)
-            self._position = offset
-
-    def poll(self, max_records: int, timeout: float) -> RecordBatch | None:
-        """Give the next records in log order, None if none came within `timeout` seconds.
+    def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
+        """Give the next records of each partition in log order; none if none came within `timeout` seconds.
 
         A batch without records moves the position over control records or corrupt ones. Raises `LogError`
-        when the partition was taken away, the position is not in the log, or the broker refuses.
+        when a position is not in the log, or the broker refuses.
         """
+        self._watch_the_join()
         consumer = self._opened()
-        if self._position is None:
-            raise LogError(f"topic {self.topic!r}: no position; seek before the first poll")
         deadline = time.monotonic() + timeout
-        corrupt: list[int] = []
-        found: list[ConsumerRecord] = []
+        corrupt: dict[int, list[int]] = {}
+        found: dict[TopicPartition, list[ConsumerRecord]] = {}
         with as_log_error(self._settings, f"reading {self.topic!r}"):
             while not found:
-                self._still_ours()
-                left = max(0.0, deadline - time.monotonic())
-                if len(corrupt) >= max_records or (corrupt and not left):
+                left = 0.0 if corrupt or self._changes else max(0.0, deadline - time.monotonic())
+                if corrupt and (time.monotonic() > deadline or sum(map(len, corrupt.values())) >= max_records):
                     break
                 try:
-                    polled = consumer.poll(timeout_ms=0 if corrupt else left * 1000, max_records=max_records)
+                    found = consumer.poll(timeout_ms=left * 1000, max_records=max_records)
                 except errors.CorruptRecordError as error:
-                    corrupt.append(self._skip(consumer, error))
+                    partition, at = self._skip(consumer, error)
+                    corrupt.setdefault(partition, []).append(at)
                     continue
-                found = polled.get(self._place, [])
-                if not found and not corrupt:
+                except (errors.NoOffsetForPartitionError, errors.OffsetOutOfRangeError):
+                    # Of partitions that were handed to us in this very poll: the engine says where to start.
+                    if not self._listener.events:
+                        raise
+                self._note_changes(consumer)
+                if not corrupt:
                     break
-            self._still_ours()
-            next_offset = consumer.position(self._place, timeout_ms=CALL_SECONDS * 1000)
-        if not found and not corrupt and next_offset == self._position:
-            return None
-        self._position = next_offset
-        return RecordBatch(
-            offsets=np.array([record.offset for record in found], np.int64),
-            timestamps=np.array([record.timestamp for record in found], np.int64),
-            keys=[record.key for record in found],
-            values=[record.value for record in found],
-            next_offset=next_offset,
-            corrupt=corrupt,
-            headers=tuple(found[0].headers) if found else (),
-        )
+            batches = []
+            for partition, position in list(self._positions.items()):
+                place = TopicPartition(self.topic, partition)
+                next_offset = consumer.position(place, timeout_ms=CALL_SECONDS * 1000)
+                records, bad = found.get(place, []), corrupt.get(partition, [])
+                if records or bad or next_offset != position:
+                    self._positions[partition] = next_offset
+                    batches.append(_batch(partition, records, bad, next_offset))
+        return batches
+
+    def changes(self) -> list[Change]:
+        """Tell what `poll` has changed since the last call."""
+        told, self._changes = self._changes, []
+        return told
+
+    def committed(self, partition: int) -> int | None:
+        """Give the group's committed offset, None if it never committed."""
+        with as_log_error(self._settings, f"asking for the committed offset of partition {partition}"):
+            place = TopicPartition(self.topic, partition)
+            found: int | None = self._opened().committed(place, timeout_ms=CALL_SECONDS * 1000)
+            return found
+
+    def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """For each partition: the first offset held and the offset after the last committed record."""
+        consumer, timeout = self._opened(), CALL_SECONDS * 1000
+        places = [TopicPartition(self.topic, partition) for partition in partitions]
+        with as_log_error(self._settings, f"asking for the offsets of {self.topic!r}"):
+            try:
+                first = consumer.beginning_offsets(places, timeout_ms=timeout)
+            except KeyError:  # a partition so new that the client, which is told by the leader, has not heard of it
+                within(CALL_SECONDS, self._settings, "asking for the topics", consumer.topics)
+                first = consumer.beginning_offsets(places, timeout_ms=timeout)
+            after = consumer.end_offsets(places, timeout_ms=timeout)
+        return {place.partition: (first[place], after[place]) for place in places}
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Hand out the partition from this offset on."""
+        place, consumer = TopicPartition(self.topic, partition), self._opened()
+        if place not in consumer.assignment():
+            raise LogError(f"partition {partition} of {self.topic!r} is not assigned to this member of the group")
+        consumer.seek(place, offset)
+        consumer.resume(place)
+        # The client (3.0) puts aside what it has of a partition that is paused, and takes it up again only if the one
+        # it read last gave nothing; until then it asks for no more of it, which may be for ever.
+        consumer._fetcher._paused_partition_records.pop(place, None)
+        self._positions[partition] = offset
+
+    def pause(self, partition: int) -> None:
+        """Hand out nothing of the partition until the next `seek`."""
+        place, consumer = TopicPartition(self.topic, partition), self._opened()
+        self._positions.pop(partition, None)
+        if place in consumer.assignment():
+            consumer.pause(place)
 
     def close(self) -> None:
         """Leave the group at once, so that a successor need not wait for the session to end."""
         consumer, self._consumer = self._consumer, None
-        self._position = None
+        self._positions.clear()
         if consumer is not None:
-            with as_log_error(self._settings, f"leaving group {self._settings.group!r}"):
+            with as_log_error(self._settings, f"leaving group {self.group!r}"):
                 consumer.close(autocommit=False, timeout_ms=5000)
 
     def group_metadata(self) -> ConsumerGroupMetadata:
-        """Say which member of which generation of the group we are: the sink shows it with the position."""
-        self._still_ours()
-        return self._opened().group_metadata()
+        """Say which member of which generation of the group we are: the sink shows it with the position.
 
-    def commit(self, next_offset: int, timeout: float) -> None:
+        `FencedError` when we are none: a broker would take a position that names no member from anybody.
+        """
+        found = self._opened().group_metadata()
+        if found.generation_id < 0 or not found.member_id:
+            raise FencedError(f"group {self.group!r} gave this member up; it joins anew")
+        return found
+
+    def commit(self, partition: int, next_offset: int, timeout: float) -> None:
         """Commit a position outside of any transaction: for the sink's mode at-least-once."""
-        self._still_ours()
-        self._opened().commit({self._place: OffsetAndMetadata(next_offset, "", -1)}, timeout_ms=timeout * 1000)
+        self.group_metadata()
+        place = TopicPartition(self.topic, partition)
+        self._opened().commit({place: OffsetAndMetadata(next_offset, "", -1)}, timeout_ms=timeout * 1000)
 
     def _opened(self) -> KafkaConsumer:
         if self._consumer is None:
             raise LogError(f"topic {self.topic!r}: the source is not open; call open first")
         return self._consumer
 
-    def _still_ours(self) -> None:
-        if self._listener.lost:
-            raise LogError(
-                f"partition 0 of {self.topic!r} was taken away from this process: another one joined "
-                f"group {self._settings.group!r}, or this one was silent for long; run one process each"
-            )
+    def _watch_the_join(self) -> None:
+        """Join again from the start where that takes too long.
 
-    def _skip(self, consumer: KafkaConsumer, error: errors.CorruptRecordError) -> int:
-        """Set the position behind a record that cannot be read, and give its offset."""
-        at = int(consumer.position(self._place))
+        Seen about once in a hundred joins: the client waits for an answer that never comes.
+        """
+        now = time.monotonic()
+        if self.settled:
+            self._unsettled_since, self._patience = now, REJOIN_SECONDS
+        elif now - self._unsettled_since > self._patience:
+            logger.warning("group %s: no answer for %.0f s; joining anew", self.group, self._patience)
+            self._patience = min(2 * self._patience, PATIENCE_SECONDS)
+            held = frozenset(place.partition for place in self._opened().assignment())
+            self.close()
+            if held:
+                self._changes.append(Change("lost", held))
+            self._join()
+
+    def _note_changes(self, consumer: KafkaConsumer) -> None:
+        events, self._listener.events = self._listener.events, []
+        for kind, partitions in events:
+            for partition in partitions:
+                self._positions.pop(partition, None)
+                place = TopicPartition(self.topic, partition)
+                if kind == "assigned" and place in consumer.assignment():
+                    # Any position will do: without one the client asks for the committed offset, and raises.
+                    consumer.seek(place, 0)
+                    consumer.pause(place)
+            if partitions:
+                self._changes.append(Change(kind, partitions))
+
+    def _skip(self, consumer: KafkaConsumer, error: errors.CorruptRecordError) -> tuple[int, int]:
+        """Set the position behind a record that cannot be read; give its partition and its offset."""
+        place = consumer._fetcher._next_partition_records.topic_partition  # whose parser has just ended
+        at = int(consumer.position(place))
         # A bad checksum names its batch, which begins beyond the position where aborted records lie between.
         named = _CORRUPT_AT.search(str(error))
         if named:
             at = max(at, int(named.group(1)))
-        logger.warning("%s: the record at offset %d cannot be read and is skipped", self.topic, at)
-        consumer.seek(self._place, at + 1)
-        return at
+        logger.warning("%s/%d: the record at offset %d cannot be read and is skipped", *place, at)
+        consumer.seek(place, at + 1)
+        return int(place.partition), at
+
+
+def _batch(partition: int, records: list[ConsumerRecord], corrupt: list[int], next_offset: int) -> RecordBatch:
+    return RecordBatch(
+        offsets=np.array([record.offset for record in records], np.int64),
+        timestamps=np.array([record.timestamp for record in records], np.int64),
+        keys=[record.key for record in records],
+        values=[record.value for record in records],
+        next_offset=next_offset,
+        corrupt=corrupt,
+        headers=tuple(records[0].headers) if records else (),
+        partition=partition,
+    )
+
+
+_Kind = Literal["assigned", "revoked", "lost"]
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Only sets a flag: it runs on the client's IO thread, where anything longer stops the heartbeats."""
+    """Only takes notes: it runs on the client's IO thread, where anything longer stops the heartbeats."""
 
-    def __init__(self) -> None:
-        self.lost = False
+    def __init__(self, assignor: CooperativeStickyAssignor) -> None:
+        self.events: list[tuple[_Kind, frozenset[int]]] = []
+        self._assignor = assignor
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        self.lost = self.lost or bool(revoked)
-
-    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        self.lost = self.lost or bool(lost)
+        self._note("revoked", revoked)
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """The loss of a partition is final, even if it comes back: others may have moved its position."""
+        self._note("assigned", assigned)
+
+    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        # The client (3.0) would go on claiming them: the leader would then leave a partition that moves from us to
+        # another member to neither, and wait for us to hand back what we do not have.
+        self._assignor.member_assignment = None
+        self._note("lost", lost)
+
+    def _note(self, kind: _Kind, places: Iterable[TopicPartition]) -> None:
+        self.events.append((kind, frozenset(place.partition for place in places)))

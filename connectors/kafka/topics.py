@@ -48,18 +48,49 @@ def ensure_topics(settings: KafkaSettings, topics: Iterable[str], partitions: in
             admin.close()
 
 
-def require_one_partition(settings: KafkaSettings, topic: str) -> None:
-    """Raise LogError unless the topic exists and has one partition."""
+def require_topic(settings: KafkaSettings, topic: str) -> int:
+    """Return the number of partitions of a topic; LogError where it does not exist."""
     count = partition_counts(settings, [topic])[topic]
     if count == 0:
         raise LogError(
             f"Kafka at {settings.bootstrap}: topic {topic!r} does not exist; create it, or correct the name"
         )
-    if count > 1:
-        raise LogError(
-            f"Kafka at {settings.bootstrap}: topic {topic!r} has {count} partitions; one model reads one "
-            "partition, so give it a topic with a single partition"
-        )
+    return count
+
+
+def prepare_outputs(settings: KafkaSettings) -> int:
+    """Create those output topics that are missing, with as many partitions as the input has; return how many.
+
+    Partition i of the outputs is for partition i of the input: LogError where an output topic has fewer.
+    """
+    wanted = require_topic(settings, settings.topic)
+    outputs = [settings.predictions, settings.dead_letters]
+    ensure_topics(settings, outputs, wanted)
+    for topic, count in partition_counts(settings, outputs).items():
+        if count < wanted:
+            raise LogError(
+                f"Kafka at {settings.bootstrap}: topic {topic!r} has {count} partition(s) and the input "
+                f"{settings.topic!r} has {wanted}; give it as many, or name another output topic"
+            )
+    return wanted
+
+
+def grow_outputs(settings: KafkaSettings) -> int:
+    """Give the output topics the partitions that the input has got while we ran; return how many that is."""
+    wanted = require_topic(settings, settings.topic)
+    with as_log_error(settings, "adding partitions to the output topics"):
+        admin = KafkaAdminClient(**settings.client())
+        try:
+            for topic, count in _counts(admin, [settings.predictions, settings.dead_letters]).items():
+                if count < wanted:
+                    try:
+                        admin.create_partitions({topic: wanted})
+                        logger.info("topic %s has %d partitions now, as the input", topic, wanted)
+                    except errors.InvalidPartitionsError:
+                        pass  # another member was faster
+        finally:
+            admin.close()
+    return wanted
 
 
 def _counts(admin: KafkaAdminClient, topics: list[str]) -> dict[str, int]:

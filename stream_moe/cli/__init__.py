@@ -16,7 +16,7 @@ from stream_moe.cli.options import refuse_secrets
 from stream_moe.cli.produce import produce
 from stream_moe.cli.replay import replay
 from stream_moe.cli.run import run
-from stream_moe.errors import StreamMoeError
+from stream_moe.errors import StreamMoeError, StuckError
 
 app = typer.Typer(
     name="stream-moe",
@@ -42,6 +42,8 @@ def main() -> None:
     try:
         refuse_secrets(sys.argv[1:])
         code = app(standalone_mode=False) or 0
+    except StuckError as error:  # a thread hangs in a call, and an orderly exit would wait for it
+        os._exit(_fail(str(error), error.exit_code))
     except StreamMoeError as error:
         code = _fail(str(error), error.exit_code)
     except TyperException as error:

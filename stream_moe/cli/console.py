@@ -43,6 +43,9 @@ class ProgressTable:
 
 def print_summary(result: dict[str, Any]) -> None:
     """Print a result (the dict that goes into the JSON) as a person wants it."""
+    if "accuracy" not in result:
+        typer.echo(f"\n{result['model']} on {result['stream']}: no partition for this member, nothing learnt")
+        return
     experts = result["experts"]
     lines = [
         f"{result['model']} on {result['stream']}, seed {result['seed']}",
@@ -64,4 +67,11 @@ def print_summary(result: dict[str, Any]) -> None:
             f"  {number:>2} {expert['kind']:<18}{expert['routed']:>8,} {expert['trained']:>9,}"
             f"{expert['accuracy']:>10.2%}{expert['nodes']:>8,}{expert['drifts']:>8}"
         )
+    if len(parts := result.get("partitions", [])) > 1:
+        lines += ["", "  partition    position    events  accuracy  state"]
+        lines += [
+            f"  {part['partition']:>9}{part['position']:>12,}{part['events']:>10,}{part['accuracy']:>10.2%}  "
+            f"{part['state_digest'][:16]}"
+            for part in parts
+        ]
     typer.echo("\n" + "\n".join(lines))

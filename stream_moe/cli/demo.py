@@ -61,11 +61,12 @@ def demo(
         engine = Engine(
             MemorySource(log, "events", "demo"),
             MemorySink(log, "events", "demo"),
-            FileCheckpointStore(Path(state)),
+            lambda partition: FileCheckpointStore(Path(state) / str(partition)),
             make_learner,
             EngineSettings(model, block_rows=1024),
             schema=stream.schema,
             on_report=serving.on_report,
+            on_group=serving.on_group,
             on_turn=serving.health.beat,
         )
         producer = threading.Thread(target=produce, name="producer", daemon=True)

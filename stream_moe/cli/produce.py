@@ -16,9 +16,8 @@ _ROWS = 1000
 def produce(
     stream: o.Stream,
     bootstrap: o.Bootstrap = None,
-    topic: Annotated[
-        str | None, typer.Option(help="Topic; created, with one partition, if missing.  [default: events]")
-    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic; created if missing.  [default: events]")] = None,
+    partitions: Annotated[int, typer.Option(min=1, help="Of a topic that is created here.")] = 1,
     events: o.Events = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events per second; unlimited unless given.")] = None,
     seed: o.Seed = 1,
@@ -26,7 +25,11 @@ def produce(
     nominal: o.Nominal = "",
     config: o.Config = None,
 ) -> None:
-    """Write the events of a stream to a topic, in order, each with features and label."""
+    """Write the events of a stream to a topic, in order, each with features and label.
+
+    The number of an event is its key. With several partitions the key decides where an event goes (murmur2, as in
+    every Kafka client); each partition then holds a part of the stream, in order, and gets a model of its own.
+    """
     from connectors.kafka import KafkaProducerLog, KafkaSettings
     from stream_moe.config import kafka_values
     from stream_moe.engine.codec import JsonCodec, schema_header
@@ -40,7 +43,7 @@ def produce(
         raise ConfigError(f"stream {stream!r} is endless; say how many events with --events, or how fast with --rate")
     settings = KafkaSettings(**kafka_values({"bootstrap": bootstrap, "topic": topic}, config))
     codec, sent, start = JsonCodec(source.schema), 0, time.monotonic()
-    log = KafkaProducerLog(settings, headers=[schema_header(source.schema)], create=True)
+    log = KafkaProducerLog(settings, headers=[schema_header(source.schema)], create=True, partitions=partitions)
     try:
         # A tenth of a second's worth at a time keeps a slow rate smooth.
         rows = _ROWS if rate is None else max(1, min(_ROWS, int(rate / 10)))

@@ -14,7 +14,7 @@ from stream_moe.cli.console import print_summary
 from stream_moe.cli.serving import Serving, stop_on_signals
 
 if TYPE_CHECKING:
-    from stream_moe.report import EngineReport
+    from stream_moe.report import PartitionReport
     from stream_moe.types import Schema
 
 
@@ -48,7 +48,11 @@ def run(
         Path | None, typer.Option(help="Who may read the metrics, a line USER:HASH each.")
     ] = None,
     until_caught_up: Annotated[
-        bool, typer.Option("--until-caught-up", help="Leave at the end the log had at the start.")
+        bool,
+        typer.Option(
+            "--until-caught-up",
+            help="Leave at the end that each partition had when it was assigned.",
+        ),
     ] = False,
     checkpoint_events: Annotated[int, typer.Option(min=1, help="Checkpoint after so many records.")] = 100_000,
     checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="... or after so many seconds.")] = 60.0,
@@ -58,7 +62,11 @@ def run(
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Logs as JSON lines.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but logs and errors.")] = False,
 ) -> None:
-    """Consume events from Kafka, predict, learn, and write predictions; resumes where it stopped."""
+    """Consume events from Kafka, predict, learn, and write predictions; resumes where it stopped.
+
+    One model for each partition of the input topic. Processes with the same group share the partitions, on as many
+    machines as you like; --state-dir is then a directory that all of them see, or an object store.
+    """
     started = time.perf_counter()
     o.check_writable(json)
     from connectors.kafka import KafkaSettings, KafkaSink, KafkaSource
@@ -79,7 +87,7 @@ def run(
     client_log = logging.getLogger("kafka")
     client_log.setLevel(logging.CRITICAL)  # a broker that is not there is one line of ours, not fifty of the client's
 
-    def on_report(report: EngineReport) -> None:
+    def on_report(report: PartitionReport) -> None:
         client_log.setLevel(logging.WARNING)
         serving.on_report(report)
 
@@ -88,11 +96,12 @@ def run(
         engine = Engine(
             source,
             KafkaSink(kafka, source),
-            open_store(state_dir, f"{kafka.group}-{kafka.topic}-{source.partition}"),
+            lambda partition: open_store(state_dir, f"{kafka.group}-{kafka.topic}-{partition}"),
             make_learner,
             EngineSettings(model, block_rows, checkpoint_events, checkpoint_seconds, until_caught_up),
             schema=load_schema(schema) if schema else None,
             on_report=on_report,
+            on_group=serving.on_group,
             on_turn=serving.health.beat,
         )
         if not quiet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
     from stream_moe.engine.loop import Engine
-    from stream_moe.report import EngineReport
+    from stream_moe.report import GroupReport, PartitionReport
     from stream_moe.telemetry.access import Access
     from stream_moe.telemetry.health import Health
     from stream_moe.telemetry.http import TelemetryServer
@@ -48,6 +49,7 @@ class Serving:
         self.table = ProgressTable(quiet)
         self._first: tuple[float, float, int] | None = None  # time, CPU time and events after the first block
         self._last: tuple[float, float, int] = (0.0, 0.0, 0)
+        self._seen: dict[int, int] = {}  # events of each partition
         self._phases: Counter[str] = Counter()  # seconds, of the blocks after the first
 
     def _listen(self, host: str, port: int | None, access: Access | None) -> TelemetryServer:
@@ -64,43 +66,82 @@ class Serving:
         except ConfigError:  # nobody asked for this very port
             return listen(0)
 
-    def on_report(self, report: EngineReport) -> None:
+    def on_report(self, report: PartitionReport) -> None:
         """Publish a report and print a progress row if one is due."""
+        from stream_moe.report import total_learner, total_quality
+
         self.metrics.update(report)
-        if report.block_size:
-            now, cpu = time.perf_counter(), time.process_time()
-            if self._first is not None:
-                self._phases.update(report.step_seconds)
-            self._first = self._first or (now, cpu, report.events_consumed)
-            self._last = (now, cpu, report.events_consumed)
-            self.table.update(report.quality.events, now - self._first[0], report.quality, report.learner)
+        if not report.block_size:
+            return
+        now, cpu, events = time.perf_counter(), time.process_time(), report.events_consumed
+        if self._first is not None:
+            self._phases.update(report.step_seconds)
+        before = self._seen.get(report.partition, events - report.block_size)
+        self._seen[report.partition] = events
+        self._last = (now, cpu, self._last[2] + max(0, events - before))
+        self._first = self._first or self._last
+        held = self.metrics.reports
+        quality = total_quality([each.quality for each in held])
+        learner = total_learner([each.learner for each in held], [each.quality.events for each in held])
+        self.table.update(quality.events, now - self._first[0], quality, learner)
+
+    def on_group(self, report: GroupReport) -> None:
+        """Publish the group's report."""
+        self.metrics.update_group(report)
 
     def result(self, engine: Engine, started: float) -> dict[str, Any]:
         """The result of a finished run, in the fields of a replay's, plus the flow of records.
 
-        The speed excludes the first block, in which code is compiled and memory is first touched.
+        With several partitions these are totals (ratios weighted by labelled events, the digest that of the
+        partitions' digests in order), and `partitions` has each one's. The speed excludes the first block, in which
+        code is compiled and memory is first touched.
         """
         from stream_moe.evaluation.prequential import ReplayResult
+        from stream_moe.report import total_learner, total_quality
 
-        quality, learner = engine.quality.report(), engine.learner.report()
+        digests = engine.digests()
+        reports = [each for each in self.metrics.reports if each.partition in digests]
+        if not reports:  # the group had no partition for us, or none with a record
+            return {"events": 0, "predictions": 0, "partitions": []}
+        quality = total_quality([each.quality for each in reports])
+        learner = total_learner([each.learner for each in reports], [each.quality.events for each in reports])
         first, last = self._first or (time.perf_counter(), time.process_time(), 0), self._last
         seconds, cpu_seconds = max(last[0] - first[0], 0.0), max(last[1] - first[1], 0.0)
+        digest = next(iter(digests.values())) if len(digests) == 1 else _digest_of(digests)
         replayed = ReplayResult(
-            quality.events, seconds, cpu_seconds, first[0] - started, engine.learner.digest, quality, learner,
-            dict(self._phases),
-        )  # fmt: skip
-        report = self.metrics.report
-        assert report is not None
+            quality.events, seconds, cpu_seconds, first[0] - started, digest, quality, learner, dict(self._phases)
+        )
+        dead: Counter[str] = Counter()
+        for each in reports:
+            dead.update(each.dead_letters)
         return replayed.to_dict() | {
             "events_per_second": (last[2] - first[2]) / seconds if seconds else 0.0,
             "events_per_cpu_second": (last[2] - first[2]) / cpu_seconds if cpu_seconds else 0.0,
-            "predictions": report.predictions_committed,
-            "dead_letters": report.dead_letters,
-            "labels": report.labels_consumed,
-            "pending_events": report.pending_events,
-            "replayed_events": report.replayed_events,
-            "transactions": report.transactions_committed,
+            "predictions": sum(each.predictions_committed for each in reports),
+            "dead_letters": dict(dead),
+            "labels": sum(each.labels_consumed for each in reports),
+            "pending_events": sum(each.pending_events for each in reports),
+            "replayed_events": sum(each.replayed_events for each in reports),
+            "transactions": sum(each.transactions_committed for each in reports),
+            "partitions": [
+                {
+                    "partition": each.partition,
+                    "position": engine.tasks[each.partition].position,
+                    "state_digest": digests[each.partition],
+                    "predictions": each.predictions_committed,
+                    "events": each.quality.events,
+                    "accuracy": each.quality.accuracy,
+                    "log_loss": each.quality.log_loss,
+                    "replayed_events": each.replayed_events,
+                }
+                for each in reports
+            ],
         }
+
+
+def _digest_of(digests: dict[int, str]) -> str:
+    text = "".join(f"{partition} {digest}\n" for partition, digest in sorted(digests.items()))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager

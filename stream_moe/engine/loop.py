@@ -1,8 +1,8 @@
-"""The engine: read a batch, join labels, step the learner, commit the outputs with the position, checkpoint.
+"""The engine: one member of a group, with a task for each partition that the group gives it.
 
-The only commit point is `Sink.commit`: predictions, dead letters and the position as one step. The state on
-disk is a cache of a deterministic function of the log, so every crash is survived the same way: take a
-checkpoint that is not ahead of the committed position, replay the log up to there with outputs muted, go on.
+The loop polls, hands each partition's batch to its task, and then nothing is under way: no block, no transaction.
+Partitions change hands inside a poll only, so they never do so in the middle of a block. A task that replays takes
+its batches from the same loop, so that the group sees this member alive however long the replay is.
 """
 
 from __future__ import annotations
@@ -10,310 +10,273 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Callable, Collection
 
 from stream_moe.classifier import BlockClassifier
-from stream_moe.engine.checkpoint import (
-    Checkpoint,
-    CheckpointWriter,
-    Owner,
-    newest_usable,
-    stored_schema,
-    understood,
-)
-from stream_moe.engine.codec import JsonCodec, schema_from_headers
-from stream_moe.engine.join import LabelJoin
-from stream_moe.errors import CheckpointError, ConfigError, LogError
-from stream_moe.evaluation.metrics import Prequential
-from stream_moe.experts.pool import pack, unpack
-from stream_moe.ports import CheckpointStore, EndOfLogError, Sink, Source
-from stream_moe.report import EngineReport
+from stream_moe.engine.task import Block, EngineSettings, Task
+from stream_moe.errors import FencedError, LogError, StuckError
+from stream_moe.ports import Change, CheckpointStore, EndOfLogError, Sink, Source
+from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.types import RecordBatch, Schema
 
 POLL_SECONDS = 0.5  # how long one poll waits: the longest a stop request goes unseen
 BOUNDS_SECONDS = 1.0  # how often the end of the log is asked for
+EMPTY_SECONDS = 5.0  # until caught up: how long to wait for a first record, or for a partition
+PARKED_SECONDS = 60.0  # how long a partition that went may come back to the state it left
+FENCED_LIMIT = 5  # times that a partition is taken from us without a commit between, while the group says it is ours
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """How the loop runs; none of it changes what is learnt."""
-
-    model: str
-    block_rows: int = 4096  # a poll hands out at most so many records
-    checkpoint_events: int = 100_000  # a replay after a crash repeats at most about so many
-    checkpoint_seconds: float = 60.0
-    until_caught_up: bool = False
-    emit_weights: bool = True  # the router's weights in every prediction
+__all__ = ["Engine", "EngineSettings"]
 
 
 class Engine:
-    """One model over one partition.
+    """The tasks of one process.
 
     Parameters
     ----------
-    source, sink, store
+    source, sink
         The ports; opened and closed by `run`.
+    open_store
+        Gives the checkpoint store of a partition.
     make_learner
         Builds the learner for a schema. Must be deterministic.
     settings
         See `EngineSettings`.
     schema
-        Of the events; None = the producer's, from the header of the log's first record.
-    on_report, on_turn
-        Called after each block with a report, and on every turn of the loop.
+        Of the events; None = the producer's, from the header of a partition's first record.
+    on_report, on_group
+        Called after each block with its partition's report, and with the group's whenever a report was made.
+    on_turn
+        Called on every turn of the loop.
+
+    Attributes
+    ----------
+    tasks
+        By partition. After `run`: those held at the end.
     """
 
     def __init__(
         self,
         source: Source,
         sink: Sink,
-        store: CheckpointStore,
+        open_store: Callable[[int], CheckpointStore],
         make_learner: Callable[[Schema], BlockClassifier],
         settings: EngineSettings,
         *,
         schema: Schema | None = None,
-        on_report: Callable[[EngineReport], None] = lambda report: None,
+        on_report: Callable[[PartitionReport], None] = lambda report: None,
+        on_group: Callable[[GroupReport], None] = lambda report: None,
         on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self.source, self.sink, self.settings = source, sink, settings
-        self._store, self._make_learner, self._schema = store, make_learner, schema
-        self._on_report, self._on_turn = on_report, on_turn
-        self._writer = CheckpointWriter(store)
-        self._counts: Counter[str] = Counter()  # of the log: part of the state
-        self._run: Counter[str] = Counter()  # of this process
+        self.tasks: dict[int, Task] = {}
+        self._open_store, self._make_learner, self._schema = open_store, make_learner, schema
+        self._on_report, self._on_group, self._on_turn = on_report, on_group, on_turn
+        self._held: set[int] = set()  # what the group says is ours
+        self._to_open: dict[int, float] = {}  # partition -> not before this moment
+        self._parked: dict[int, tuple[Task, float]] = {}  # partition -> its task, and until when it is kept
+        self._fenced: Counter[int] = Counter()  # partition -> times since its last commit
+        self._outcomes: Counter[str] = Counter()
+        self._rebalances = 0
         self._stopping = False
-        self._asked_at = 0.0  # when the end of the log was last asked for
-        self.state = "starting"
-        self.learner: BlockClassifier
-        self.quality: Prequential
+        self._phase = ""  # draining, stopped
+        self._refreshed_at = 0.0
+        self._empty_since: float | None = None
+
+    @property
+    def state(self) -> str:
+        """starting, recovering, running, draining or stopped."""
+        if self._phase:
+            return self._phase
+        states = {task.state for task in self.tasks.values()}
+        if "recovering" in states:
+            return "recovering"
+        if "starting" in states or self._to_open or not (self._held or self.source.settled):
+            return "starting"
+        return "running"
+
+    def digests(self) -> dict[int, str]:
+        """Digest of the learner of each partition that has one."""
+        tasks = sorted(self.tasks.items())
+        return {partition: task.learner.digest for partition, task in tasks if task.state != "starting"}
 
     def stop(self) -> None:
         """Ask the loop to finish its block, checkpoint and leave; safe in a signal handler."""
         self._stopping = True
 
     def run(self) -> None:
-        """Recover, then work until stopped, or until caught up where the settings say so."""
-        self.sink.open()  # fences an older instance BEFORE the committed position is read
+        """Join the group and work until stopped, or until caught up where the settings say so."""
         try:
-            committed = self.source.open()
-            begin, self._end = self.source.bounds()
-            self._prepare(begin)
-            self._recover(committed, begin)
-            self._loop(self._end if self.settings.until_caught_up else None)
-            self.state = "draining"
-            self._checkpoint()
-        finally:
-            self._writer.wait()
-            self.source.close()
-            self.sink.close()
-            self.state = "stopped"
-        self._report({}, 0.0, [])
+            self.source.open()
+            while not self._stopping and not self._caught_up() and self.turn():
+                pass
+            self._phase = "draining"
+            self._tell()
+            for task in self.tasks.values():
+                task.checkpoint()
+        except StuckError:  # the call still holds what it holds: nothing can be closed in order
+            raise
+        except BaseException:
+            self._leave()
+            raise
+        self._leave()
+        self._refresh()
 
-    def _prepare(self, begin: int) -> None:
-        schema = self._schema or stored_schema(self._store) or self._schema_of_log(begin)
-        self.learner = self._make_learner(schema)
-        self._codec = JsonCodec(schema)
-        self.quality = Prequential(schema.n_classes)
-        self._join = LabelJoin(schema.n_features, schema.n_classes)
-        source = f"{self.source.group}/{self.source.topic}/{self.source.partition}"
-        self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters())
-        self._version = f"{self.settings.model}/{self._owner.fingerprint[:8]}"
+    def _leave(self) -> None:
+        for task in self.tasks.values():
+            task.wait()  # whoever gets the partition next starts from this checkpoint
+        self.source.close()
+        for task in self.tasks.values():
+            task.close()
+        self._phase = "stopped"
 
-    def _learning_parameters(self) -> dict[str, object]:
-        """The learner's parameters, without those that change only where and how fast it runs."""
-        parameters = self.learner._get_params()
-        return {k: v for k, v in parameters.items() if k not in {"schema", "threads", "device"}}
-
-    def _schema_of_log(self, begin: int) -> Schema:
-        self.source.seek(begin)
-        waiting_since = time.monotonic()
-        while not self._stopping:
-            self._on_turn()
-            try:
-                batch = self.source.poll(1, POLL_SECONDS)
-            except EndOfLogError:
-                break
-            if batch is not None:
-                schema = schema_from_headers(batch.headers)
-                if schema is None:
-                    raise ConfigError(
-                        f"schema: record {begin} of topic {self.source.topic!r}, its first, has no schema header as "
-                        "`stream-moe produce` writes it; name one with --schema FILE.json or --schema STREAM"
-                    )
-                return schema
-            if self.settings.until_caught_up and time.monotonic() - waiting_since > 5:
-                break
-        raise LogError(
-            f"topic {self.source.topic!r} is empty: no schema to learn from; give --schema or produce first"
-        )
-
-    def _recover(self, committed: int | None, begin: int) -> None:
-        start = time.perf_counter()
-        self.state = "recovering"
-        found = newest_usable(self._store, self._owner, committed)
-        if found is not None:
-            self._restore(found)
-        elif committed is not None and begin > 0:
-            raise CheckpointError(
-                f"no usable checkpoint, and the log no longer holds what was learnt: it starts at {begin}, committed "
-                f"is {committed}; restore --state-dir from a backup, or begin anew with another --group"
-            )
-        self._position = found.offset if found else begin
-        self._mute_below = committed if committed is not None else self._position
-        if self._position < begin:
-            raise LogError(
-                f"position {self._position} of topic {self.source.topic!r} is lost: the log starts at {begin}; "
-                "restore the log, or begin anew with another --group and --state-dir"
-            )
-        self._saved, self._saved_at = self._position, time.monotonic()
-        self.source.seek(self._position)
-        while self._position < self._mute_below and not self._stopping:
-            if not self._turn():
-                raise LogError(
-                    f"the log of topic {self.source.topic!r} ends at {self._position}, before the committed offset "
-                    f"{self._mute_below}: it is not the log that was committed to; check --bootstrap and --topic"
-                )
-        if found is None:
-            self._checkpoint()  # proves later where the learning began, should the log be trimmed meanwhile
-        self._run["recovery_ms"] = round(1000 * (time.perf_counter() - start))
-        _log.info(
-            "recovered at offset %d: checkpoint %s, %d records replayed",
-            self._position, found.offset if found else "none", self._position - self._saved,
-        )  # fmt: skip
-
-    def _loop(self, until: int | None) -> None:
-        self.state = "running"
-        while not self._stopping and (until is None or self._position < until):
-            if not self._turn():
-                break
-            if (
-                self._position - self._saved >= self.settings.checkpoint_events
-                or (time.monotonic() - self._saved_at > self.settings.checkpoint_seconds and not self._writer.busy)
-            ) and self._position > self._saved:
-                self._checkpoint()
-
-    def _turn(self) -> bool:
-        """Take one batch through the whole loop; False at the end of a finite log."""
+    def turn(self) -> bool:
+        """Poll once and work off what came; False at the end of a finite log."""
         self._on_turn()
+        self._open_one()
         try:
-            batch = self.source.poll(self.settings.block_rows, POLL_SECONDS)
+            batches = self.source.poll(self.settings.block_rows, 0.0 if self._opens_now() else POLL_SECONDS)
         except EndOfLogError:
-            return False
-        if batch is None:
-            self._report({}, 0.0, [])
-        else:
-            self._process(batch)
+            self._follow(self.source.changes())
+            return bool(self._to_open) or self._offer_schema(at_end=True)
+        self._follow(self.source.changes())
+        for batch in batches:
+            if (task := self.tasks.get(batch.partition)) is not None:
+                self._process(task, batch)
+            if self._stopping:
+                break
+        self._offer_schema()
+        if not batches or time.monotonic() - self._refreshed_at > BOUNDS_SECONDS:
+            self._refresh(apart_from={batch.partition for batch in batches})
         return True
 
-    def _process(self, batch: RecordBatch) -> None:
-        clock = [time.perf_counter()]
-        block, dead = self._codec.decode(batch)
-        clock.append(time.perf_counter())
-        before = dict(self.learner.phases.seconds)
-        joined = self._join.join(block)
-        weights = np.empty((len(joined.y), self.learner.n_experts), np.float32)
-        proba = self.learner.step(joined.x, joined.y, weights)
-        self.quality.update(*joined.settle(proba))
-        clock.append(time.perf_counter())
-        has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
-        assert block.offsets is not None  # the codec gives both
-        assert block.timestamps is not None
-        sends = block.offsets[has_features] >= self._mute_below  # a replay says again nothing that was committed
-        rows = joined.answers[sends]
-        ids = [name for name, send in zip(np.array(block.ids, object)[has_features], sends, strict=True) if send]
-        values = self._codec.encode_predictions(
-            ids,
-            block.offsets[has_features][sends],
-            proba[rows],
-            weights[rows].astype(np.float64) if self.settings.emit_weights else None,
-            self._version,
-        )
-        letters = [letter for letter in dead if letter.offset >= self._mute_below]
-        clock.append(time.perf_counter())
-        if batch.next_offset > self._mute_below:
-            keyed = [(name.encode(), value) for name, value in zip(ids, values, strict=True)]
-            self.sink.commit(keyed, letters, batch.next_offset)
-            self._run["transactions"] += 1
-        clock.append(time.perf_counter())
-        self._position = batch.next_offset
-        self._run["replayed"] += int((block.offsets < self._mute_below).sum())
-        self._counts["predictions"] += len(sends)  # those of a replay were committed by the run before
-        self._counts["features"] += len(sends)
-        self._counts["labels"] += int((block.y >= 0).sum())
-        for letter in dead:
-            self._counts[f"dead:{letter.reason}"] += 1
-        decode, step, encode, send = np.diff(clock).tolist()
-        learner = {name: s - before.get(name, 0.0) for name, s in self.learner.phases.seconds.items()}
-        rest = step - sum(learner.values())  # labels joined, answers scored
-        phases = {"decode": decode, **learner, "encode": encode, "send": send}
-        phases["account"] = phases.get("account", 0.0) + max(0.0, rest)
-        age = time.time() - batch.timestamps[-1] / 1000 if len(batch) else 0.0
-        latencies = (time.time() - block.timestamps[has_features][sends] / 1000).tolist()
-        self._report(phases, send, latencies, len(block), float(age))
+    # Changes of the assignment
 
-    def _checkpoint(self) -> None:
-        """Copy the state after the last commit and let a thread write it."""
-        arrays, plain = pack(
-            {
-                "learner": self.learner.snapshot(),
-                "quality": self.quality.snapshot(),
-                "join": self._join.snapshot(),
-                "counts": ({}, dict(self._counts)),
-                "schema": ({}, self.learner.schema.to_dict()),
-                "model": ({}, {"name": self.settings.model}),
-            }
-        )
-        self._writer.write(Checkpoint(self._position, self._owner, plain, arrays))
-        self._saved, self._saved_at = self._position, time.monotonic()
-
-    def _restore(self, found: Checkpoint) -> None:
-        with understood(f"checkpoint at offset {found.offset}"):
-            parts = unpack((found.arrays, found.plain))
-            self.learner.restore(parts["learner"])
-            self.quality.restore(parts["quality"])
-            self._join.restore(parts["join"])
-            self._counts = Counter(parts["counts"][1])
-
-    def _report(
-        self, phases: dict[str, float], commit: float, latencies: list[float], rows: int = 0, behind: float = 0.0
-    ) -> None:
+    def _follow(self, changes: list[Change]) -> None:
+        if changes:
+            self._rebalances += 1
+            self._empty_since = None
+        for change in changes:
+            _log.info("partitions %s: %s", change.kind, ", ".join(map(str, sorted(change.partitions))))
+            for partition in sorted(change.partitions):
+                if change.kind == "assigned":
+                    self._held.add(partition)
+                    if partition not in self.tasks:
+                        self._to_open[partition] = 0.0
+                else:
+                    self._held.discard(partition)
+                    self._to_open.pop(partition, None)
+                    self._fenced.pop(partition, None)
+                    if (task := self.tasks.pop(partition, None)) is not None:
+                        self._park(task, save=change.kind == "revoked")
         now = time.monotonic()
-        if self.state != "stopped" and now - self._asked_at > BOUNDS_SECONDS:
-            _, self._end = self.source.bounds()
-            self._asked_at = now
-        lag = max(self._end - self._position, 0)
-        self._on_report(
-            EngineReport(
-                state=self.state,
-                topic=self.source.topic,
-                partition=self.source.partition,
-                classes=self.learner.schema.classes,
-                learner=self.learner.report(),
-                quality=self.quality.report(),
-                events_consumed=self._counts["features"],
-                labels_consumed=self._counts["labels"],
-                predictions_committed=self._counts["predictions"],
-                dead_letters={k[5:]: n for k, n in self._counts.items() if k.startswith("dead:")},
-                lag_records=lag,
-                lag_seconds=behind if lag else 0.0,
-                block_size=rows,
-                pending_events=self._join.waiting,
-                labels_expired=self._join.expired,
-                labels_duplicate=self._join.duplicates,
-                labels_orphan=self._join.orphans,
-                step_seconds=phases,
-                commit_seconds=commit,
-                prediction_latencies=latencies,
-                checkpoint_time=self._writer.time,
-                checkpoint_seconds=self._writer.seconds,
-                checkpoint_bytes=self._writer.bytes,
-                checkpoint_failures=self._writer.failures,
-                transactions_committed=self._run["transactions"],
-                replayed_events=self._run["replayed"],
-                recovery_seconds=self._run["recovery_ms"] / 1000,
+        self._parked = {p: (task, until) for p, (task, until) in self._parked.items() if now < until}
+
+    def _park(self, task: Task, save: bool) -> None:
+        """Let go of a partition; its state is kept for a while, as partitions often come back."""
+        if save:  # what was committed is ours, so a checkpoint of it is right even if somebody else goes on already
+            task.checkpoint()
+        task.close()
+        if task.state != "starting":
+            self._parked[task.partition] = task, time.monotonic() + PARKED_SECONDS
+
+    def _opens_now(self) -> bool:
+        return any(at <= time.monotonic() for at in self._to_open.values())
+
+    def _open_one(self) -> None:
+        """Open one partition: the next poll, which keeps us in the group, is never far."""
+        partition = next((p for p, at in self._to_open.items() if at <= time.monotonic()), None)
+        if partition is None:
+            return
+        del self._to_open[partition]
+        task, _ = self._parked.pop(partition, (None, 0.0))
+        if task is None:
+            store = self._open_store(partition)
+            task = Task(partition, self.source, self.sink, store, self._make_learner, self.settings, self._outcomes)
+        try:
+            task.open(self._schema)
+        except FencedError as error:
+            self._was_fenced(task, error)
+            return
+        self._schema = self._schema or task.schema
+        self.tasks[partition] = task
+        self._tell()
+
+    def _was_fenced(self, task: Task, error: FencedError) -> None:
+        """Drop the state. Where the group still says that the partition is ours, recover it a moment later."""
+        partition = task.partition
+        self.tasks.pop(partition, None)
+        self.source.pause(partition)
+        task.close()
+        self._outcomes["fenced"] += 1
+        self._fenced[partition] += 1
+        if self._fenced[partition] >= FENCED_LIMIT:
+            raise LogError(
+                f"partition {partition} was taken from this process {FENCED_LIMIT} times in a row although the group "
+                f"gave it to us: {error}"
             )
-        )
+        _log.warning("%s; its state is dropped", error)
+        self._to_open[partition] = time.monotonic() + 0.5 * self._fenced[partition]
+
+    # Work
+
+    def _process(self, task: Task, batch: RecordBatch) -> None:
+        committed = self._outcomes["committed"]
+        try:
+            block = task.process(batch)
+        except FencedError as error:
+            self._was_fenced(task, error)
+            return
+        self._schema = self._schema or task.schema
+        if self._outcomes["committed"] > committed:
+            self._fenced.pop(task.partition, None)
+        self._report(task, block)
+        self._tell()
+
+    def _offer_schema(self, at_end: bool = False) -> bool:
+        """Give the schema, once one partition's log has told it, to those whose log is empty."""
+        waiting = [task for task in self.tasks.values() if task.state == "starting"]
+        if self._schema is not None:
+            for task in waiting:
+                task.start(self._schema)
+        elif waiting and (at_end or (self.settings.until_caught_up and self._empty_for() > EMPTY_SECONDS)):
+            raise LogError(
+                f"topic {self.source.topic!r} is empty: no schema to learn from; give --schema or produce first"
+            )
+        return bool(waiting)
+
+    def _empty_for(self) -> float:
+        self._empty_since = self._empty_since or time.monotonic()
+        return time.monotonic() - self._empty_since
+
+    def _caught_up(self) -> bool:
+        if not self.settings.until_caught_up or self._to_open:
+            return False
+        if self.tasks:
+            return all(task.caught_up for task in self.tasks.values())
+        if not self.source.settled:
+            self._empty_since = None
+            return False
+        return self._empty_for() > EMPTY_SECONDS  # the group has no partition for us
+
+    # Reports
+
+    def _refresh(self, apart_from: Collection[int] = ()) -> None:
+        """Ask for the ends of the logs, and report the partitions that had no block."""
+        tasks = [task for task in self.tasks.values() if task.state != "starting"]
+        now = time.monotonic()
+        if self._phase != "stopped" and self.tasks and now - self._refreshed_at > BOUNDS_SECONDS:
+            for partition, (_, end) in self.source.bounds(list(self.tasks)).items():
+                self.tasks[partition].end = end
+            self._refreshed_at = now
+        for task in tasks:
+            if task.partition not in apart_from:
+                self._report(task, Block())
+        self._tell()
+
+    def _report(self, task: Task, block: Block) -> None:
+        self._on_report(task.report(block, self._phase or task.state))
+
+    def _tell(self) -> None:
+        held = tuple(sorted(self._held))
+        self._on_group(GroupReport(self.state, held, self._rebalances, dict(self._outcomes)))

@@ -1,4 +1,8 @@
-"""Is the engine alive, is it ready: the answers behind /healthz and /readyz."""
+"""Is the engine alive, is it ready: the answers behind /healthz and /readyz.
+
+Ready = this process has joined its group, and every partition that it was given is recovered and not lagging beyond
+the bound. One that the group has no partition for is ready to take over.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ class Verdict(NamedTuple):
 
 
 class Health:
-    """Liveness from the loop's heartbeat, readiness from the latest report.
+    """Liveness from the loop's heartbeat, readiness from the latest reports.
 
     Parameters
     ----------
     metrics
-        Holds the latest report.
+        Holds the latest reports.
     stalled_after
         Seconds without a heartbeat after which the process counts as dead. A loop turn includes a whole
         block, a commit and a checkpoint copy, so this is generous: a restart costs a replay.
@@ -63,14 +67,17 @@ class Health:
         return Verdict(True, "the loop turns")
 
     def ready(self) -> Verdict:
-        """Whether the engine runs and is close enough to the end of the log."""
-        report = self._metrics.report
-        if report is None:
+        """Whether the engine runs and is close enough to the end of the log, in every partition that it holds."""
+        group, reports = self._metrics.group, self._metrics.reports
+        if group is None:
             return Verdict(False, "no report yet")
-        if report.state != "running":
-            return Verdict(False, f"{report.state}, not running")
-        if report.lag_seconds > self._max_lag_seconds:
-            lag = f"{report.lag_seconds:.1f} s and {report.lag_records} records behind"
-            return Verdict(False, f"{lag} (limit {self._max_lag_seconds:g} s)")
+        if group.state != "running":
+            return Verdict(False, f"{group.state}, not running")
+        if missing := set(group.partitions) - {report.partition for report in reports}:
+            return Verdict(False, f"partition {min(missing)}: no report yet")
+        for report in reports:
+            if report.lag_seconds > self._max_lag_seconds:
+                lag = f"{report.lag_seconds:.1f} s and {report.lag_records} records behind"
+                return Verdict(False, f"partition {report.partition}: {lag} (limit {self._max_lag_seconds:g} s)")
         alive = self.live()
         return Verdict(True, "running") if alive.ok else alive

@@ -86,7 +86,11 @@ class TelemetryServer:
             "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE, metrics.exposition()),
             "/healthz": lambda: _answer(live()),
             "/readyz": lambda: _answer(ready()),
-            "/": lambda: (HTTPStatus.OK, HTML, render_page(metrics.report).encode()),
+            "/": lambda: (
+                HTTPStatus.OK,
+                HTML,
+                render_page(metrics.reports).encode(),
+            ),
         }
         try:
             self._server = _Server((host, port), routes, access, max_connections, deadline)

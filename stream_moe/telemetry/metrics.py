@@ -1,6 +1,6 @@
-"""Metrics of the engine for Prometheus, rendered from the latest report when somebody scrapes.
+"""Metrics of the engine for Prometheus, rendered from the latest reports when somebody scrapes.
 
-The engine hands over one `EngineReport` per block; that swaps a reference and adds the block's durations to
+The engine hands over one `PartitionReport` per block; that swaps a reference and adds the block's durations to
 fixed-bucket histograms. All formatting happens at scrape time, on the scraper's thread.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from stream_moe.report import EngineReport
-from stream_moe.telemetry.table import MAX_PHASES, METRICS, PREFIX, MetricSpec
+from stream_moe.report import GroupReport, PartitionReport
+from stream_moe.telemetry.table import MAX_PHASES, MAX_SERIES, METRICS, PREFIX, MetricSpec, Samples
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -65,8 +65,8 @@ class Histogram:
 class EngineMetrics:
     """Collector of one engine's metrics on a registry of its own.
 
-    The engine calls `update` once per block, with a report that nobody changes afterwards. Scrapers call
-    `exposition` from any thread.
+    The engine calls `update` once per block and `update_group` when the group's state may have changed, each with a
+    report that nobody changes afterwards. Scrapers call `exposition` from any thread.
 
     Parameters
     ----------
@@ -77,7 +77,9 @@ class EngineMetrics:
     def __init__(self, cache_seconds: float = CACHE_SECONDS) -> None:
         self.registry = CollectorRegistry(auto_describe=False)  # `collect` needs no trial run
         self.registry.register(self)
-        self._report: EngineReport | None = None
+        self._reports: dict[int, PartitionReport] = {}  # replaced, never changed: scrapers read it
+        self._latest: PartitionReport | None = None
+        self._group: GroupReport | None = None
         self._lock = threading.Lock()  # guards the histograms: counts and sum belong together
         self._histograms: dict[str, dict[tuple[str, ...], Histogram]] = {
             spec.name: {} if spec.labels else {(): Histogram()} for spec in METRICS if spec.kind == "histogram"
@@ -87,11 +89,28 @@ class EngineMetrics:
         self._rendered: tuple[float, bytes] | None = None
 
     @property
-    def report(self) -> EngineReport | None:
+    def report(self) -> PartitionReport | None:
         """The latest report, None before the first block."""
-        return self._report
+        return self._latest
 
-    def update(self, report: EngineReport) -> None:
+    @property
+    def reports(self) -> list[PartitionReport]:
+        """The latest report of each partition that this process holds, by partition."""
+        reports = self._reports
+        return [reports[partition] for partition in sorted(reports)]
+
+    @property
+    def group(self) -> GroupReport | None:
+        """The latest of the group, None before there was one."""
+        return self._group
+
+    def update_group(self, report: GroupReport) -> None:
+        """Take the group's report; partitions that are no longer held are forgotten."""
+        if not self._reports.keys() <= set(report.partitions):
+            self._reports = {p: r for p, r in self._reports.items() if p in report.partitions}
+        self._group = report
+
+    def update(self, report: PartitionReport) -> None:
         """Take the report of a finished block; its durations are added, so hand each block over once.
 
         Between blocks (idle, state changes) hand over a report with empty `step_seconds`, `commit_seconds` 0
@@ -104,7 +123,8 @@ class EngineMetrics:
                 self._observe("step_duration_seconds", (phase,), [seconds])
             if report.commit_seconds > 0:
                 self._observe("commit_duration_seconds", (), [report.commit_seconds])
-        self._report = report
+        self._reports = self._reports | {report.partition: report}
+        self._latest = report
 
     def _observe(self, name: str, labels: tuple[str, ...], values: Sequence[float]) -> None:
         series = self._histograms[PREFIX + name]
@@ -121,17 +141,43 @@ class EngineMetrics:
 
     def collect(self) -> Iterator[Any]:
         """Yield every metric family that has a sample."""
-        report = self._report
-        # While the state is replayed, the model's counts run from the checkpoint up to where they were before
-        # the restart. Prometheus would read the step back as a reset and count the whole past a second time.
-        replaying = report is None or report.state in ("starting", "recovering")
+        samples = self._samples()
         for spec in METRICS:
             if spec.kind == "histogram":
                 yield self._histogram_family(spec)
-            elif report is not None and not (spec.kind == "counter" and replaying and not spec.of_process):
-                samples = _known_samples(spec, report)
-                if samples:
-                    yield _family(spec, samples)
+            elif samples[spec.name]:
+                yield _family(spec, samples[spec.name])
+
+    def _samples(self) -> dict[str, dict[tuple[str, ...], float]]:
+        """Gather the samples of each metric; what is of less rank is left out where there is no more room."""
+        found: dict[str, dict[tuple[str, ...], float]] = {spec.name: {} for spec in METRICS}
+        if (group := self._group) is not None:
+            for spec in METRICS:
+                if spec.read_group is not None:
+                    found[spec.name] = _known(spec.read_group(group))
+        room = MAX_SERIES - sum(map(len, found.values())) - self._histogram_series()
+        for rank in range(3):
+            for report in self.reports:
+                # While the state is replayed, the model's counts run from the checkpoint up to where they were before
+                # the restart. Prometheus would read the step back as a reset and count the whole past a second time.
+                replaying = report.state in ("starting", "recovering")
+                shown = [
+                    (spec.name, _labelled(spec, report))
+                    for spec in METRICS
+                    if spec.read is not None and spec.rank == rank
+                    and not (spec.kind == "counter" and replaying and not spec.of_process)
+                ]  # fmt: skip
+                room -= sum(len(samples) for _, samples in shown)
+                if room < 0:
+                    return found
+                for name, samples in shown:
+                    found[name] |= samples
+        return found
+
+    def _histogram_series(self) -> int:
+        with self._lock:
+            each = len(SECONDS_BUCKETS) + 3  # the last bucket, the sum and the count
+            return sum(len(series) for series in self._histograms.values()) * each
 
     def _histogram_family(self, spec: MetricSpec) -> Any:
         family = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
@@ -141,16 +187,22 @@ class EngineMetrics:
         return family
 
 
-def _known_samples(spec: MetricSpec, report: EngineReport) -> Mapping[tuple[str, ...], float]:
-    assert spec.read is not None  # only histograms have no reader
-    value = spec.read(report)
+def _known(value: Samples | float | None) -> dict[tuple[str, ...], float]:
     pairs = [((), value)] if value is None or isinstance(value, int | float) else value
     return {labels: float(number) for labels, number in pairs if number is not None and math.isfinite(number)}
 
 
+def _labelled(spec: MetricSpec, report: PartitionReport) -> dict[tuple[str, ...], float]:
+    """Read the samples of a partition; its number comes last among the labels unless the metric has its place."""
+    assert spec.read is not None  # only histograms and what is of the group have no reader
+    last = () if "partition" in spec.labels else (str(report.partition),)
+    return {labels + last: number for labels, number in _known(spec.read(report)).items()}
+
+
 def _family(spec: MetricSpec, samples: Mapping[tuple[str, ...], float]) -> Any:
     make = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
-    family = make(spec.name, spec.help, labels=spec.labels)
+    of_partition = spec.read is not None and "partition" not in spec.labels
+    family = make(spec.name, spec.help, labels=(*spec.labels, "partition") if of_partition else spec.labels)
     for labels, value in samples.items():
         family.add_metric(labels, value)
     return family

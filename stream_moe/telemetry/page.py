@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from html import escape
 
-from stream_moe.report import EngineReport
+from stream_moe.report import PartitionReport
 
 STYLE = """:root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
@@ -34,19 +35,41 @@ _FOOT = """<p><a href="/metrics">metrics</a> · <a href="/healthz">live?</a> · 
 """
 
 
-def render_page(report: EngineReport | None) -> str:
-    """Page of the latest report; it asks the browser to load it again every 5 seconds.
+def render_page(partitions: Sequence[PartitionReport]) -> str:
+    """Page of the first of the latest reports, with a row for each partition where there are several.
+
+    It asks the browser to load it again every 5 seconds.
 
     Examples
     --------
-    >>> "Nothing to show yet" in render_page(None)
+    >>> "Nothing to show yet" in render_page([])
     True
     """
-    if report is None:
+    if not partitions:
         return f"{_HEAD}<p>Nothing to show yet: the first block is not finished.</p>\n{_FOOT}"
+    report = partitions[0]
     quality, learner = report.quality, report.learner
     scored = quality.events > 0
     routed = any(expert.routed for expert in learner.experts)
+    of_all = ""
+    if len(partitions) > 1:
+        of_all = html_table(
+            "Partitions",
+            ["partition", "state", "events read", "behind, records", "behind, s", "accuracy", "recent", "drifts"],
+            [
+                [
+                    str(each.partition),
+                    each.state,
+                    _count(each.events_consumed),
+                    _count(each.lag_records),
+                    _number(each.lag_seconds, 1),
+                    _percent(each.quality.accuracy, each.quality.events > 0),
+                    _percent(each.quality.window_accuracy, each.quality.events > 0),
+                    _count(each.learner.mixture_drifts),
+                ]
+                for each in partitions
+            ],
+        )
     numbers = html_table(
         "Now",
         ["", "value"],
@@ -89,7 +112,7 @@ def render_page(report: EngineReport | None) -> str:
             for e, expert in enumerate(learner.experts)
         ],
     )
-    return f"{_HEAD}{numbers}{experts}{_FOOT}"
+    return f"{_HEAD}{of_all}{numbers}{experts}{_FOOT}"
 
 
 def html_table(caption: str, columns: list[str], rows: list[list[str]]) -> str:

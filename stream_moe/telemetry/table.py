@@ -13,13 +13,16 @@ from typing import Any
 import numpy.typing as npt
 
 from stream_moe import __version__
-from stream_moe.report import EngineReport, ExpertReport, LearnerReport
+from stream_moe.report import ExpertReport, GroupReport, LearnerReport, PartitionReport
 
 PREFIX = "stream_moe_"
 STATES = ("starting", "recovering", "running", "draining", "stopped")
+OUTCOMES = ("committed", "fenced", "in_doubt")
 
 # Bounds that keep one process under 2,000 series whatever the model and the data are. What is beyond a bound
-# is added up under "other" (classes, reasons) or left out (experts, phases).
+# is added up under "other" (classes, reasons) or left out (experts, phases). With many partitions the flow is shown
+# for each; the rest, and then what goes by expert or class, for as many of the first ones as there is room for.
+MAX_SERIES = 1_950
 MAX_EXPERTS = 64
 MAX_CLASSES = 32
 MAX_AFFINITIES = 1_024  # experts x classes: 64 experts show 16 classes, 12 experts all 33
@@ -28,7 +31,8 @@ MAX_PHASES = 8
 OTHER = "other"
 
 Samples = Iterable[tuple[tuple[str, ...], float | None]]
-Reader = Callable[[EngineReport], "Samples | float | None"]
+Reader = Callable[[PartitionReport], "Samples | float | None"]
+GroupReader = Callable[[GroupReport], "Samples | float"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,13 @@ class MetricSpec:
     help, labels
         HELP text, and label names in the order of the values that `read` gives.
     read
-        Report -> one value, or (label values, value) pairs. None and NaN are left out of the scrape: a gap
-        says "unknown", a zero would say "zero". None for histograms, which are accumulated in `update`.
+        A partition's report -> one value, or (label values, value) pairs; where `labels` do not name the
+        partition, the renderer adds it. None and NaN are left out of the scrape: a gap says "unknown", a zero
+        would say "zero". None for histograms, which are accumulated in `update`.
     of_process
         True for a counter that starts at zero with the process; the others are part of the model's state.
+    read_group
+        The same from the group's report, for what is not a partition's.
     """
 
     name: str
@@ -56,6 +63,14 @@ class MetricSpec:
     labels: tuple[str, ...] = ()
     read: Reader | None = None
     of_process: bool = False
+    read_group: GroupReader | None = None
+
+    @property
+    def rank(self) -> int:
+        """What goes first where there is no room for all partitions: 0 flow, 1 the model, 2 its inside."""
+        if {"expert", "class"} & set(self.labels):
+            return 2
+        return 0 if "partition" in self.labels else 1
 
 
 def _class_label(classes: tuple[str, ...], index: int, limit: int) -> str:
@@ -71,21 +86,21 @@ def _by_class(classes: tuple[str, ...], values: npt.NDArray[Any], limit: int = M
     return totals
 
 
-def _per_class(values: Callable[[EngineReport], npt.NDArray[Any]]) -> Reader:
-    def read(report: EngineReport) -> Samples:
+def _per_class(values: Callable[[PartitionReport], npt.NDArray[Any]]) -> Reader:
+    def read(report: PartitionReport) -> Samples:
         return [((label,), n) for label, n in _by_class(report.classes, values(report)).items()]
 
     return read
 
 
 def _per_expert(value: Callable[[ExpertReport], float]) -> Reader:
-    def read(report: EngineReport) -> Samples:
+    def read(report: PartitionReport) -> Samples:
         return [((str(e),), value(x)) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
 
     return read
 
 
-def _affinity(report: EngineReport) -> Iterator[tuple[tuple[str, ...], float]]:
+def _affinity(report: PartitionReport) -> Iterator[tuple[tuple[str, ...], float]]:
     """Share of each class in the labelled events routed to each expert; an expert without any has no row."""
     rows = report.learner.expert_class[:MAX_EXPERTS]
     limit = min(MAX_CLASSES, MAX_AFFINITIES // max(1, len(rows)) - 1)
@@ -96,7 +111,7 @@ def _affinity(report: EngineReport) -> Iterator[tuple[tuple[str, ...], float]]:
                 yield (str(e), label), share
 
 
-def _scored(value: Callable[[EngineReport], float]) -> Reader:
+def _scored(value: Callable[[PartitionReport], float]) -> Reader:
     """A quality is unknown, not zero, before the first labelled event."""
     return lambda report: value(report) if report.quality.events > 0 else None
 
@@ -106,11 +121,11 @@ def _routed(value: Callable[[LearnerReport], float]) -> Reader:
     return lambda report: value(report.learner) if any(x.routed for x in report.learner.experts) else None
 
 
-def _saved(value: Callable[[EngineReport], float]) -> Reader:
+def _saved(value: Callable[[PartitionReport], float]) -> Reader:
     return lambda report: None if report.checkpoint_time is None else value(report)
 
 
-def _dead_letters(report: EngineReport) -> Samples:
+def _dead_letters(report: PartitionReport) -> Samples:
     totals: dict[str, float] = {}
     for index, (reason, count) in enumerate(report.dead_letters.items()):
         label = reason if index < MAX_REASONS else OTHER
@@ -118,29 +133,29 @@ def _dead_letters(report: EngineReport) -> Samples:
     return [((reason,), count) for reason, count in totals.items()]
 
 
-def _accuracy(report: EngineReport) -> Samples:
+def _accuracy(report: PartitionReport) -> Samples:
     quality = report.quality
     if quality.events > 0:
         return [(("all",), quality.accuracy), (("recent",), quality.window_accuracy)]
     return []
 
 
-def _expert_accuracy(report: EngineReport) -> Samples:
+def _expert_accuracy(report: PartitionReport) -> Samples:
     if report.quality.events == 0:
         return []
     return [((str(e),), x.window_accuracy) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
 
 
-def _lag(report: EngineReport) -> Samples:
+def _lag(report: PartitionReport) -> Samples:
     return [((report.topic, str(report.partition)), report.lag_records)]
 
 
-def _warnings(report: EngineReport) -> Samples:
+def _warnings(report: PartitionReport) -> Samples:
     learner = report.learner
     return [(("expert",), sum(x.warnings for x in learner.experts)), (("mixture",), learner.mixture_warnings)]
 
 
-def _drifts(report: EngineReport) -> Samples:
+def _drifts(report: PartitionReport) -> Samples:
     learner = report.learner
     return [
         (("expert", learner.expert_detector), sum(x.drifts for x in learner.experts)),
@@ -148,15 +163,15 @@ def _drifts(report: EngineReport) -> Samples:
     ]
 
 
-def _last_drift(report: EngineReport) -> float | None:
+def _last_drift(report: PartitionReport) -> float | None:
     return report.learner.last_drift_event if report.learner.last_drift_event >= 0 else None
 
 
-def _kinds(report: EngineReport) -> Samples:
+def _kinds(report: PartitionReport) -> Samples:
     return [((str(e), x.kind), 1.0) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
 
 
-def _state(report: EngineReport) -> Samples:
+def _state(report: GroupReport) -> Samples:
     return [((state,), float(report.state == state)) for state in STATES]
 
 
@@ -166,6 +181,10 @@ def _counter(name: str, text: str, read: Reader, *labels: str, of_process: bool 
 
 def _gauge(name: str, text: str, read: Reader, *labels: str) -> MetricSpec:
     return MetricSpec(PREFIX + name, "gauge", text, labels, read)
+
+
+def _of_group(name: str, kind: str, text: str, read: GroupReader, *labels: str) -> MetricSpec:
+    return MetricSpec(PREFIX + name, kind, text, labels, of_process=True, read_group=read)
 
 
 def _histogram(name: str, text: str, *labels: str) -> MetricSpec:
@@ -254,10 +273,15 @@ METRICS: tuple[MetricSpec, ...] = (
            lambda r: r.replayed_events),
     _gauge("recovery_duration_seconds", "Time from start to the first new event.",
            lambda r: r.recovery_seconds),
-    _counter("transactions_total", "Transactions by outcome.",
-             lambda r: [(("committed",), r.transactions_committed)], "outcome", of_process=True),
+    _of_group("transactions_total", "counter", "Transactions by outcome.",
+              lambda g: [((outcome,), g.outcomes.get(outcome, 0)) for outcome in OUTCOMES], "outcome"),
+    _of_group("rebalances_total", "counter", "Times the partitions of this process changed.",
+              lambda g: g.rebalances),
+    _of_group("assigned_partitions", "gauge", "Partitions that the group gave to this process.",
+              lambda g: len(g.partitions)),
     # process
-    _gauge("build_info", "Version of stream_moe; always 1.", lambda r: [((__version__,), 1.0)], "version"),
-    _gauge("state", "1 for the state the engine is in, 0 for the others.", _state, "state"),
+    _of_group("build_info", "gauge", "Version of stream_moe; always 1.",
+              lambda g: [((__version__,), 1.0)], "version"),
+    _of_group("state", "gauge", "1 for the state the engine is in, 0 for the others.", _state, "state"),
     _gauge("model_bytes", "Memory the model holds.", lambda r: r.learner.model_bytes),
 )  # fmt: skip

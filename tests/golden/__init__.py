@@ -51,4 +51,4 @@ def engine(
         log.commit("events", "golden", log.fence("events", "golden"), committed, [])
     source, sink = MemorySource(log, "events", "golden"), MemorySink(log, "events", "golden")
     store, settings = store or FileCheckpointStore(state), EngineSettings(MODEL)
-    return Engine(source, sink, store, lambda s: build_model(MODEL, s), settings, schema=STREAM.schema), log
+    return Engine(source, sink, lambda _: store, lambda s: build_model(MODEL, s), settings, schema=STREAM.schema), log

@@ -15,4 +15,4 @@ with tempfile.TemporaryDirectory() as state:
     shutil.copy(max(Path(state).glob("*.ckpt")), written)
     whole, _ = engine(Path(state) / "whole")
     whole.run()
-print(f"{written.name}: {written.stat().st_size:,} bytes; the digest at the end is {whole.learner.digest}")
+print(f"{written.name}: {written.stat().st_size:,} bytes; the digest at the end is {whole.tasks[0].learner.digest}")

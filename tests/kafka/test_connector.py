@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 import time
 import traceback
 import uuid
@@ -25,8 +24,8 @@ from connectors.kafka import (
 )
 from connectors.kafka.settings import require_helpers
 from stream_moe.engine.codec import JsonCodec, schema_from_headers, schema_header
-from stream_moe.errors import ConfigError, LogError
-from stream_moe.ports import Sink, Source
+from stream_moe.errors import ConfigError, FencedError, LogError, StuckError
+from stream_moe.ports import Change, Sink, Source
 from stream_moe.types import Block, DeadLetter, RecordBatch, Schema
 from tests.kafka.broker import SASL_PASSWORD, SASL_USER, Broker, free_ports
 
@@ -61,10 +60,21 @@ def read(source: KafkaSource, count: int) -> list[RecordBatch]:
     batches: list[RecordBatch] = []
     deadline = time.monotonic() + 20
     while sum(len(b) + len(b.corrupt) for b in batches) < count and time.monotonic() < deadline:
-        batch = source.poll(4096, 1.0)
-        if batch is not None:
-            batches.append(batch)
+        batches += source.poll(4096, 1.0)
     return batches
+
+
+def joined(source: KafkaSource, *partitions: int) -> KafkaSource:
+    """Open a source, if it is not, and poll until it was given these partitions."""
+    if source._consumer is None:
+        source.open()
+    given: set[int] = set()
+    deadline = time.monotonic() + 40
+    while not given >= set(partitions) and time.monotonic() < deadline:
+        assert source.poll(10, 0.5) == []  # nothing before it is sought
+        given |= {p for change in source.changes() if change.kind == "assigned" for p in change.partitions}
+    assert given >= set(partitions)
+    return source
 
 
 def committed_records(settings: KafkaSettings, topic: str) -> list[Any]:
@@ -85,10 +95,21 @@ def committed_records(settings: KafkaSettings, topic: str) -> list[Any]:
 
 
 def opened(settings: KafkaSettings, closing: Callable[[Any], Any]) -> tuple[KafkaSource, KafkaSink, int | None]:
-    source: KafkaSource = closing(KafkaSource(settings))
-    sink: KafkaSink = closing(KafkaSink(settings, source))
-    sink.open()
-    return source, sink, source.open()
+    source: KafkaSource = joined(closing(KafkaSource(settings)), 0)
+    sink = KafkaSink(settings, source)
+    closing(_Writer(sink))
+    sink.open(0)
+    return source, sink, source.committed(0)
+
+
+class _Writer:
+    """Closes partition 0 of a sink."""
+
+    def __init__(self, sink: KafkaSink) -> None:
+        self._sink = sink
+
+    def close(self) -> None:
+        self._sink.close(0)
 
 
 def test_events_come_back_with_their_schema(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
@@ -98,8 +119,8 @@ def test_events_come_back_with_their_schema(settings: KafkaSettings, closing: Ca
     produce(settings, codec.encode_events(Block(x, np.zeros(len(x), np.int32))), (schema_header(schema),))
     port: Source = KafkaSource(settings)
     source, _, committed = opened(settings, closing)
-    assert (port.partition, committed, source.bounds()) == (0, None, (0, 10_000))
-    source.seek(0)
+    assert (port.topic, committed, source.bounds([0])) == (settings.topic, None, {0: (0, 10_000)})
+    source.seek(0, 0)
     batches = read(source, len(x))
     assert schema_from_headers(batches[0].headers) == schema
     assert max(map(len, batches)) <= 4096
@@ -108,18 +129,18 @@ def test_events_come_back_with_their_schema(settings: KafkaSettings, closing: Ca
     np.testing.assert_array_equal(np.concatenate([codec.decode(b)[0].x for b in batches]), x)
     assert batches[0].keys[:2] == [b"k0", b"k1"]
     assert abs(batches[0].timestamps[0] / 1000 - time.time()) < 3600
-    assert source.poll(4096, 0.0) is None
-    source.seek(9_999)
+    assert source.poll(4096, 0.0) == []
+    source.seek(0, 9_999)
     assert read(source, 1)[0].offsets.tolist() == [9_999]
 
 
 def test_a_commit_makes_everything_visible_at_once(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"0"] * 5)
     port: Sink = KafkaSink(settings, KafkaSource(settings))
-    port.close()  # never opened
+    port.close(0)  # never opened
     source, sink, _ = opened(settings, closing)
-    sink.commit([(None, b"p%d" % i) for i in range(3)], [LETTER], 4)
-    sink.commit([(b"k", b"p3")], [], 5)
+    sink.commit(0, [(None, b"p%d" % i) for i in range(3)], [LETTER], 4)
+    sink.commit(0, [(b"k", b"p3")], [], 5)
     records = committed_records(settings, settings.predictions)
     assert [(r.key, r.value) for r in records] == [(None, b"p0"), (None, b"p1"), (None, b"p2"), (b"k", b"p3")]
     (dead,) = committed_records(settings, settings.dead_letters)
@@ -132,7 +153,7 @@ def test_a_commit_makes_everything_visible_at_once(settings: KafkaSettings, clos
         "__streams.errors.offset": b"3",
         "__streams.errors.stage": b"decode",
     }
-    sink.close()
+    sink.close(0)
     source.close()
     assert opened(settings, closing)[2] == 5
 
@@ -140,7 +161,7 @@ def test_a_commit_makes_everything_visible_at_once(settings: KafkaSettings, clos
 def test_a_commit_that_breaks_leaves_nothing(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"0"] * 5)
     source, sink, _ = opened(settings, closing)
-    sink.commit([(None, b"first")], [], 1)
+    sink.commit(0, [(None, b"first")], [], 1)
 
     class LostError(Exception):
         pass
@@ -148,15 +169,15 @@ def test_a_commit_that_breaks_leaves_nothing(settings: KafkaSettings, closing: C
     def lost(*_: object) -> None:
         raise LostError
 
-    sink._producer.send_offsets_to_transaction = lost  # type: ignore[union-attr]
+    sink._writers[0]._producer.send_offsets_to_transaction = lost  # type: ignore[union-attr]
     with pytest.raises(LostError):
-        sink.commit([(None, b"never")] * 3, [LETTER], 4)
+        sink.commit(0, [(None, b"never")] * 3, [LETTER], 4)
     with pytest.raises(LogError, match="failed before"):
-        sink.commit([(None, b"never")], [], 4)
+        sink.commit(0, [(None, b"never")], [], 4)
     source.close()  # and the transaction stays open, as after kill -9
     _, again, committed = opened(settings, closing)
     assert committed == 1
-    again.commit([(None, b"second")], [], 2)
+    again.commit(0, [(None, b"second")], [], 2)
     assert [r.value for r in committed_records(settings, settings.predictions)] == [b"first", b"second"]
     assert committed_records(settings, settings.dead_letters) == []
 
@@ -164,53 +185,56 @@ def test_a_commit_that_breaks_leaves_nothing(settings: KafkaSettings, closing: C
 def test_a_second_instance_fences_the_first(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"0"] * 5)
     source, zombie, _ = opened(settings, closing)
-    zombie.commit([(None, b"first")], [], 1)
-    newer = closing(KafkaSink(settings, source))
-    newer.open()
-    with pytest.raises(LogError, match="another process took over group"):
-        zombie.commit([(None, b"never")], [], 2)
-    newer.commit([(None, b"second")], [], 2)
+    zombie.commit(0, [(None, b"first")], [], 1)
+    newer = KafkaSink(settings, source)
+    closing(_Writer(newer))
+    newer.open(0)
+    with pytest.raises(FencedError, match=r"another process of group .* took over"):
+        zombie.commit(0, [(None, b"never")], [], 2)
+    newer.commit(0, [(None, b"second")], [], 2)
     assert [r.value for r in committed_records(settings, settings.predictions)] == [b"first", b"second"]
 
 
-def test_a_member_that_loses_its_partition_stops(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
-    produce(settings, [b"0"] * 5)
-    source, sink, _ = opened(settings, closing)
-    source.seek(0)
-    source._listener.on_partitions_revoked([TopicPartition(settings.topic, 0)])
-    with pytest.raises(LogError, match="taken away"):
-        source.poll(10, 0.0)
-    with pytest.raises(LogError, match="taken away"):
-        sink.commit([(None, b"never")], [], 1)
-    assert committed_records(settings, settings.predictions) == []
-
-
-def test_the_newest_member_of_the_group_gets_the_partition(
-    settings: KafkaSettings, closing: Callable[[Any], Any]
-) -> None:
-    produce(settings, [b"0"] * 5)
-    first: KafkaSource = KafkaSource(settings)
-    first.open()
-    first.seek(0)
-    said: list[str] = []
-
-    def run() -> None:
-        try:
-            while True:
-                first.poll(10, 0.1)
-        except LogError as error:
-            said.append(str(error))
-        finally:
-            first.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
+def test_members_share_the_partitions_and_take_over(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    ensure_topics(settings, [settings.topic], partitions=2)
+    produce(settings, [b"%d" % i for i in range(40)])
+    first = joined(closing(KafkaSource(settings)), 0, 1)
+    for partition in (0, 1):
+        first.seek(partition, 0)
+    assert sum(map(len, read(first, 40))) == 40
     second: KafkaSource = closing(KafkaSource(settings))
     second.open()
-    second.seek(0)
-    thread.join()
-    assert "taken away" in said[0]
-    assert len(read(second, 5)[0]) == 5
+    told: dict[KafkaSource, list[Change]] = {first: [], second: []}
+    deadline = time.monotonic() + 40
+    while not told[second] and time.monotonic() < deadline:
+        for source in told:
+            assert source.poll(10, 0.2) == []
+            told[source] += source.changes()
+    (lost,), (won,) = told[first], told[second]
+    assert (lost.kind, won.kind) == ("revoked", "assigned")
+    assert lost.partitions == won.partitions  # and the other one was not touched
+    (kept,) = {0, 1} - lost.partitions
+    (moved,) = lost.partitions
+    first.seek(kept, 0)
+    with pytest.raises(LogError, match="not assigned to this member"):
+        first.seek(moved, 0)
+    second.seek(moved, 0)
+    count = second.bounds([moved])[moved][1]
+    assert {batch.partition for batch in read(second, count)} == {moved}
+    first.close()
+    joined(second, kept)
+
+
+def test_a_member_that_the_group_gave_up_is_told_so(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    produce(settings, [b"0"] * 5)
+    source, sink, _ = opened(settings, closing)
+    assert source._consumer is not None
+    source._consumer._coordinator.reset_generation()  # as the heartbeat does when the broker knows us no more
+    with pytest.raises(FencedError, match="gave this member up"):
+        sink.commit(0, [(None, b"never")], [], 1)
+    source.poll(10, 5.0)
+    assert next(change.kind for change in source.changes()) == "lost"
+    assert committed_records(settings, settings.predictions) == []
 
 
 def test_a_stale_generation_cannot_commit(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
@@ -218,12 +242,11 @@ def test_a_stale_generation_cannot_commit(settings: KafkaSettings, closing: Call
     source, sink, _ = opened(settings, closing)
     stale = source.group_metadata()
     source.close()
-    successor: KafkaSource = closing(KafkaSource(settings))
-    successor.open()
+    joined(closing(KafkaSource(settings)), 0)
     source.group_metadata = lambda: stale  # type: ignore[method-assign]
-    with pytest.raises(LogError, match="another process took over group"):
-        sink.commit([(None, b"never")], [], 1)
-    sink.close()  # aborts
+    with pytest.raises(FencedError, match=r"another process of group .* took over"):
+        sink.commit(0, [(None, b"never")], [], 1)
+    sink.close(0)  # aborts
     assert committed_records(settings, settings.predictions) == []
 
 
@@ -231,12 +254,12 @@ def test_at_least_once_commits_without_a_transaction(settings: KafkaSettings, cl
     settings = dataclasses.replace(settings, guarantee="at-least-once")
     produce(settings, [b"0"] * 5)
     source, sink, _ = opened(settings, closing)
-    sink.commit([(None, b"p")], [LETTER], 4)
+    sink.commit(0, [(None, b"p")], [LETTER], 4)
     assert [r.offset for r in committed_records(settings, settings.predictions)] == [0]
     assert len(committed_records(settings, settings.dead_letters)) == 1
-    sink.close()
+    sink.close(0)
     source.close()
-    assert KafkaSource(settings).open() == 4
+    assert opened(settings, closing)[2] == 4
 
 
 def test_no_dead_letter_stops_the_stream(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
@@ -247,7 +270,7 @@ def test_no_dead_letter_stops_the_stream(settings: KafkaSettings, closing: Calla
         DeadLetter(1, 4102444800000, b"k", None, "decode", "tombstone", "The record has no value."),
         DeadLetter(2, 5, b"k" * 100_000, b"v" * 2_000_000, "decode", "too-large", "half a pair: \ud800"),
     ]
-    sink.commit([], letters, 1)
+    sink.commit(0, [], letters, 1)
     corrupt, tombstone, large = committed_records(settings, settings.dead_letters)
     assert (corrupt.key, corrupt.value) == (None, b"")
     assert (tombstone.key, tombstone.value) == (b"k", None)
@@ -270,12 +293,12 @@ def test_an_unreadable_record_is_noted_and_passed(settings: KafkaSettings, closi
     poison.close()
     produce(settings, [b"after"])
     source, _, _ = opened(settings, closing)
-    source.seek(0)
+    source.seek(0, 0)
     batches = read(source, 4)
     assert [v for b in batches for v in b.values] == [b"before", b"too", b"after"]
     assert [at for b in batches for at in b.corrupt] == [2]
     assert batches[-1].next_offset == 4
-    source.seek(2)
+    source.seek(0, 2)
     (alone,) = read(source, 2)
     assert (alone.corrupt, alone.offsets.tolist()) == ([2], [3])
 
@@ -290,7 +313,7 @@ def test_a_corrupt_batch_is_noted_record_by_record(
     right = DefaultRecordBatch.validate_crc
     monkeypatch.setattr(DefaultRecordBatch, "validate_crc", lambda batch: batch.base_offset != 2 and right(batch))
     source, _, _ = opened(settings, closing)
-    source.seek(0)
+    source.seek(0, 0)
     batches = read(source, 6)
     assert [at for b in batches for at in b.offsets.tolist()] == [0, 1, 5]
     assert [at for b in batches for at in b.corrupt] == [2, 3, 4]
@@ -307,20 +330,34 @@ def test_aborted_records_are_not_seen(settings: KafkaSettings, closing: Callable
         end()
     writer.close()
     source, _, _ = opened(settings, closing)
-    source.seek(0)
+    source.seek(0, 0)
     batches = read(source, 2)
     assert [v for b in batches for v in b.values] == [b"0", b"1"]
-    assert batches[-1].next_offset == source.bounds()[1] == 5  # behind the markers of both transactions
+    assert batches[-1].next_offset == source.bounds([0])[0][1] == 5  # behind the markers of both transactions
 
 
 def test_a_lost_position_stops_loudly(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"0", b"1"])
     source, _, _ = opened(settings, closing)
-    with pytest.raises(LogError, match="seek before the first poll"):
-        source.poll(10, 0.0)
-    source.seek(50)
+    source.seek(0, 50)
     with pytest.raises(LogError, match="no longer holds the position"):
         read(source, 1)
+
+
+def test_a_pause_in_the_middle_of_what_was_fetched(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
+    ensure_topics(settings, [settings.topic], partitions=2)
+    produce(settings, [b"%d" % i for i in range(2000)])
+    source = joined(closing(KafkaSource(settings)), 0, 1)
+    for partition in (0, 1):
+        source.seek(partition, 0)
+    (begun,) = source.poll(10, 20.0)
+    source.pause(begun.partition)
+    other = 1 - begun.partition
+    rest = source.bounds([0, 1])
+    assert {batch.partition for batch in read(source, rest[other][1])} == {other}
+    source.seek(begun.partition, begun.next_offset)
+    batches = read(source, rest[begun.partition][1] - 10)  # the client would never read on
+    assert np.concatenate([batch.offsets for batch in batches]).tolist() == list(range(10, rest[begun.partition][1]))
 
 
 def test_topics_that_do_not_fit(settings: KafkaSettings) -> None:
@@ -329,8 +366,10 @@ def test_topics_that_do_not_fit(settings: KafkaSettings) -> None:
     ensure_topics(settings, [settings.topic], partitions=3)
     ensure_topics(settings, [settings.topic])  # there already: left as it is
     assert partition_counts(settings, [settings.topic, "nowhere"]) == {settings.topic: 3, "nowhere": 0}
-    with pytest.raises(LogError, match="has 3 partitions"):
-        KafkaSource(settings).open()
+    ensure_topics(settings, [settings.predictions], partitions=2)
+    sink = KafkaSink(settings, KafkaSource(settings))
+    with pytest.raises(LogError, match=r"predictions' has 2 partition\(s\) and the input .* has 3; give it as many"):
+        sink.open(0)
     with pytest.raises(LogError, match="cannot be created"):
         ensure_topics(settings, ["not a name"])
 
@@ -340,13 +379,13 @@ def test_a_broker_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     settings = KafkaSettings(address, "events")
     source = KafkaSource(settings)
-    for call in (source.open, KafkaSink(settings, source).open, lambda: KafkaProducerLog(settings)):
+    for call in (source.open, lambda: KafkaSink(settings, source).open(0), lambda: KafkaProducerLog(settings)):
         with pytest.raises(LogError, match=f"{address}.*no broker answers"):
             call()
 
 
 def test_an_answer_that_never_comes_is_a_doubt(settings: KafkaSettings) -> None:
-    with pytest.raises(LogError, match=r"committing: no answer .* in doubt"):
+    with pytest.raises(StuckError, match=r"committing: no answer .* in doubt"):
         failures.within(0.01, settings, "committing", lambda: time.sleep(60))
 
 
@@ -362,21 +401,21 @@ def test_nothing_is_lost_or_doubled_when_the_broker_dies(
         for fault, cure in ((broker.pause, broker.resume), (broker.kill, broker.start)):
             source, sink, committed = opened(settings, closing)
             done = committed or 0
-            sink.commit([(None, values[done])], [], done + 1)
+            sink.commit(0, [(None, values[done])], [], done + 1)
             fault()
             with monkeypatch.context() as patch:
-                patch.setattr("connectors.kafka.sink.COMMIT_SECONDS", 1.0)
+                patch.setattr("connectors.kafka.writer.COMMIT_SECONDS", 1.0)
                 with pytest.raises(LogError, match=broker.bootstrap):
-                    sink.commit([(None, values[done + 1])], [], done + 2)
+                    sink.commit(0, [(None, values[done + 1])], [], done + 2)
             cure()
-            sink.close()
+            sink.close(0)
             source.close()
         _, sink, committed = opened(settings, closing)
         assert committed is not None
         assert committed >= 2
-        sink.commit([(None, value) for value in values[committed:]], [], len(values))
+        sink.commit(0, [(None, value) for value in values[committed:]], [], len(values))
         assert [r.value for r in committed_records(settings, settings.predictions)] == values
-        sink.close()
+        sink.close(0)
     finally:
         broker.stop()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from stream_moe.report import GroupReport
 from stream_moe.telemetry.access import Access, BasicAuth, Tls, hash_password
 from stream_moe.telemetry.health import Health
 from stream_moe.telemetry.http import TelemetryServer
@@ -41,6 +42,7 @@ def test_a_live_scrape_passes_the_linter(report: Any) -> None:
     metrics = EngineMetrics()
     if report is not None:
         metrics.update(report)
+        metrics.update_group(GroupReport("running", (3,)))
     with served(metrics) as server, urllib.request.urlopen(server.url + "metrics", timeout=30) as response:
         scrape = response.read()
     result = promtool("check", "metrics", stdin=scrape)
@@ -90,6 +92,7 @@ def test_the_rule_tests_notice_a_wrong_rule(tmp_path: Path, right: str, wrong: s
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     metrics = EngineMetrics()
     metrics.update(make_report())
+    metrics.update_group(GroupReport("running", (3,)))
     with served(metrics) as server:
         running = Prometheus(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{server.port}")
         try:
@@ -116,6 +119,7 @@ def test_every_query_of_the_dashboards_finds_series(prometheus: Prometheus, quer
 def test_a_real_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path) -> None:
     metrics, authority = EngineMetrics(), Authority(tmp_path)
     metrics.update(make_report())
+    metrics.update_group(GroupReport("running", (3,)))
     access = Access(Tls(*authority.issue("metrics")), BasicAuth(f"scraper:{hash_password('hush')}", "users"))
     (tmp_path / "password").write_text("hush")
     scrape = {

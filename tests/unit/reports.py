@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from stream_moe.report import EngineReport, ExpertReport, LearnerReport, QualityReport
+from stream_moe.report import ExpertReport, LearnerReport, PartitionReport, QualityReport
 
 
-def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> EngineReport:
-    """Make a report of a running engine; `changes` are fields of `EngineReport`."""
+def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> PartitionReport:
+    """Make a report of a running engine; `changes` are fields of `PartitionReport`."""
     expert_class = np.arange(1, experts * classes + 1, dtype=np.int64).reshape(experts, classes)
     learner = LearnerReport(
         experts=[
@@ -64,4 +64,4 @@ def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> EngineRep
         "checkpoint_bytes": 40_000,
         "transactions_committed": 4,
     }
-    return EngineReport(classes=names, learner=learner, quality=quality, **(fields | changes))
+    return PartitionReport(classes=names, learner=learner, quality=quality, **(fields | changes))

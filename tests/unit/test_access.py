@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from stream_moe.errors import ConfigError
+from stream_moe.report import GroupReport
 from stream_moe.telemetry.access import Access, BasicAuth, Tls, hash_password, load_access
 from stream_moe.telemetry.health import Health
 from stream_moe.telemetry.http import OPEN_PATHS, TelemetryServer
@@ -46,6 +47,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def metrics() -> EngineMetrics:
     metrics = EngineMetrics()
     metrics.update(make_report())
+    metrics.update_group(GroupReport("running", (3,)))
     return metrics
 
 

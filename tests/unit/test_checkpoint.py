@@ -21,7 +21,7 @@ from connectors.files import FileCheckpointStore
 from stream_moe.engine import format as form
 from stream_moe.engine.checkpoint import AHEAD, Checkpoint, Owner, generations, newest_usable
 from stream_moe.errors import CheckpointError
-from stream_moe.report import EngineReport
+from stream_moe.report import PartitionReport
 from tests import golden
 from tests.unit.test_engine import EVENTS, filled_log, make_engine, offsets
 
@@ -62,7 +62,7 @@ def test_a_golden_file_is_read_and_goes_on_learning_to_the_recorded_state(versio
     shutil.copy(golden.HERE / f"version-{version}.ckpt", tmp_path / f"{golden.AT:020d}.ckpt")
     engine, log = golden.engine(tmp_path, committed=golden.AT)
     engine.run()
-    assert engine.learner.digest == golden.DIGEST
+    assert engine.tasks[0].learner.digest == golden.DIGEST
     assert offsets(log)[0] >= golden.AT  # nothing before it was read again
     newest = Checkpoint.from_bytes(max(tmp_path.glob("*.ckpt")).read_bytes())
     assert newest.version == form.VERSION
@@ -241,7 +241,7 @@ def test_the_run_goes_on_without_its_disk(
 
     failures = 0
 
-    def on_report(report: EngineReport) -> None:
+    def on_report(report: PartitionReport) -> None:
         nonlocal failures
         failures = report.checkpoint_failures
         break_it()
@@ -256,7 +256,7 @@ def test_the_run_goes_on_without_its_disk(
     assert failures >= 1
     after = make_engine(log, tmp_path / "state")  # the log makes up for what was not written
     after.run()
-    assert after.learner.digest == engine.learner.digest
+    assert after.tasks[0].learner.digest == engine.tasks[0].learner.digest
     assert "checkpoint" in caplog.text
     assert "failed" in caplog.text
 
@@ -270,7 +270,7 @@ def test_the_run_goes_on_with_a_full_disk(tmp_path: Path, caplog: pytest.LogCapt
         engine = make_engine(log, tmp_path / "state")
         engine.run()
         assert offsets(log) == list(range(EVENTS))
-        assert engine._writer.failures >= 1
+        assert engine.tasks[0]._writer.failures >= 1
         assert "the disk is full; make room" in caplog.text
         assert list((tmp_path / "state").iterdir()) == []
     finally:

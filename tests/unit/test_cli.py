@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     state, log = tmp_path_factory.mktemp("state"), filled_log()
     source, sink = MemorySource(log, "events", "g"), MemorySink(log, "events", "g")
-    Engine(source, sink, FileCheckpointStore(state), DriftMoE, EngineSettings("driftmoe-data")).run()
+    Engine(source, sink, lambda _: FileCheckpointStore(state), DriftMoE, EngineSettings("driftmoe-data")).run()
     return max(state.glob("*.ckpt"))
 
 

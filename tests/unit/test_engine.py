@@ -51,7 +51,7 @@ def make_engine(log: MemoryLog, state: Path, *, seed: int = 1, rows: int = 100, 
     return Engine(
         MemorySource(log, "events", "group"),
         MemorySink(log, "events", "group"),
-        FileCheckpointStore(state),
+        lambda _: FileCheckpointStore(state),
         lambda schema: DriftMoE(schema, seed=seed),
         EngineSettings("driftmoe-data", block_rows=rows, checkpoint_events=every),
     )
@@ -69,7 +69,7 @@ def expected() -> str:
 def test_the_engine_equals_a_replay(tmp_path: Path, expected: str) -> None:
     engine = make_engine(log := filled_log({1700: PAUSE}), tmp_path)
     engine.run()
-    assert engine.learner.digest == expected
+    assert engine.tasks[0].learner.digest == expected
     assert offsets(log) == list(range(EVENTS))
     assert engine.state == "stopped"
     assert len(list(tmp_path.glob("*.ckpt"))) == GENERATIONS
@@ -83,7 +83,7 @@ def test_crashes_while_reading(tmp_path: Path, expected: str, rows: int) -> None
             make_engine(log, tmp_path, rows=rows).run()
     engine = make_engine(log, tmp_path, rows=rows)
     engine.run()
-    assert engine.learner.digest == expected
+    assert engine.tasks[0].learner.digest == expected
     assert offsets(log) == list(range(EVENTS))
 
 
@@ -102,7 +102,7 @@ def test_crashes_around_a_commit(tmp_path: Path, expected: str, point: str) -> N
         engine.run()
     engine = make_engine(log, tmp_path)
     engine.run()
-    assert engine.learner.digest == expected
+    assert engine.tasks[0].learner.digest == expected
     assert offsets(log) == list(range(EVENTS))
 
 
@@ -117,7 +117,7 @@ def test_checkpoints_that_are_bad_or_ahead_are_not_used(tmp_path: Path, expected
     before.write_bytes(bytes(flipped))
     engine = make_engine(log, tmp_path)
     engine.run()
-    assert engine.learner.digest == expected
+    assert engine.tasks[0].learner.digest == expected
     assert offsets(log) == list(range(EVENTS))
 
     behind = MemoryLog()  # a group that committed less than the checkpoints know
@@ -125,7 +125,7 @@ def test_checkpoints_that_are_bad_or_ahead_are_not_used(tmp_path: Path, expected
     behind.append("events", EOF)
     engine = make_engine(behind, tmp_path)
     engine.run()
-    assert engine.learner.digest == expected
+    assert engine.tasks[0].learner.digest == expected
     assert offsets(behind) == list(range(EVENTS))
 
 
@@ -149,7 +149,7 @@ def test_a_trimmed_log_with_its_checkpoints_goes_on(tmp_path: Path, expected: st
     log.trim("events", 1500)  # the record with the schema is gone; the checkpoint has it
     engine = make_engine(log, tmp_path)
     engine.run()
-    assert engine.learner.digest == expected
+    assert engine.tasks[0].learner.digest == expected
 
 
 def test_a_position_that_was_trimmed_away_is_lost_loudly(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_dead_letters_keep_their_bytes_and_harm_nobody(tmp_path: Path) -> None:
     engine.run()
     alone = DriftMoE(STREAM.schema)
     alone.learn_many(BLOCK.x[:300], BLOCK.y[:300])
-    assert engine.learner.digest == alone.digest
+    assert engine.tasks[0].learner.digest == alone.digest
     letters = [record.value for record in log.records("dead-letters")]
     assert letters[:5] == bad
     assert len(letters) == 300

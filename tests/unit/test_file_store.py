@@ -60,6 +60,13 @@ def test_what_a_dead_writer_left_is_ignored_and_removed(store: FileCheckpointSto
     (store.directory / "folder").mkdir()
     assert store.names() == ["a"]
     assert FileCheckpointStore(store.directory).names() == ["a"]
+    assert left.exists()  # somebody may be writing it
+    os.utime(left, (0, 0))
+    store.write("a", b"y")
+    assert not left.exists()
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    assert FileCheckpointStore(store.directory).names() == ["a"]
     assert not left.exists()
 
 

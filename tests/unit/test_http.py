@@ -14,6 +14,7 @@ from contextlib import closing
 import pytest
 
 from stream_moe.errors import ConfigError
+from stream_moe.report import GroupReport
 from stream_moe.telemetry.health import Health, Verdict
 from stream_moe.telemetry.http import TelemetryServer
 from stream_moe.telemetry.metrics import EngineMetrics
@@ -59,7 +60,7 @@ def test_metrics_are_served_as_prometheus_text(server: TelemetryServer, metrics:
     status, headers, body = ask(server, "/metrics?ignored=1")
     assert status == 200
     assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert '\nstream_moe_accuracy_ratio{window="all"} 0.875\n' in body
+    assert '\nstream_moe_accuracy_ratio{partition="3",window="all"} 0.875\n' in body
 
 
 def test_health_follows_the_heartbeat(server: TelemetryServer, clock: Clock) -> None:
@@ -72,10 +73,16 @@ def test_readiness_follows_state_lag_and_heartbeat(
     server: TelemetryServer, metrics: EngineMetrics, clock: Clock
 ) -> None:
     assert ask(server, "/readyz")[::2] == (503, "no report yet\n")
-    metrics.update(make_report(state="recovering"))
+    metrics.update_group(GroupReport("recovering", (3,)))
     assert ask(server, "/readyz")[::2] == (503, "recovering, not running\n")
+    metrics.update_group(GroupReport("running", (2, 3)))
     metrics.update(make_report(lag_seconds=61.0, lag_records=5))
-    assert ask(server, "/readyz")[::2] == (503, "61.0 s and 5 records behind (limit 60 s)\n")
+    assert ask(server, "/readyz")[::2] == (503, "partition 2: no report yet\n")
+    metrics.update(make_report(partition=2))
+    assert ask(server, "/readyz")[::2] == (
+        503,
+        "partition 3: 61.0 s and 5 records behind (limit 60 s)\n",
+    )
     metrics.update(make_report())
     assert ask(server, "/readyz")[::2] == (200, "running\n")
     clock.now += 121
@@ -108,7 +115,7 @@ def test_page_escapes_names_and_owns_up_to_the_unknown() -> None:
     report = make_report(topic="<script>alert(1)</script>")
     report.quality.events = 0
     report.learner.load_entropy = float("nan")
-    page = render_page(report)
+    page = render_page([report])
     assert "<script" not in page
     assert page.count("unknown") >= 7
     assert "nan" not in page

@@ -8,7 +8,7 @@ import pytest
 from stream_moe import phases
 from stream_moe.evaluation.prequential import replay
 from stream_moe.models import build_model
-from stream_moe.report import EngineReport
+from stream_moe.report import PartitionReport
 from stream_moe.streams import open_stream
 from tests.unit.test_engine import filled_log, make_engine
 
@@ -40,11 +40,11 @@ def test_a_replay_tells_its_phases_and_sampling_changes_nothing(
 
 
 def test_an_engine_reports_the_phases_of_each_block(tmp_path: Path) -> None:
-    engine, reports = make_engine(filled_log(), tmp_path), list[EngineReport]()
+    engine, reports = make_engine(filled_log(), tmp_path), list[PartitionReport]()
     engine._on_report = reports.append
     engine.run()
     blocks = [report.step_seconds for report in reports if report.block_size]
     names = {"decode", "route", *EXPERTS, "update", "encode", "send"}
     assert [set(block) for block in blocks] == [names] * len(blocks)
     total = sum(block["route"] for block in blocks)
-    assert np.isclose(total, engine.learner.phases.seconds["route"])  # each block its own seconds
+    assert np.isclose(total, engine.tasks[0].learner.phases.seconds["route"])  # each block its own seconds

@@ -1,0 +1,371 @@
+"""A task: the model over one partition, from the committed position on.
+
+Its only commit point is `Sink.commit`: predictions, dead letters and the position as one step. The state on disk
+is a cache of a deterministic function of the log, so everything is survived the same way: take a checkpoint that
+is not ahead of the committed position, replay the log up to there with outputs muted, go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from stream_moe.classifier import BlockClassifier
+from stream_moe.engine.checkpoint import (
+    Checkpoint,
+    CheckpointWriter,
+    Owner,
+    newest_usable,
+    stored_schema,
+    understood,
+)
+from stream_moe.engine.codec import JsonCodec, schema_from_headers
+from stream_moe.engine.join import LabelJoin
+from stream_moe.errors import CheckpointError, ConfigError, FencedError, InDoubtError, LogError
+from stream_moe.evaluation.metrics import Prequential
+from stream_moe.experts.pool import pack, unpack
+from stream_moe.ports import CheckpointStore, Sink, Source
+from stream_moe.report import PartitionReport
+from stream_moe.types import DeadLetter, RecordBatch, Schema
+
+DOUBTS = 3  # commits of one block whose outcome nobody knew, before the process gives up
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How the loop runs; none of it changes what is learnt."""
+
+    model: str
+    block_rows: int = 4096  # a poll hands out at most so many records
+    checkpoint_events: int = 100_000  # a replay after a crash repeats at most about so many
+    checkpoint_seconds: float = 60.0
+    until_caught_up: bool = False
+    emit_weights: bool = True  # the router's weights in every prediction
+
+
+@dataclass(slots=True)
+class Block:
+    """What a block left for its report."""
+
+    rows: int = 0
+    phases: dict[str, float] | None = None  # seconds by phase
+    commit: float = 0.0  # seconds
+    latencies: Sequence[float] = ()  # seconds from each record's timestamp to its commit
+
+
+class Task:
+    """One model over one partition.
+
+    Life: `open` fences older writers, reads the committed position and, once the schema is known, takes a
+    checkpoint; `process` takes the batches from there, muted up to the committed position; `close` lets go of the
+    writer. A closed task may be opened again: it goes on where it was if nobody committed meanwhile.
+
+    Parameters
+    ----------
+    partition
+        Which.
+    source, sink, store
+        The ports; the store is this partition's own.
+    make_learner
+        Builds the learner for a schema. Must be deterministic.
+    settings
+        See `EngineSettings`.
+    outcomes
+        Counts transactions by outcome, for the whole process.
+
+    Attributes
+    ----------
+    state
+        "starting" until the schema is known, then "recovering" up to the committed position, then "running".
+    position
+        Offset of the next record to read.
+    end
+        Offset after the log's last record, as of the last time it was asked.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        source: Source,
+        sink: Sink,
+        store: CheckpointStore,
+        make_learner: Callable[[Schema], BlockClassifier],
+        settings: EngineSettings,
+        outcomes: Counter[str],
+    ) -> None:
+        self.partition, self.settings = partition, settings
+        self._source, self._sink, self._store = source, sink, store
+        self._make_learner, self._outcomes = make_learner, outcomes
+        self._writer = CheckpointWriter(store)
+        self._counts: Counter[str] = Counter()  # of the log: part of the state
+        self._run: Counter[str] = Counter()  # of this process
+        self._whole = True  # no block was left half done
+        self.state: Literal["starting", "recovering", "running"] = "starting"
+        self.position = self.end = self._goal = self._begin = 0
+        self._committed: int | None = None
+        self._newest = 0  # timestamp of the last record, in milliseconds
+        self.learner: BlockClassifier
+        self.quality: Prequential
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all is done that the log held when the partition was assigned."""
+        return self.state == "running" and self.position >= self._goal
+
+    @property
+    def schema(self) -> Schema | None:
+        return None if self.state == "starting" else self.learner.schema
+
+    def open(self, schema: Schema | None) -> None:
+        """Become the partition's writer and find where to go on; `schema` None = a checkpoint's, or the log's."""
+        self._sink.open(self.partition)  # fences an older instance BEFORE the committed position is read
+        committed = self._source.committed(self.partition)
+        self._begin, self.end = self._source.bounds([self.partition])[self.partition]
+        self._goal = self.end
+        if self.state != "starting" and self._whole and committed == self._committed:
+            _log.info("partition %d came back as we left it: going on at %d", self.partition, self.position)
+            self._source.seek(self.partition, self.position)
+            return
+        self._committed = committed
+        schema = schema or stored_schema(self._store)
+        if schema is not None:
+            self.start(schema)
+        else:
+            self.state = "starting"
+            self._source.seek(self.partition, self._begin)
+
+    def start(self, schema: Schema) -> None:
+        """Build the model, take the newest usable checkpoint, and go on from there."""
+        self._started = time.perf_counter()
+        self.learner = self._make_learner(schema)
+        self._codec = JsonCodec(schema)
+        self.quality = Prequential(schema.n_classes)
+        self._join = LabelJoin(schema.n_features, schema.n_classes)
+        self._counts, self._run, self._whole = Counter(), Counter(), True
+        source = f"{self._source.group}/{self._source.topic}/{self.partition}"
+        self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters())
+        self._version = f"{self.settings.model}/{self._owner.fingerprint[:8]}"
+        self._recover()
+
+    def _learning_parameters(self) -> dict[str, object]:
+        """The learner's parameters, without those that change only where and how fast it runs."""
+        parameters = self.learner._get_params()
+        return {k: v for k, v in parameters.items() if k not in {"schema", "threads", "device"}}
+
+    def _recover(self) -> None:
+        committed, begin, topic = self._committed, self._begin, f"{self._source.topic!r}/{self.partition}"
+        found = newest_usable(self._store, self._owner, committed)
+        if found is not None:
+            self._restore(found)
+        elif committed is not None and begin > 0:
+            raise CheckpointError(
+                f"no usable checkpoint, and the log {topic} no longer holds what was learnt: it starts at {begin}, "
+                f"committed is {committed}; restore --state-dir from a backup, or begin anew with another --group"
+            )
+        self.position = found.offset if found else begin
+        self._mute_below = committed if committed is not None else self.position
+        if self.position < begin:
+            raise LogError(
+                f"position {self.position} of {topic} is lost: the log starts at {begin}; "
+                "restore the log, or begin anew with another --group and --state-dir"
+            )
+        if self._mute_below > self.end:
+            raise LogError(
+                f"the log {topic} ends at {self.end}, before the committed offset {self._mute_below}: "
+                "it is not the log that was committed to; check --bootstrap and --topic"
+            )
+        self._saved, self._saved_at, self._from = self.position, time.monotonic(), self.position
+        self._new = found is None
+        self.state = "recovering"
+        self._source.seek(self.partition, self.position)
+        self._maybe_recovered()
+
+    def _maybe_recovered(self) -> None:
+        if self.position < self._mute_below:
+            return
+        self.state = "running"
+        if self._new:
+            self.checkpoint()  # proves later where the learning began, should the log be trimmed meanwhile
+        self._run["recovery_ms"] = round(1000 * (time.perf_counter() - self._started))
+        _log.info(
+            "partition %d recovered at offset %d: checkpoint %s, %d records replayed",
+            self.partition, self.position, "none" if self._new else self._from, self.position - self._from,
+        )  # fmt: skip
+
+    def process(self, batch: RecordBatch) -> Block:
+        """Take a batch through decoding, joining, learning and the commit.
+
+        `FencedError` when the partition is another's: this state is then of no more use. The first batch of a log
+        whose schema nobody knew is only looked at.
+        """
+        if self.state == "starting":
+            self.start(self._schema_of(batch))
+            return Block()
+        self._whole = False
+        clock = [time.perf_counter()]
+        block, dead = self._codec.decode(batch)
+        clock.append(time.perf_counter())
+        before = dict(self.learner.phases.seconds)
+        joined = self._join.join(block)
+        weights = np.empty((len(joined.y), self.learner.n_experts), np.float32)
+        proba = self.learner.step(joined.x, joined.y, weights)
+        self.quality.update(*joined.settle(proba))
+        clock.append(time.perf_counter())
+        has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
+        assert block.offsets is not None  # the codec gives both
+        assert block.timestamps is not None
+        sends = block.offsets[has_features] >= self._mute_below  # a replay says again nothing that was committed
+        rows = joined.answers[sends]
+        ids = [name for name, send in zip(np.array(block.ids, object)[has_features], sends, strict=True) if send]
+        values = self._codec.encode_predictions(
+            ids,
+            block.offsets[has_features][sends],
+            proba[rows],
+            weights[rows].astype(np.float64) if self.settings.emit_weights else None,
+            self._version,
+        )
+        letters = [letter for letter in dead if letter.offset >= self._mute_below]
+        clock.append(time.perf_counter())
+        if batch.next_offset > self._mute_below:
+            keyed = [(name.encode(), value) for name, value in zip(ids, values, strict=True)]
+            self._commit(keyed, letters, batch.next_offset)
+        clock.append(time.perf_counter())
+        self.position = batch.next_offset
+        self._whole = True
+        self._run["replayed"] += int((block.offsets < self._mute_below).sum())
+        self._counts["predictions"] += len(sends)  # those of a replay were committed by the run before
+        self._counts["features"] += len(sends)
+        self._counts["labels"] += int((block.y >= 0).sum())
+        for letter in dead:
+            self._counts[f"dead:{letter.reason}"] += 1
+        decode, step, encode, send = np.diff(clock).tolist()
+        learner = {name: s - before.get(name, 0.0) for name, s in self.learner.phases.seconds.items()}
+        rest = step - sum(learner.values())  # labels joined, answers scored
+        phases = {"decode": decode, **learner, "encode": encode, "send": send}
+        phases["account"] = phases.get("account", 0.0) + max(0.0, rest)
+        if len(batch):
+            self._newest = int(batch.timestamps[-1])
+        if self.state == "recovering":
+            self._maybe_recovered()
+        elif self._checkpoint_is_due:
+            self.checkpoint()
+        latencies = (time.time() - block.timestamps[has_features][sends] / 1000).tolist()
+        return Block(len(block), phases, send, latencies)
+
+    def _schema_of(self, batch: RecordBatch) -> Schema:
+        schema = schema_from_headers(batch.headers)
+        if schema is None:
+            raise ConfigError(
+                f"schema: record {self._begin} of {self._source.topic!r}/{self.partition}, its first, has no schema "
+                "header as `stream-moe produce` writes it; name one with --schema FILE.json or --schema STREAM"
+            )
+        return schema
+
+    def _commit(
+        self, predictions: list[tuple[bytes | None, bytes]], dead: list[DeadLetter], next_offset: int
+    ) -> None:
+        """Commit a block; where nobody knows whether that was done, ask as its one writer, and never learn twice."""
+        for _ in range(DOUBTS):
+            try:
+                self._sink.commit(self.partition, predictions, dead, next_offset)
+            except InDoubtError as doubt:
+                self._outcomes["in_doubt"] += 1
+                _log.warning("%s; asking for the committed offset", doubt)
+                self._sink.open(self.partition)  # whatever was on its way is ended by this, one way or the other
+                found = self._source.committed(self.partition)
+                if found == self._committed:
+                    continue  # nothing of it is there: the same outputs again
+                if found != next_offset:
+                    raise FencedError(
+                        f"partition {self.partition}: committed is {found}, neither the start nor the end of the "
+                        f"block in doubt ({self._committed} to {next_offset}): somebody else wrote"
+                    ) from doubt
+            self._committed = next_offset
+            self._outcomes["committed"] += 1
+            self._run["transactions"] += 1
+            return
+        raise LogError(
+            f"partition {self.partition}: the commit of offset {next_offset} failed {DOUBTS} times; look at the "
+            "broker's log, then start again: the committed offset tells what became of it"
+        )
+
+    @property
+    def _checkpoint_is_due(self) -> bool:
+        due = self.position - self._saved >= self.settings.checkpoint_events or (
+            time.monotonic() - self._saved_at > self.settings.checkpoint_seconds and not self._writer.busy
+        )
+        return due and self.position > self._saved
+
+    def checkpoint(self) -> None:
+        """Copy the state after the last commit and let a thread write it; nothing before there is a state."""
+        if self.state == "starting" or not self._whole:
+            return
+        arrays, plain = pack(
+            {
+                "learner": self.learner.snapshot(),
+                "quality": self.quality.snapshot(),
+                "join": self._join.snapshot(),
+                "counts": ({}, dict(self._counts)),
+                "schema": ({}, self.learner.schema.to_dict()),
+                "model": ({}, {"name": self.settings.model}),
+            }
+        )
+        self._writer.write(Checkpoint(self.position, self._owner, plain, arrays))
+        self._saved, self._saved_at = self.position, time.monotonic()
+
+    def _restore(self, found: Checkpoint) -> None:
+        with understood(f"checkpoint at offset {found.offset}"):
+            parts = unpack((found.arrays, found.plain))
+            self.learner.restore(parts["learner"])
+            self.quality.restore(parts["quality"])
+            self._join.restore(parts["join"])
+            self._counts = Counter(parts["counts"][1])
+
+    def wait(self) -> None:
+        """Wait until the checkpoint that is being written is on the disk."""
+        self._writer.wait()
+
+    def close(self) -> None:
+        """Stop writing; the state stays, should the partition come back."""
+        self._writer.wait()
+        self._sink.close(self.partition)
+
+    def report(self, block: Block, state: str) -> PartitionReport:
+        """Say how it stands; not before the schema is known."""
+        lag = max(self.end - self.position, 0)
+        return PartitionReport(
+            state=state,
+            topic=self._source.topic,
+            partition=self.partition,
+            classes=self.learner.schema.classes,
+            learner=self.learner.report(),
+            quality=self.quality.report(),
+            events_consumed=self._counts["features"],
+            labels_consumed=self._counts["labels"],
+            predictions_committed=self._counts["predictions"],
+            dead_letters={k[5:]: n for k, n in self._counts.items() if k.startswith("dead:")},
+            lag_records=lag,
+            lag_seconds=max(0.0, time.time() - self._newest / 1000) if lag and self._newest else 0.0,
+            block_size=block.rows,
+            pending_events=self._join.waiting,
+            labels_expired=self._join.expired,
+            labels_duplicate=self._join.duplicates,
+            labels_orphan=self._join.orphans,
+            step_seconds=block.phases or {},
+            commit_seconds=block.commit,
+            prediction_latencies=list(block.latencies),
+            checkpoint_time=self._writer.time,
+            checkpoint_seconds=self._writer.seconds,
+            checkpoint_bytes=self._writer.bytes,
+            checkpoint_failures=self._writer.failures,
+            transactions_committed=self._run["transactions"],
+            replayed_events=self._run["replayed"],
+            recovery_seconds=self._run["recovery_ms"] / 1000,
+        )
