@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -96,7 +96,12 @@ class HoeffdingTree:
 
     @property
     def memory_bytes(self) -> int:
-        return sum(array.nbytes for array in self._tree)
+        return sum(array.nbytes for array in self._in_use().values())
+
+    def is_like(self, other: HoeffdingTree) -> bool:
+        """Whether both are of equal parameters over equal features and classes."""
+        pairs: Any = zip(self._layout, other._layout, strict=True)
+        return self._shapes == other._shapes and all(np.array_equal(a, b) for a, b in pairs)
 
     def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
         """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
@@ -108,10 +113,7 @@ class HoeffdingTree:
             self._reserve(int(self._tree.head[tree_arrays.NEEDED]))
 
     def snapshot(self) -> Snapshot:
-        nodes, slots = self._tree.head[tree_arrays.NODES], self._tree.head[tree_arrays.SLOTS]
-        arrays: Arrays = {name: getattr(self._tree, name)[:nodes].copy() for name in _PER_NODE}
-        arrays |= {name: getattr(self._tree, name)[:slots].copy() for name in _PER_SLOT}
-        return arrays | {"head": self._tree.head.copy()}, {}
+        return {name: array.copy() for name, array in self._in_use().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
         arrays, _ = snapshot
@@ -211,5 +213,17 @@ class HoeffdingTree:
         nodes = max(len(old.feature) * 3 // 2, self.n_nodes + width)
         slots = max(len(old.mass) * 3 // 2, int(old.head[tree_arrays.SLOTS]) + width)
         self._allocate(min(nodes, self._layout.max_nodes), min(slots, self._layout.max_slots))
-        for name, array in old._asdict().items():
-            getattr(self._tree, name)[: len(array)] = array
+        larger, self._tree = self._tree, old
+        self._move_to(larger)
+
+    def _move_to(self, arrays: tree_arrays.TreeArrays) -> None:
+        """Live in these arrays, all zero and at least as long, from now on."""
+        for name, array in self._in_use().items():
+            getattr(arrays, name)[: len(array)] = array
+        self._tree = arrays
+
+    def _in_use(self) -> Arrays:
+        """The arrays without the room that is left in them."""
+        nodes, slots = self._tree.head[tree_arrays.NODES], self._tree.head[tree_arrays.SLOTS]
+        lengths = dict.fromkeys(_PER_NODE, nodes) | dict.fromkeys(_PER_SLOT, slots) | {"head": len(self._tree.head)}
+        return {name: getattr(self._tree, name)[:length] for name, length in lengths.items()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from stream_moe.crew import Crew
 from stream_moe.experts.base import Arrays, Expert, Snapshot
+from stream_moe.experts.forest import Forest
 from stream_moe.types import Bool, Float32, Float64, Int32, Int64, Schema
 
 
@@ -23,6 +24,7 @@ class ExpertPool:
     def __init__(self, experts: Sequence[Expert], *, crew: Crew | None = None) -> None:
         self.experts = list(experts)
         self._crew = crew or Crew(1)
+        self._forest = Forest(self.experts) if Forest.can_hold(self.experts) else None
 
     def __len__(self) -> int:
         return len(self.experts)
@@ -44,6 +46,9 @@ class ExpertPool:
             bool [E, n], None = everyone always.
         """
         proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes))
+        if self._forest is not None and asked is None:
+            self._forest.step(x, y, weight, proba, self._crew)
+            return proba
         # Whoever is free takes the next: trees differ in size.
         self._crew.each(
             partial(expert.step, x, y[e], weight[e], proba[e])

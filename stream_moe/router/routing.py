@@ -10,12 +10,13 @@ from stream_moe.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32
 
 
-@compiled
+@compiled(_nrt=False)
 def softmax_rows(logits: Float32, temperature: float, out: Float32) -> None:
     """out [n, E] = softmax(logits / temperature), each row alone."""
     for t in range(logits.shape[0]):
-        top = logits[t].max()
-        total = 0.0
+        top, total = logits[t, 0], 0.0
+        for e in range(logits.shape[1]):
+            top = max(top, logits[t, e])
         for e in range(logits.shape[1]):
             out[t, e] = math.exp((logits[t, e] - top) / temperature)
             total += out[t, e]
@@ -23,20 +24,23 @@ def softmax_rows(logits: Float32, temperature: float, out: Float32) -> None:
             out[t, e] = out[t, e] / total
 
 
-@compiled
+@compiled(_nrt=False)
 def top_k(weights: Float32, k: int, chosen: Float64) -> None:
     """chosen [E, n]: 1 for the k experts of highest weight in each row, else 0; ties go to the lower index."""
     chosen[:] = 0.0
     for t in range(weights.shape[0]):
+        last, bound = -1, np.float32(np.inf)  # the one chosen before
         for _ in range(k):
-            best = -1
+            best, most = -1, np.float32(-np.inf)
             for e in range(weights.shape[1]):
-                if chosen[e, t] == 0.0 and (best < 0 or weights[t, e] > weights[t, best]):
-                    best = e
+                weight = weights[t, e]
+                if weight > most and (weight < bound or (weight == bound and e > last)):
+                    best, most = e, weight
             chosen[best, t] = 1.0
+            last, bound = best, most
 
 
-@compiled
+@compiled(_nrt=False)
 def right_or_most_confident(proba: Float64, y: Int32, right: Float32, mask: Float32) -> None:
     """Write who was right (right [n, E]), and the router's target (mask [n, E]).
 
@@ -56,12 +60,13 @@ def right_or_most_confident(proba: Float64, y: Int32, right: Float32, mask: Floa
                 anyone = True
             if proba[e, t, y[t]] > proba[closest, t, y[t]]:
                 closest = e
-        mask[t] = right[t]
+        for e in range(proba.shape[0]):
+            mask[t, e] = right[t, e]
         if not anyone:
             mask[t, closest] = 1.0
 
 
-@compiled
+@compiled(_nrt=False)
 def clean(x: Float32, n_categories: Int32) -> int:
     """Make every value usable in place: infinite, or no index of a category -> NaN. Return how many were not."""
     mended = 0
