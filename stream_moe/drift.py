@@ -41,7 +41,7 @@ class WindowArrays(NamedTuple):
     events: Int64  # [1]
 
 
-@compiled
+@compiled(_nrt=False)
 def insert(w: WindowArrays, k: int, value: float) -> None:
     """Append one entry to window k, merging the two oldest buckets of a level that is full."""
     w.total[k, 0, w.filled[k, 0]] = value
@@ -63,7 +63,7 @@ def insert(w: WindowArrays, k: int, value: float) -> None:
         level += 1
 
 
-@compiled
+@compiled(_nrt=False)
 def drop_oldest(w: WindowArrays, k: int, level: int) -> None:
     for b in range(w.filled[k, level] - 1):
         w.total[k, level, b] = w.total[k, level, b + 1]
@@ -72,13 +72,13 @@ def drop_oldest(w: WindowArrays, k: int, level: int) -> None:
     w.width[k] -= 2**level
 
 
-@compiled
+@compiled(_nrt=False)
 def bound(harmonic: float, variance: float, log_term: float, group: int) -> float:
     """How far two means may lie apart by chance; theorem 3.1 of the paper, over entries of `group` events."""
     return math.sqrt(2.0 * harmonic * variance * log_term) + 2.0 / 3.0 * harmonic / group * log_term
 
 
-@compiled
+@compiled(_nrt=False)
 def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float, group: int) -> tuple[int, float]:
     """Return what the clearest cut of the window says, and how many entries before that cut are stale.
 
@@ -126,7 +126,7 @@ def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float, gr
     return evidence, stale
 
 
-@compiled
+@compiled(_nrt=False)
 def watch(w: WindowArrays, errors: Float32, delta: float, warning_delta: float) -> None:
     """Take errors [n, K] in order: insert, test, count."""
     for t in range(errors.shape[0]):

@@ -87,23 +87,39 @@ def run(
     takes effect at the same event in any split of the stream.
     """
     n = y.shape[0]
+    # Each for the tree it belongs to: they see other columns.
+    value, place = np.empty(fore_layout.numeric.shape[0]), np.empty(fore_layout.nominal.shape[0], np.int64)
+    back_value, back_place = np.empty(back_layout.numeric.shape[0]), np.empty(back_layout.nominal.shape[0], np.int64)
+    if not tree_kernel.resume(fore, fore_layout, left, right):
+        return GROW_FORE
+    if not tree_kernel.resume(back, back_layout, left, right):
+        return GROW_BACK
     while True:
         stop, room = progress[WATCHED], group - w.waiting[0]
         while stop < n and room > 0:
             if y[stop] >= 0 and weight[stop] > 0.0:
                 room -= 1
             stop += 1
-        if progress[FORE] < stop or fore.head[PENDING] >= 0:
-            start = progress[FORE]
-            progress[FORE] = tree_kernel.step(
-                fore, fore_layout, fore_x[:stop], y[:stop], drawn[:stop], start, proba[:stop], left, right
+        if progress[FORE] < stop:
+            progress[FORE] = tree_kernel.step_rows(
+                fore, fore_layout, fore_x, y, drawn, progress[FORE], stop, proba, left, right, value, place
             )
             if fore.head[PENDING] >= 0:
                 return GROW_FORE
-        if has_back and (progress[BACK] < stop or back.head[PENDING] >= 0):
-            start = progress[BACK]
-            progress[BACK] = tree_kernel.step(
-                back, back_layout, back_x[:stop], y[:stop], drawn[:stop], start, back_proba[:stop], left, right
+        if has_back and progress[BACK] < stop:
+            progress[BACK] = tree_kernel.step_rows(
+                back,
+                back_layout,
+                back_x,
+                y,
+                drawn,
+                progress[BACK],
+                stop,
+                back_proba,
+                left,
+                right,
+                back_value,
+                back_place,
             )
             if back.head[PENDING] >= 0:
                 return GROW_BACK
@@ -111,7 +127,11 @@ def run(
             if y[t] >= 0 and weight[t] > 0.0:
                 w.events[0] += 1
                 w.waiting[0] += 1
-                if np.argmax(proba[t]) != y[t]:
+                said = 0
+                for c in range(1, proba.shape[1]):
+                    if proba[t, c] > proba[t, said]:
+                        said = c
+                if said != y[t]:
                     w.partial[0] += 1.0
         progress[WATCHED] = stop
         if w.waiting[0] == group:

@@ -42,7 +42,7 @@ class Scratch(NamedTuple):
     label: Int32  # [k]
 
 
-@compiled(fastmath={"contract", "nsz"})
+@compiled(_nrt=False, fastmath={"contract", "nsz"})
 def add_gaps(column: Float32, value: float, scale: float, squared: Float32) -> None:
     for i in range(column.shape[0]):
         gap = (column[i] - value) * scale
@@ -50,13 +50,13 @@ def add_gaps(column: Float32, value: float, scale: float, squared: Float32) -> N
         squared[i] += np.float32(1.0) if math.isnan(gap) else gap  # NaN: the stored value is missing
 
 
-@compiled
+@compiled(_nrt=False)
 def add_mismatches(column: Float32, value: float, squared: Float32) -> None:
     for i in range(column.shape[0]):
         squared[i] += np.float32(1.0) if column[i] != value else np.float32(0.0)
 
 
-@compiled
+@compiled(_nrt=False)
 def all_beyond(squared: Float32, limit: float) -> bool:
     near = 0
     for i in range(squared.shape[0]):
@@ -64,7 +64,7 @@ def all_beyond(squared: Float32, limit: float) -> bool:
     return near == 0
 
 
-@compiled
+@compiled(_nrt=False)
 def search(w: Window, n_categories: Int32, row: Float32, scratch: Scratch) -> int:
     """Put the labels of the nearest rows into scratch.label; return how many there are.
 
@@ -104,7 +104,7 @@ def search(w: Window, n_categories: Int32, row: Float32, scratch: Scratch) -> in
     return found
 
 
-@compiled
+@compiled(_nrt=False)
 def append(w: Window, row: Float32, y: int) -> None:
     size = w.y.shape[0] // 2
     if w.end[0] == 2 * size:  # once in W events: the last W - 1 rows go to the front
@@ -120,7 +120,7 @@ def append(w: Window, row: Float32, y: int) -> None:
     w.end[0] += 1
 
 
-@compiled
+@compiled(_nrt=False)
 def step(
     w: Window,
     moments: Moments,

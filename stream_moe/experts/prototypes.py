@@ -54,7 +54,7 @@ class Scratch(NamedTuple):
     log_mass: Float64  # [K] at the moment
 
 
-@compiled(fastmath={"contract", "nsz", "reassoc"})
+@compiled(_nrt=False, fastmath={"contract", "nsz", "reassoc"})
 def squared_distance(row: Float64, scale: Float64, centre: Float64, velocity: Float64, time: float) -> float:
     total = 0.0
     for j in range(row.shape[0]):
@@ -63,7 +63,7 @@ def squared_distance(row: Float64, scale: Float64, centre: Float64, velocity: Fl
     return total
 
 
-@compiled
+@compiled(_nrt=False)
 def look(x: Float32, n_categories: Int32, moments: Moments, s: Scratch) -> float:
     """Make a row and its scale ready; return how many features count: numeric or binary, there, and varied."""
     seen = 0.0
@@ -77,7 +77,7 @@ def look(x: Float32, n_categories: Int32, moments: Moments, s: Scratch) -> float
     return seen
 
 
-@compiled
+@compiled(_nrt=False)
 def score_all(w: Swarm, s: Scratch, seen: float, drift: float, log_memory: float) -> int:
     """Write each prototype's log density (with its mass) at the row; return the highest one's index, or -1."""
     top = -1
@@ -97,7 +97,7 @@ def score_all(w: Swarm, s: Scratch, seen: float, drift: float, log_memory: float
     return top
 
 
-@compiled
+@compiled(_nrt=False)
 def answer(w: Swarm, s: Scratch, top: int, proba: Float64) -> None:
     n_classes = proba.shape[0]
     proba[:] = 1.0 / n_classes
@@ -114,7 +114,7 @@ def answer(w: Swarm, s: Scratch, top: int, proba: Float64) -> None:
         proba[c] = (1.0 - FLOOR) * proba[c] / total + FLOOR / n_classes
 
 
-@compiled
+@compiled(_nrt=False)
 def follow(w: Swarm, s: Scratch, k: int, seen: float, drift: float, agility: float, log_memory: float) -> None:
     """Take the row as an event of prototype k: move it there by the filter's gain."""
     time, r2 = w.clock[0] - w.latest[k], s.distance[k]
@@ -136,7 +136,7 @@ def follow(w: Swarm, s: Scratch, k: int, seen: float, drift: float, agility: flo
     w.latest[k] = w.clock[0]
 
 
-@compiled
+@compiled(_nrt=False)
 def settle(w: Swarm, s: Scratch, k: int, y: int, seen: float, moments: Moments) -> None:
     """Begin prototype k anew at the row."""
     for j in range(s.row.shape[0]):
@@ -146,7 +146,7 @@ def settle(w: Swarm, s: Scratch, k: int, y: int, seen: float, moments: Moments) 
     w.spread[k], w.blur[k], w.gap[k] = NEW_BLUR * max(seen, 1.0), NEW_BLUR, FIRST_GAP
 
 
-@compiled
+@compiled(_nrt=False)
 def step(
     w: Swarm,
     moments: Moments,

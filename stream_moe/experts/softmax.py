@@ -24,7 +24,7 @@ class Weights(NamedTuple):
     seen: Float64  # [C] weight learnt of each class; a class never seen gets probability 0
 
 
-@compiled
+@compiled(_nrt=False)
 def encode(row: Float32, moments: Moments, n_categories: Int32, start: Int64, value: Float64, index: Int64) -> None:
     """Write each feature's input value (0 = no influence) and where its weights are."""
     value[0], index[0] = 1.0, 0
@@ -39,7 +39,7 @@ def encode(row: Float32, moments: Moments, n_categories: Int32, start: Int64, va
             value[j + 1] = min(max(z, -LIMIT), LIMIT)
 
 
-@compiled
+@compiled(_nrt=False)
 def predict(w: Weights, value: Float64, index: Int64, proba: Float64) -> bool:
     """Write the softmax over the classes seen; uniform, and False, before any."""
     top = -np.inf
@@ -63,7 +63,7 @@ def predict(w: Weights, value: Float64, index: Int64, proba: Float64) -> bool:
     return True
 
 
-@compiled
+@compiled(_nrt=False)
 def step(
     w: Weights,
     moments: Moments,

@@ -28,7 +28,7 @@ def no_moments(n_features: int) -> Moments:
     return Moments(np.zeros(n_features), np.zeros(n_features), np.zeros(n_features))
 
 
-@compiled
+@compiled(_nrt=False)
 def take_in(moments: Moments, row: Float32, n_categories: Int32) -> None:
     """Add a row to the moments of its numeric features; a missing value adds nothing.
 
@@ -48,7 +48,7 @@ def take_in(moments: Moments, row: Float32, n_categories: Int32) -> None:
             moments.m2[j] += gap * (value - moments.mean[j])
 
 
-@compiled
+@compiled(_nrt=False)
 def precision(moments: Moments, j: int) -> float:
     """1 / standard deviation of numeric feature j; 0 while it has not varied."""
     return math.sqrt(moments.n[j] / moments.m2[j]) if moments.m2[j] > 0.0 else 0.0

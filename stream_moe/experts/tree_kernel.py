@@ -273,16 +273,21 @@ def step_rows(
     y: Int32,
     weight: Float64,
     start: int,
+    stop: int,
     proba: Float64,
     left: Float64,
     right: Float64,
     value: Float64,
     place: Int64,
 ) -> int:
-    """Test, then train, row by row; the loop of `step`."""
+    """Test, then train, row by row from `start` to `stop`; return the first row not done.
+
+    That is `stop`, or fewer where the tree must grow first: make room, `resume`, and go on from there. value [dn]
+    and place [dm] are scratch, the rest is as for `step`.
+    """
     feature, threshold, child, default, slots, mass, seen, constant, numeric, nominal, leaf, head = tree
     columns, nominal_columns, offset, cardinality, _, is_nominal, grace_period, _, _, prediction, _, _ = layout
-    for t in range(start, x.shape[0]):
+    for t in range(start, stop):
         node = find_leaf(feature, threshold, child, default, is_nominal, x, t)
         slot = slots[node]
         complete = gather(columns, nominal_columns, offset, cardinality, x, t, value, place)
@@ -307,7 +312,17 @@ def step_rows(
             if total > heaviest and not attempt_split(tree, layout, node, left, right):
                 head[PENDING] = node
                 return t + 1
-    return x.shape[0]
+    return stop
+
+
+@compiled
+def resume(tree: TreeArrays, layout: TreeLayout, left: Float64, right: Float64) -> bool:
+    """Make the split that waited for room, if there is one; False if there still is no room."""
+    if tree.head[PENDING] >= 0:
+        if not attempt_split(tree, layout, tree.head[PENDING], left, right):
+            return False
+        tree.head[PENDING], tree.head[NEEDED] = -1, 0  # when the arrays grew is no state
+    return True
 
 
 @compiled
@@ -327,10 +342,7 @@ def step(
     x float32 [n, d]; y int32 [n] (-1 = predict only); weight float64 [n] (0 = predict only); proba float64
     [n, C], out; left and right float64 [C], scratch.
     """
-    pending = tree.head[PENDING]
-    if pending >= 0:
-        if not attempt_split(tree, layout, pending, left, right):
-            return start
-        tree.head[PENDING], tree.head[NEEDED] = -1, 0  # when the arrays grew is no state
+    if not resume(tree, layout, left, right):
+        return start
     value, place = np.empty(layout.numeric.shape[0]), np.empty(layout.nominal.shape[0], np.int64)
-    return step_rows(tree, layout, x, y, weight, start, proba, left, right, value, place)
+    return step_rows(tree, layout, x, y, weight, start, x.shape[0], proba, left, right, value, place)

@@ -58,7 +58,7 @@ class Scratch(NamedTuple):
     log: Float64  # [M R + R, C]
 
 
-@compiled
+@compiled(_nrt=False)
 def scramble(a: int, b: int) -> Any:
     """Hash two integers to 62 bits; the constants are those of splitmix64 (Steele et al., 2014)."""
     h = np.uint64(a) * np.uint64(0x9E3779B97F4A7C15)
@@ -68,7 +68,7 @@ def scramble(a: int, b: int) -> Any:
     return np.int64((h ^ (h >> np.uint64(31))) >> np.uint64(2))
 
 
-@compiled
+@compiled(_nrt=False)
 def stretch(row: Float32, j: int, moments: Moments, n_categories: Int32, per_deviation: float) -> Any:
     """Return which stretch of feature j a value lies in; a category is its own."""
     if n_categories[j] > 0:
@@ -77,7 +77,7 @@ def stretch(row: Float32, j: int, moments: Moments, n_categories: Int32, per_dev
     return np.int64(math.floor(per_deviation * min(max(z, -8.0), 8.0)))
 
 
-@compiled
+@compiled(_nrt=False)
 def hash_values(
     c: Contexts, r: Rates, row: Float32, bits: Int32, moments: Moments, n_categories: Int32, s: Scratch
 ) -> None:
@@ -97,7 +97,7 @@ def hash_values(
             s.hashed[m] = scramble(stretch(row, j, moments, n_categories, 4.0), m)
 
 
-@compiled
+@compiled(_nrt=False)
 def find(c: Contexts, r: Rates, m: int, hashed: int) -> int:
     """Return the row of a value in table m, or -1."""
     base = (hashed >> 20) & (c.rows[m] - 1)
@@ -108,7 +108,7 @@ def find(c: Contexts, r: Rates, m: int, hashed: int) -> int:
     return -1
 
 
-@compiled
+@compiled(_nrt=False)
 def settle(c: Contexts, r: Rates, m: int, hashed: int) -> int:
     """Give the value the lightest of its rows, with the overall rates to begin with."""
     base = (hashed >> 20) & (c.rows[m] - 1)
@@ -124,7 +124,7 @@ def settle(c: Contexts, r: Rates, m: int, hashed: int) -> int:
     return best
 
 
-@compiled
+@compiled(_nrt=False)
 def answer(c: Contexts, r: Rates, s: Scratch, proba: Float64) -> None:
     """Write the weighted geometric mean of the rates; a value that is missing or new says nothing."""
     n_rates, n_classes = r.overall.shape
@@ -160,7 +160,7 @@ def answer(c: Contexts, r: Rates, s: Scratch, proba: Float64) -> None:
         proba[y] /= total
 
 
-@compiled
+@compiled(_nrt=False)
 def learn(c: Contexts, r: Rates, s: Scratch, proba: Float64, y: int, step: float, memory: float) -> None:
     """Move the weights down the gradient of the log-loss, then the rates of the row's values towards its class."""
     n_rates, n_classes = r.overall.shape
@@ -189,7 +189,7 @@ def learn(c: Contexts, r: Rates, s: Scratch, proba: Float64, y: int, step: float
             r.overall[k, i] += RATES[k] * ((1.0 if i == y else 0.0) - r.overall[k, i])
 
 
-@compiled
+@compiled(_nrt=False)
 def show(r: Rates, row: Float32) -> None:
     """Give each feature that shows its third value a place, while there are any."""
     if r.feature[-1] >= 0:
@@ -210,7 +210,7 @@ def show(r: Rates, row: Float32) -> None:
                     break
 
 
-@compiled
+@compiled(_nrt=False)
 def step(
     c: Contexts,
     r: Rates,
