@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from stream_moe.errors import ConfigError
-from stream_moe.router.mlp import Activations, Router, Widths, layer_shapes, make_usable, one_thread
+from stream_moe.router.kernels import make_usable
+from stream_moe.router.mlp import Activations, Router, Widths, layer_shapes, one_thread
 from stream_moe.types import Float32
 
 

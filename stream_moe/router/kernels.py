@@ -17,6 +17,7 @@ from stream_moe.types import Float32, Int32
 
 # Compiled without reference counts (`_nrt`), which would take half of the time: nothing here allocates.
 FAST = {"contract", "nsz"}  # no `reassoc`: a sum over inputs keeps its order
+INPUT_LIMIT = np.float32(1e9)  # far beyond any real feature, and small enough that no square overflows float32
 _LOSS_RATE = 1.0 / 256.0  # of the moving loss: about as many events as a mini-batch of the data variant
 
 
@@ -42,6 +43,16 @@ class Scratch(NamedTuple):
     delta3: Float32
     one: Float32
     row: Int32
+
+
+@compiled(_nrt=False)
+def make_usable(x: Float32) -> None:
+    """Take missing values as 0 and bound the others, in place."""
+    for t in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            if math.isnan(x[t, j]):
+                x[t, j] = 0.0
+            x[t, j] = min(max(x[t, j], -INPUT_LIMIT), INPUT_LIMIT)
 
 
 @compiled(_nrt=False, fastmath=FAST)

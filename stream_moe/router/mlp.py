@@ -25,7 +25,6 @@ from stream_moe.router.sparse import aligned
 from stream_moe.types import Float32
 
 LEAST_ROWS = 32  # fewer are not worth waking a thread for
-INPUT_LIMIT = 1e9  # far beyond any real feature, and small enough that no square overflows float32
 
 
 Widths = tuple[int, int, int, int]  # d, two hidden layers, E
@@ -119,7 +118,7 @@ class Router:
 
     def forward(self, rows: Activations) -> None:
         """Fill the activations of `rows.x`, whose missing values become 0."""
-        make_usable(rows.x)
+        kernels.make_usable(rows.x)
         n = len(rows.x)
         size = max(-(-n // self._crew.threads), LEAST_ROWS)
         self._crew.each(partial(self._forward, rows.rows(start, start + size)) for start in range(0, n, size))
@@ -167,7 +166,7 @@ class Router:
         """
         out = np.empty((len(x), self.n_experts), np.float32)
         x = x.copy()
-        make_usable(x)
+        kernels.make_usable(x)
         self.loss = kernels.online_steps(
             x, target, self._layers, self._m, self._v, self.learning_rate, self.dropout,
             self.seed, self.steps, self._scratch, out, self.loss,
@@ -226,11 +225,6 @@ class Router:
 
     def _tensor(self, array: Float32) -> torch.Tensor:
         return torch.from_numpy(array)
-
-
-def make_usable(x: Float32) -> None:
-    """Take missing values as 0 and bound the others, in place."""
-    np.clip(np.nan_to_num(x, copy=False), -INPUT_LIMIT, INPUT_LIMIT, out=x)
 
 
 @contextmanager
