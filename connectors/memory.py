@@ -378,11 +378,15 @@ class MemorySink:
         for letter in dead_letters:
             headers = tuple(dead_letter_headers(letter, self._topic, partition))
             writes.append((self._dead_letters, Record(letter.value, letter.key, letter.timestamp, headers)))
-        self._log.commit(self._topic, self._group, self._epochs[partition], next_offset, writes, partition)
+        self._deliver(partition, self._epochs[partition], next_offset, writes)
         self.commits += 1
         failure, self.fail_after_commit = self.fail_after_commit, None
         if failure is not None:
             raise failure
+
+    def _deliver(self, partition: int, epoch: int, next_offset: int, writes: Sequence[tuple[str, Record]]) -> None:
+        """Hand a commit to the log; a simulation loses or delays it here."""
+        self._log.commit(self._topic, self._group, epoch, next_offset, writes, partition)
 
     def close(self, partition: int) -> None:
         self._epochs.pop(partition, None)

@@ -1,0 +1,120 @@
+"""What the simulated topics hold, and what an uninterrupted run makes of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from connectors.memory import CONTROL, CORRUPT, EOF, Item, MemoryLog, MemorySink, MemorySource, Record
+from stream_moe.classifier import BlockClassifier, digest_of
+from stream_moe.engine.checkpoint import Checkpoint
+from stream_moe.engine.codec import schema_header
+from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.models import build_model
+from stream_moe.types import Schema
+
+TOPIC, GROUP, MODEL = "events", "group", "naive-bayes"
+SCHEMA = Schema.numeric(2, ["a", "b"])
+EVENTS = 40  # of a partition; with labels on their own and bad records about 70 offsets
+HOUR = 3_600_000  # milliseconds
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an uninterrupted run leaves of one partition."""
+
+    predictions: list[Record]
+    dead_letters: list[Record]
+    checkpoints: Mapping[int, bytes]  # at every offset
+    end: int
+
+
+@cache
+def items(variant: int, partition: int) -> list[Item]:
+    """Make the log of a partition: labels that come early, late, twice, never; bad records; gaps."""
+    chance = random.Random(f"{variant}/{partition}")
+    placed: list[tuple[float, bytes | None]] = []
+    for i in range(EVENTS):
+        name = f"e{chance.randrange(i + 1) if chance.random() < 0.05 else i}"  # some ids are used again
+        x, y = [round(chance.gauss(0, 1), 3), round(chance.gauss(0, 1), 3)], chance.choice("ab")
+        if chance.random() < 0.5:
+            placed.append((i, _json(id=name, x=x, y=y)))
+            continue
+        placed.append((i, _json(id=name, x=x)))
+        kind = chance.random()
+        if kind < 0.15:
+            continue  # never
+        at = i - chance.uniform(0, 4) if kind < 0.25 else i + chance.expovariate(0.15)
+        placed.append((at, _json(id=name, y=y)))
+        if kind > 0.8:
+            again = y if kind < 0.9 else "ab".replace(y, "")
+            placed.append((at + chance.uniform(0, 5), _json(id=name, y=again)))
+    for _ in range(EVENTS // 8):
+        odd = chance.choice([b"{", b"", None, b'{"x": [1]}', _json(id="nobody", y="a"), _json(id="n", y="z")])
+        placed.append((chance.uniform(0.5, EVENTS), odd))
+    found: list[Item] = []
+    time = 0
+    for _, value in sorted(placed, key=lambda pair: max(pair[0], 0)):
+        time += int(chance.choice([0, 0.1, 0.5, 1, 5]) * HOUR)  # a label waits for a day
+        headers = () if found else (schema_header(SCHEMA),)
+        found.append(Record(value, None, time, headers))
+        found += [CORRUPT] * (chance.random() < 0.02) + [CONTROL] * (chance.random() < 0.04)
+    return found
+
+
+def _json(**members: object) -> bytes:
+    return json.dumps(members).encode()
+
+
+def make_learner(schema: Schema) -> BlockClassifier:
+    return build_model(MODEL, schema)
+
+
+def settings(**changes: float) -> EngineSettings:
+    return EngineSettings(MODEL, **changes)  # type: ignore[arg-type]
+
+
+@cache
+def expected(variant: int, partition: int) -> Expected:
+    """Run the engine over a partition, record by record, with nothing that goes wrong."""
+    log = MemoryLog()
+    log.extend(TOPIC, [*items(variant, partition), EOF], partition)
+    store = Everything()
+    Engine(
+        MemorySource(log, TOPIC, GROUP, {partition}),
+        MemorySink(log, TOPIC, GROUP),
+        lambda _: store,
+        make_learner,
+        settings(block_rows=1, checkpoint_events=1),
+    ).run()
+    found = {Checkpoint.from_bytes(content).offset: content for content in store.content.values()}
+    assert sorted(found) == list(range(log.bounds(TOPIC, partition)[1] + 1))
+    return Expected(log.records("predictions", partition), log.records("dead-letters", partition), found, max(found))
+
+
+def state_digest(content: bytes) -> str:
+    """Digest of everything that a checkpoint holds of the state: model, scores, waiting labels, counts."""
+    found = Checkpoint.from_bytes(content)
+    return digest_of((found.arrays, found.plain | {"offset": found.offset}))
+
+
+class Everything:
+    """A `CheckpointStore` that forgets nothing."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+
+    def names(self) -> list[str]:
+        return sorted(self.content)
+
+    def read(self, name: str) -> bytes:
+        return self.content[name]
+
+    def write(self, name: str, content: bytes) -> None:
+        self.content[name] = content
+
+    def delete(self, name: str) -> None:
+        pass

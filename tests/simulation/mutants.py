@@ -1,0 +1,196 @@
+"""Engines with one mistake each. A simulation that lets one of them pass shows nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
+
+from connectors.memory import MemoryLog
+from stream_moe.engine import format as checkpoint_format
+from stream_moe.engine import task
+from stream_moe.engine.checkpoint import Checkpoint, generations
+from stream_moe.engine.join import LabelJoin
+from stream_moe.engine.loop import Engine
+from stream_moe.engine.task import Task
+from stream_moe.errors import CheckpointError, FencedError, InDoubtError
+
+_process, _commit, _open = Task.process, Task._commit, Task.open
+
+
+def _newest_whole(store: Any, owner: Any, committed: int | None) -> Checkpoint | None:
+    for name in reversed(generations(store)):
+        with contextlib.suppress(CheckpointError):
+            return Checkpoint.from_bytes(store.read(name), name)
+    return None
+
+
+def checkpoint_ahead() -> Iterator[None]:
+    """Take the newest checkpoint, also one that is ahead of the committed offset."""
+    with mock.patch.object(task, "newest_usable", _newest_whole):
+        yield
+
+
+def checkpoint_before_commit() -> Iterator[None]:
+    """Write the state first, then commit, and trust what was written, as a store of its own would be."""
+
+    def commit(self: Task, predictions: Any, dead: Any, next_offset: int) -> None:
+        before, self.position, self._whole = self.position, next_offset, True
+        self.checkpoint()
+        self.wait()
+        self.position, self._whole = before, False
+        _commit(self, predictions, dead, next_offset)
+
+    with mock.patch.object(Task, "_commit", commit), mock.patch.object(task, "newest_usable", _newest_whole):
+        yield
+
+
+def blind_resend() -> Iterator[None]:
+    """Send again after a doubtful commit without asking what became of it."""
+
+    def commit(self: Task, predictions: Any, dead: Any, next_offset: int) -> None:
+        while True:
+            try:
+                self._sink.commit(self.partition, predictions, dead, next_offset)
+            except InDoubtError:
+                self._outcomes["in_doubt"] += 1
+                self._sink.open(self.partition)
+                continue
+            self._committed = next_offset
+            return
+
+    with mock.patch.object(Task, "_commit", commit):
+        yield
+
+
+def train_on_resend() -> Iterator[None]:
+    """Take the block through the learner again before it is sent again."""
+
+    def process(self: Task, batch: Any) -> Any:
+        if self.state == "starting":
+            return _process(self, batch)
+        learner, step = self.learner, self.learner.step
+        given: list[Any] = []
+
+        def remember(*arguments: Any) -> Any:
+            given[:] = [argument.copy() for argument in arguments]
+            return step(*arguments)
+
+        doubts = self._outcomes["in_doubt"]
+        with mock.patch.object(learner, "step", remember):
+            block = _process(self, batch)
+        if self._outcomes["in_doubt"] > doubts:
+            step(*given)
+        return block
+
+    with mock.patch.object(Task, "process", process):
+        yield
+
+
+def no_fence() -> Iterator[None]:
+    """Become the writer of a partition without fencing the one before."""
+
+    def fence(self: MemoryLog, topic: str, group: str, partition: int = 0) -> int:
+        return self._epoch.setdefault(((topic, partition), group), 1)
+
+    with mock.patch.object(MemoryLog, "fence", fence):
+        yield
+
+
+def position_before_fence() -> Iterator[None]:
+    """Read the committed offset first, and fence then."""
+
+    def open_(self: Task, schema: Any) -> None:
+        committed = self._source.committed(self.partition)
+        with mock.patch.object(self._source, "committed", return_value=committed):
+            _open(self, schema)
+
+    with mock.patch.object(Task, "open", open_):
+        yield
+
+
+def loud_replay() -> Iterator[None]:
+    """Send the outputs of a replay once more."""
+
+    def process(self: Task, batch: Any) -> Any:
+        self._mute_below = 0
+        return _process(self, batch)
+
+    with mock.patch.object(Task, "process", process):
+        yield
+
+
+def state_kept_when_fenced() -> Iterator[None]:
+    """Go on with the state of a block that was refused."""
+
+    def process(self: Task, batch: Any) -> Any:
+        try:
+            return _process(self, batch)
+        except FencedError:
+            self._whole = True
+            raise
+
+    def was_fenced(self: Engine, task: Task, error: FencedError) -> None:
+        self.tasks.pop(task.partition, None)
+        self.source.pause(task.partition)
+        self._outcomes["fenced"] += 1
+        self._parked[task.partition] = task, float("inf")
+        self._to_open[task.partition] = 0.0
+
+    with mock.patch.object(Task, "process", process), mock.patch.object(Engine, "_was_fenced", was_fenced):
+        yield
+
+
+def parked_state_trusted() -> Iterator[None]:
+    """Go on with the state that was left, whoever committed in between."""
+
+    def open_(self: Task, schema: Any) -> None:
+        self._sink.open(self.partition)
+        if self.state == "starting":
+            _open(self, schema)
+        else:
+            self._source.seek(self.partition, self.position)
+
+    with mock.patch.object(Task, "open", open_):
+        yield
+
+
+def waiting_labels_lost() -> Iterator[None]:
+    """Leave the labels and events that wait out of what a checkpoint gives back."""
+    with mock.patch.object(LabelJoin, "restore"):
+        yield
+
+
+def damage_unseen() -> Iterator[None]:
+    """Take a checkpoint without looking at its checksum."""
+
+    def newest(store: Any, owner: Any, committed: int | None) -> Checkpoint | None:
+        names = [name for name in generations(store) if int(name[:20]) <= (committed or 0)]
+        return Checkpoint.from_bytes(store.read(names[-1])) if names else None
+
+    unchecked = mock.patch.object(checkpoint_format, "digest", return_value=AnyDigest(32))
+    with unchecked, mock.patch.object(task, "newest_usable", newest):
+        yield
+
+
+class AnyDigest(bytes):
+    """Equal to every digest."""
+
+    __hash__ = bytes.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    mutant.__name__.replace("_", "-"): contextlib.contextmanager(mutant)
+    for mutant in (
+        checkpoint_before_commit, blind_resend, no_fence, checkpoint_ahead, train_on_resend, position_before_fence,
+        loud_replay, state_kept_when_fenced, parked_state_trusted, waiting_labels_lost, damage_unseen,
+    )
+}  # fmt: skip

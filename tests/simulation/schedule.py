@@ -1,0 +1,332 @@
+"""One schedule: members that work while things go wrong, a time of healing, and what must then hold."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from unittest import mock
+
+from stream_moe.engine import checkpoint, loop, task
+from stream_moe.engine.checkpoint import AHEAD, Checkpoint
+from stream_moe.engine.loop import Engine
+from stream_moe.errors import CheckpointError, ConfigError, LogError
+from tests.simulation.inputs import GROUP, SCHEMA, TOPIC, expected, items, make_learner, settings, state_digest
+from tests.simulation.scheduler import Actor, Process, Scheduler
+from tests.simulation.world import STEPS, AwayError, Faults, SimulatedSink, SimulatedSource, SimulatedStore, World
+
+VARIANTS, PARTITIONS = 6, 3  # of the topics' content; the most that a topic has
+PATIENCE = 150  # steps without a poll after which a member is put out
+HEALING = 10_000  # steps after which a group that nothing disturbs must be done
+
+
+@dataclass
+class Outcome:
+    """What a schedule was, and what did not hold."""
+
+    seen: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+
+class Member:
+    """A place for a process, which is started again whenever it has ended."""
+
+    def __init__(self, world: World) -> None:
+        self.starts_at = 0  # step
+        self.engine: Engine | None = None
+        self.sink: SimulatedSink
+        self.process = Process()
+        self._actor: Actor | None = None
+        self._world = world
+
+    @property
+    def runs(self) -> bool:
+        return self._actor is not None and not self._actor.finished
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._actor.error if self._actor is not None else None
+
+    def start(self) -> None:
+        world, chance = self._world, self._world.chance
+        source = SimulatedSource(world)
+        self.sink = SimulatedSink(world, source)
+        self.engine = Engine(
+            source,
+            self.sink,
+            lambda partition: SimulatedStore(world, partition),
+            make_learner,
+            settings(
+                checkpoint_events=chance.choice([1, 10, 30, 1000]), checkpoint_seconds=chance.choice([0.5, 1e9, 1e9])
+            ),
+            schema=chance.choice([SCHEMA, None]),
+        )
+        self.process = Process()
+        self._actor = world.scheduler.spawn(self.process, self.engine.run)
+
+
+class Schedule:
+    """Everything that one seed decides.
+
+    Parameters
+    ----------
+    seed
+        Of this schedule.
+    """
+
+    def __init__(self, seed: int) -> None:
+        chance = self._chance = random.Random(seed)
+        self._scheduler = Scheduler(random.Random(chance.random()))
+        faults = Faults(
+            unreachable=chance.choice([0, 0.002]),
+            lost=chance.choice([0, 0.08]),
+            unanswered=chance.choice([0, 0.08]),
+            late=chance.choice([0, 0.08]),
+            full=chance.choice([0, 0.2]),
+            torn=chance.random() < 0.3,
+            checks_members=chance.random() < 0.5,
+        )
+        self._world = World(chance, self._scheduler, faults, PATIENCE)
+        self._world.batch_rows = chance.choice([1, 4, 12])
+        variant = chance.randrange(VARIANTS)
+        self._items = [items(variant, partition) for partition in range(PARTITIONS)]
+        self._expected = [expected(variant, partition) for partition in range(PARTITIONS)]
+        self._members = [Member(self._world) for _ in range(chance.randint(1, 3))]
+        self._partitions = 0
+        self._written: Counter[int] = Counter()  # records of each partition that were produced
+        self._grow(chance.randint(1, 2))
+        self._wronged: set[int] = set()  # partitions whose disk or log lost what a restart may need
+        often = chance.choice([0.5, 1, 2])
+        self._chances = {
+            self._kill: often * chance.choice([0, 0.005, 0.01]),
+            self._pause: often * chance.choice([0, 0.003]),
+            self._rebalance: often * chance.choice([0, 0.003]),
+            self._damage: often * chance.choice([0, 0.002]),
+            self._plant: often * chance.choice([0, 0.002]),
+            self._trim: often * chance.choice([0, 0.003]),
+            lambda: self._grow(1): 0.0005,
+            self._produce: 0.05,
+            self._world.deliver_late: 0.004,
+        }
+
+    def run(self) -> Outcome:
+        world, scheduler = self._world, self._scheduler
+        with self._simulated():
+            for _ in range(self._chance.randrange(300, 1500)):
+                self._turn()
+            self._heal()
+            if self._until(self._all_committed, "everything is committed"):
+                for member in self._members:
+                    member.starts_at = 2 * HEALING
+                    if member.engine is not None:
+                        member.engine.stop()
+                self._until(lambda: not any(member.runs for member in self._members), "the members have left")
+                self._cold_start()
+            self._check()
+        seen = world.seen
+        seen["steps"] += scheduler.steps
+        seen["crashes"] += scheduler.deaths.total()
+        seen["rebalances"] += world.group.rebalances
+        return Outcome(seen, scheduler.deaths, world.violations)
+
+    @contextlib.contextmanager
+    def _simulated(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for module in (loop, task, checkpoint):
+                stack.enter_context(mock.patch.object(module, "time", self._scheduler))
+            stack.enter_context(mock.patch.object(checkpoint, "threading", self._scheduler))
+            try:
+                yield
+            finally:
+                self._scheduler.end()
+
+    # What goes on
+
+    def _turn(self) -> None:
+        for happen, probability in self._chances.items():
+            if self._chance.random() < probability:
+                happen()
+        self._world.seen["members put out"] += self._world.group.expire(self._scheduler.steps)
+        for member in self._members:
+            if not member.runs and member.engine is not None:
+                self._ended(member)
+            if not member.runs and self._scheduler.steps >= member.starts_at:
+                self._world.seen["starts"] += 1
+                member.start()
+        self._scheduler.turn()
+
+    def _ended(self, member: Member) -> None:
+        """A process is no more. Was it right to end?"""
+        assert member.engine is not None
+        error, world = member.error, self._world
+        if not member.process.dead:
+            outcomes, sink = member.engine._outcomes, member.sink
+            if outcomes["in_doubt"] != sink.doubts or outcomes["fenced"] < sink.refusals:
+                world.violations.append(
+                    f"O6: counted {dict(outcomes)}, and there were {sink.doubts} doubts, {sink.refusals} refusals"
+                )
+        member.engine = None
+        member.starts_at = max(member.starts_at, self._scheduler.steps + self._chance.randrange(100))
+        if error is None or isinstance(error, AwayError):
+            return
+        if isinstance(error, LogError | CheckpointError | ConfigError):
+            world.seen["stopped loudly"] += 1
+            gone = [p for p in range(self._partitions) if not self._recoverable(p)]
+            for partition in gone:
+                self._restore_backup(partition)
+            if gone or self._wronged or "times" in str(error):  # a fight for a partition, or one doubt after another
+                return
+        world.violations.append(f"O5: a process ended with {error!r}")
+
+    def _recoverable(self, partition: int) -> bool:
+        """Whether a checkpoint, or the log from its beginning, still tells the state."""
+        begin, _ = self._world.log.bounds(TOPIC, partition)
+        committed = self._world.log.committed(TOPIC, GROUP, partition)
+        return (begin == 0 or committed is None) or any(
+            begin <= offset <= committed for offset in self._whole(partition)
+        )
+
+    def _whole(self, partition: int) -> list[int]:
+        """List the offsets of the checkpoints that a start may use."""
+        found = []
+        for name, content in self._world.disk.get(partition, {}).items():
+            if name.startswith(AHEAD):
+                continue
+            with contextlib.suppress(CheckpointError):
+                found.append(Checkpoint.from_bytes(content).offset)
+        return found
+
+    def _restore_backup(self, partition: int) -> None:
+        committed = self._world.log.committed(TOPIC, GROUP, partition) or 0
+        files = self._world.disk.setdefault(partition, {})
+        files.clear()
+        files[f"{committed:020d}.ckpt"] = self._expected[partition].checkpoints[committed]
+        self._world.seen["backups restored"] += 1
+
+    def _heal(self) -> None:
+        """Nothing goes wrong from now on, and what slept wakes up: zombies too."""
+        world = self._world
+        world.faults = Faults(checks_members=world.faults.checks_members)
+        self._scheduler.trap = ""
+        self._chances = {self._produce: 0.5, world.deliver_late: 0.05}
+        for member in self._members:
+            member.process.sleeps_until = 0
+
+    def _until(self, done: Callable[[], bool], what: str) -> bool:
+        for _ in range(HEALING):
+            if done():
+                return True
+            self._turn()
+        self._world.violations.append(f"O5: not within {HEALING} steps: {what}")
+        return False
+
+    def _all_committed(self) -> bool:
+        log = self._world.log
+        return all(log.committed(TOPIC, GROUP, p) == self._expected[p].end for p in range(self._partitions))
+
+    def _cold_start(self) -> None:
+        """Start one more process, which has nothing but the disk and the log."""
+        member = Member(self._world)
+        self._members = [member]
+
+        def recovered() -> bool:
+            engine = member.engine
+            tasks = engine.tasks if engine is not None else {}
+            ends = (self._world.log.bounds(TOPIC, p)[1] for p in tasks)
+            return len(tasks) == self._partitions and all(
+                task.state == "running" and task.position == end
+                for task, end in zip(tasks.values(), ends, strict=True)
+            )
+
+        if self._until(recovered, "a new process has recovered") and member.engine is not None:
+            if member.engine.state != "running":
+                self._world.violations.append(f"O6: recovered, and its state is {member.engine.state}")
+            member.starts_at = 3 * HEALING + self._scheduler.steps
+            member.engine.stop()
+            self._until(lambda: not member.runs, "the new process has left")
+
+    def _check(self) -> None:
+        """Compare what is there with what an uninterrupted run leaves."""
+        log, wrong = self._world.log, self._world.violations
+        for partition in range(self._partitions):
+            want = self._expected[partition]
+            for topic, records in (("predictions", want.predictions), ("dead-letters", want.dead_letters)):
+                if (found := log.records(topic, partition)) != records:
+                    wrong.append(f"O1: {len(found)} {topic} in partition {partition}, expected {len(records)}")
+            if not wrong and self._newest_state(partition) != state_digest(want.checkpoints[want.end]):
+                wrong.append(f"O2: the state of partition {partition} differs")
+
+    def _newest_state(self, partition: int) -> str | None:
+        files = self._world.disk[partition]
+        with contextlib.suppress(CheckpointError):
+            return state_digest(files[max(name for name in files if not name.startswith(AHEAD))])
+        return None
+
+    # What goes wrong
+
+    def _kill(self) -> None:
+        """Set a trap at one of the steps; whoever comes there first dies there."""
+        self._scheduler.trap = self._chance.choice(STEPS)
+
+    def _pause(self) -> None:
+        if alive := [member for member in self._members if member.runs]:
+            self._chance.choice(alive).process.sleeps_until = self._scheduler.steps + self._chance.randrange(
+                3 * PATIENCE
+            )
+            self._world.seen["pauses"] += 1
+
+    def _rebalance(self) -> None:
+        self._world.group.rebalance()
+
+    def _produce(self) -> None:
+        partition = self._chance.randrange(self._partitions)
+        rest = self._items[partition][self._written[partition] :][: self._chance.randint(1, 20)]
+        self._world.log.extend(TOPIC, rest, partition)
+        self._written[partition] += len(rest)
+
+    def _grow(self, more: int) -> None:
+        for partition in range(self._partitions, min(PARTITIONS, self._partitions + more)):
+            self._world.log.create(TOPIC, partition + 1)
+            self._partitions += 1
+        self._world.group.grow(range(self._partitions))
+
+    def _damage(self) -> None:
+        """A bit flips, or a file is cut off."""
+        files = [(p, name) for p, found in self._world.disk.items() for name in found]
+        if files:
+            partition, name = self._chance.choice(files)
+            content = bytearray(self._world.disk[partition][name])
+            if content and self._chance.random() < 0.5:
+                content[self._chance.randrange(len(content))] ^= 1 << self._chance.randrange(8)
+            else:
+                content = content[: self._chance.choice([0, len(content) // 2, max(0, len(content) - 1)])]
+            self._world.disk[partition][name] = bytes(content)
+            self._wronged.add(partition)
+            self._world.seen["checkpoints damaged"] += 1
+
+    def _plant(self) -> None:
+        """A checkpoint appears of a time that this log has not come to: the commits since were lost."""
+        partition = self._chance.randrange(self._partitions)
+        begin = self._world.log.committed(TOPIC, GROUP, partition) or 0
+        want = self._expected[partition]
+        if begin < want.end:
+            offset = self._chance.randint(begin + 1, want.end)
+            self._world.disk.setdefault(partition, {})[f"{offset:020d}.ckpt"] = want.checkpoints[offset]
+            self._world.seen["checkpoints ahead"] += 1
+
+    def _trim(self) -> None:
+        """Retention takes what the oldest checkpoint does not need; now and then more."""
+        partition = self._chance.randrange(self._partitions)
+        committed = self._world.log.committed(TOPIC, GROUP, partition) or 0
+        whole = [offset for offset in self._whole(partition) if offset <= committed]
+        start, _ = self._world.log.bounds(TOPIC, partition)
+        limit = min(whole, default=0)
+        if self._chance.random() < 0.1:
+            limit = committed
+            self._wronged.add(partition)
+        if limit > start:
+            self._world.log.trim(TOPIC, self._chance.randint(start, limit), partition)
+            self._world.seen["trims"] += 1
