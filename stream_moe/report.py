@@ -63,6 +63,19 @@ class QualityReport:
 
 
 @dataclass(slots=True)
+class LabelCounts:
+    """What became of the labels: received = applied + expired + duplicate + conflicting + orphan + waiting ones."""
+
+    received: int = 0
+    applied: int = 0
+    expired: int = 0  # their event had given up waiting
+    duplicate: int = 0
+    conflicting: int = 0  # again, with another class
+    orphan: int = 0  # their event never came
+    events_expired: int = 0  # events that gave up waiting
+
+
+@dataclass(slots=True)
 class PartitionReport:
     """One partition and its model at the end of a block."""
 
@@ -73,16 +86,14 @@ class PartitionReport:
     learner: LearnerReport
     quality: QualityReport
     events_consumed: int = 0  # records with features
-    labels_consumed: int = 0
     predictions_committed: int = 0
     dead_letters: dict[str, int] = field(default_factory=dict)  # by reason
     lag_records: int = 0
     lag_seconds: float = 0.0
     block_size: int = 0
     pending_events: int = 0
-    labels_expired: int = 0
-    labels_duplicate: int = 0
-    labels_orphan: int = 0
+    early_labels: int = 0
+    labels: LabelCounts = field(default_factory=LabelCounts)
     step_seconds: dict[str, float] = field(default_factory=dict)  # of the latest block, by phase
     commit_seconds: float = 0.0  # of the latest block
     prediction_latencies: list[float] = field(default_factory=list)  # seconds, of the latest block

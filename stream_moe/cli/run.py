@@ -57,6 +57,12 @@ def run(
     checkpoint_events: Annotated[int, typer.Option(min=1, help="Checkpoint after so many records.")] = 100_000,
     checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="... or after so many seconds.")] = 60.0,
     block_rows: Annotated[int, typer.Option(min=1, help="At most so many records per block.")] = 4096,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="At most so many events wait for a label, and labels for an event.")
+    ] = 100_000,
+    label_seconds: Annotated[
+        float, typer.Option(min=0.001, help="... and no longer than this, by the records' timestamps.")
+    ] = 86_400.0,
     config: o.Config = None,
     json: o.JsonFile = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Logs as JSON lines.")] = False,
@@ -98,7 +104,15 @@ def run(
             KafkaSink(kafka, source),
             lambda partition: open_store(state_dir, f"{kafka.group}-{kafka.topic}-{partition}"),
             make_learner,
-            EngineSettings(model, block_rows, checkpoint_events, checkpoint_seconds, until_caught_up),
+            EngineSettings(
+                model,
+                block_rows,
+                checkpoint_events,
+                checkpoint_seconds,
+                until_caught_up,
+                max_waiting=max_waiting,
+                label_seconds=label_seconds,
+            ),
             schema=load_schema(schema) if schema else None,
             on_report=on_report,
             on_group=serving.on_group,

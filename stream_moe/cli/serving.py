@@ -119,7 +119,7 @@ class Serving:
             "events_per_cpu_second": (last[2] - first[2]) / cpu_seconds if cpu_seconds else 0.0,
             "predictions": sum(each.predictions_committed for each in reports),
             "dead_letters": dict(dead),
-            "labels": sum(each.labels_consumed for each in reports),
+            "labels": sum(each.labels.received for each in reports),
             "pending_events": sum(each.pending_events for each in reports),
             "replayed_events": sum(each.replayed_events for each in reports),
             "transactions": sum(each.transactions_committed for each in reports),

@@ -8,6 +8,7 @@ not "a newer program's file"; a later version may change anything but this frame
 | --- | --- |
 | 1 | sha256 of the safetensors file alone; everything but the arrays in its header |
 | 2 | names its source and parameters; array ``state.json`` has all but the arrays, as a header ends at 100 MB |
+| 3 | counts what became of each label, and remembers the ids of events that gave up waiting for theirs |
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from safetensors.numpy import save
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Arrays
 
-MAGIC, VERSION = b"SMOE", 2
+MAGIC, VERSION = b"SMOE", 3
 MAX_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 MAX_AXES, MAX_AXIS = 8, 2**40  # of an array; ours have 4, and one axis is never longer than memory has bytes
 _FRAME = len(MAGIC) + 4 + 32
@@ -143,6 +144,23 @@ def _name_the_source(state: dict[str, Any], arrays: Arrays) -> State:
     return state | {"source": "", "parameters": {}}, arrays
 
 
+def _account_for_labels(state: dict[str, Any], arrays: Arrays) -> State:
+    """2 -> 3: labels learnt were not counted, and duplicates held those of another class."""
+    join, others = state["plain"]["join"], dict(state["plain"]["counts"])
+    received = others.pop("labels", 0)
+    events_expired, orphan, again, conflicting = join["counts"]
+    counts = {
+        "received": received,
+        "applied": received - orphan - again - len(join["labels"]),
+        "duplicate": again - conflicting,
+        "conflicting": conflicting,
+        "orphan": orphan,
+        "events_expired": events_expired,
+    }
+    join = {"events": join["events"], "labels": join["labels"], "done": join["joined"], "counts": counts}
+    return state | {"plain": state["plain"] | {"join": join, "counts": others}}, arrays
+
+
 # Version n -> n + 1. Whoever renames or reshapes an array of a learner, or gives one a new parameter, raises VERSION
 # and adds the step here: it sees the state (offset, fingerprint, plain, ...) and the arrays by their full names.
-MIGRATIONS: dict[int, Callable[[dict[str, Any], Arrays], State]] = {1: _name_the_source}
+MIGRATIONS: dict[int, Callable[[dict[str, Any], Arrays], State]] = {1: _name_the_source, 2: _account_for_labels}

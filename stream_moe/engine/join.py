@@ -3,10 +3,21 @@
 An event without a label is predicted when it is read and waits with its features and its prediction; when
 its label comes it is scored with that prediction and learnt with its own features. All waiting is bounded by
 count and by event time, and depends on the log alone (never on the clock), so that a replay does the same.
+
+| a label that | is | counted as |
+| --- | --- | --- |
+| comes with its event, or while that waits (late) | learnt | applied |
+| comes before its event (early) | kept; learnt when the event comes | early, then applied |
+| is early and whose event never comes, or comes too late | dropped | orphan |
+| comes when its event has given up waiting | dropped | expired |
+| comes again for an id that had one | dropped: the first one counts | duplicate, or conflicting if another class |
+
+An event whose label never comes gives up after `timeout` seconds of event time or when `max_waiting` others wait.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +26,11 @@ import numpy as np
 
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Arrays, Snapshot
+from stream_moe.report import LabelCounts
 from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Int64
 
+MAX_WAITING = 100_000  # ids of 20 characters and 10 features: about 100 MB when all is full
+TIMEOUT_SECONDS = 86_400.0
 Array = np.ndarray[Any, Any]
 
 
@@ -69,8 +83,8 @@ class _Plain(msgspec.Struct):
 
     events: list[str]
     labels: list[tuple[str, int, int]]
-    joined: list[tuple[str, int]]
-    counts: tuple[int, int, int, int]
+    done: list[tuple[str, int]]
+    counts: LabelCounts
 
 
 class LabelJoin:
@@ -81,30 +95,34 @@ class LabelJoin:
     n_features, n_classes
         d and C.
     max_waiting
-        Events without a label, labels without an event, and ids of joined events: at most this many each; the
+        Events without a label, labels without an event, and ids that are done with: at most this many each; the
         oldest goes first.
     timeout
         Seconds of event time after which an event stops waiting for its label, and a label for its event.
 
     Attributes
     ----------
-    expired, orphans, duplicates, conflicts
-        Events that never got a label; labels that never found an event; labels that came again, with the
-        same class or with another.
+    counts
+        What became of the labels.
 
     Notes
     -----
+    Event time is the timestamp of the record being read; one from far ahead lets everything give up that waits.
+
     An id used again while its first event still waits replaces it; the first counts as expired. Ids of records
-    that carry features and label are not remembered: a further label for one is an orphan.
+    that carry features and label are not remembered: a further label for one is an early one of an event to come.
     """
 
-    def __init__(self, n_features: int, n_classes: int, *, max_waiting: int = 100_000, timeout: float = 86_400.0):
+    def __init__(
+        self, n_features: int, n_classes: int, *, max_waiting: int = MAX_WAITING, timeout: float = TIMEOUT_SECONDS
+    ):
         self._shape = (n_features, n_classes)
         self._max_waiting, self._timeout = max_waiting, int(timeout * 1000)
-        self._events: dict[str, Waiting] = {}
-        self._labels: dict[str, tuple[int, int]] = {}  # id -> (class, timestamp)
-        self._joined: dict[str, int] = {}  # id -> class
-        self.expired = self.orphans = self.duplicates = self.conflicts = 0
+        # Ordered ones give up their oldest at once; a dict looks for it behind all that were deleted before.
+        self._events: OrderedDict[str, Waiting] = OrderedDict()
+        self._labels: OrderedDict[str, tuple[int, int]] = OrderedDict()  # id -> (class, timestamp)
+        self._done: OrderedDict[str, int] = OrderedDict()  # id -> class, or UNLABELLED where the event gave up
+        self.counts = LabelCounts()
 
     @property
     def waiting(self) -> int:
@@ -120,6 +138,8 @@ class LabelJoin:
         """Turn a block of records into rows to learn."""
         nothing_waits = not (self._events or self._labels)
         if nothing_waits and block.has_features is None and not (block.y == UNLABELLED).any():
+            self.counts.received += len(block)
+            self.counts.applied += len(block)
             return Joined(block.x, block.y, np.arange(len(block)))
         rows: list[Array] = []
         y: list[int] = []
@@ -130,13 +150,17 @@ class LabelJoin:
         for i, (name, given, time) in enumerate(zip(block.ids, block.y.tolist(), times.tolist(), strict=True)):
             self._expire(time)
             label = given
+            self.counts.received += label != UNLABELLED
             if has_features[i]:
+                early, _ = self._labels.pop(name, (UNLABELLED, 0))
                 if label == UNLABELLED:
-                    label = self._labels.pop(name, (UNLABELLED, 0))[0]
+                    label = early
                     if label == UNLABELLED:
                         self._wait(name, Waiting(block.x[i].copy(), time, row=len(rows)), joined)
                     else:
-                        self._joined[name] = label
+                        self._finish(name, label)
+                elif early != UNLABELLED:
+                    self._again(early, label)
                 answers.append(len(rows))
                 rows.append(block.x[i])
                 y.append(label)
@@ -144,25 +168,36 @@ class LabelJoin:
                 joined.late.append((len(rows), event))
                 rows.append(event.x)
                 y.append(label)
-                self._joined[name] = label
-            elif name in self._joined:
-                self.duplicates += 1
-                self.conflicts += self._joined[name] != label
+                self._finish(name, label)
+            elif name in self._done:
+                self._again(label, self._done[name])
             elif name in self._labels:
-                self.duplicates += 1
-                self.conflicts += self._labels[name][0] != label
+                self._again(label, self._labels[name][0])
             else:
                 self._labels[name] = (label, time)
             self._bound()
         joined.x = np.array(rows, np.float32).reshape(-1, self._shape[0])
         joined.y, joined.answers = np.array(y, np.int32), np.array(answers, np.int64)
+        self.counts.applied += int((joined.y != UNLABELLED).sum())
         return joined
 
     def _wait(self, name: str, event: Waiting, joined: Joined) -> None:
         if self._events.pop(name, None) is not None:
-            self.expired += 1
+            self.counts.events_expired += 1
         self._events[name] = event
         joined.fresh.append(event)
+
+    def _finish(self, name: str, label: int) -> None:
+        """Remember that an id has its label, or (UNLABELLED) that its event gave up."""
+        self._done[name] = label
+        if len(self._done) > self._max_waiting:
+            self._done.popitem(last=False)
+
+    def _again(self, label: int, first: int) -> None:
+        """Count a label for an id that was done with."""
+        self.counts.expired += first == UNLABELLED
+        self.counts.duplicate += first == label
+        self.counts.conflicting += first not in (UNLABELLED, label)
 
     def _expire(self, now: int) -> None:
         """Drop what is too old; `now` is the event time of the record being read."""
@@ -177,16 +212,15 @@ class LabelJoin:
             self._drop_event()
         if len(self._labels) > self._max_waiting:
             self._drop_label()
-        if len(self._joined) > self._max_waiting:
-            del self._joined[next(iter(self._joined))]
 
     def _drop_event(self) -> None:
-        del self._events[next(iter(self._events))]
-        self.expired += 1
+        name, _ = self._events.popitem(last=False)
+        self.counts.events_expired += 1
+        self._finish(name, UNLABELLED)
 
     def _drop_label(self) -> None:
-        del self._labels[next(iter(self._labels))]
-        self.orphans += 1
+        self._labels.popitem(last=False)
+        self.counts.orphan += 1
 
     def _too_old(self, then: int, now: int) -> bool:
         return 0 <= then < now - self._timeout
@@ -201,22 +235,22 @@ class LabelJoin:
         plain = {
             "events": list(self._events),
             "labels": [[name, label, time] for name, (label, time) in self._labels.items()],
-            "joined": [[name, label] for name, label in self._joined.items()],
-            "counts": [self.expired, self.orphans, self.duplicates, self.conflicts],
+            "done": [[name, label] for name, label in self._done.items()],
+            "counts": msgspec.to_builtins(self.counts),
         }
         return arrays, plain
 
     def restore(self, snapshot: Snapshot) -> None:
         arrays, plain = snapshot[0], msgspec.convert(snapshot[1], _Plain)
         shapes = (arrays["x"].shape[1:], arrays["proba"].shape[1:])
-        classes = [label for _, label, _ in plain.labels] + [label for _, label in plain.joined]
+        classes = [label for _, label, _ in plain.labels] + [label for _, label in plain.done if label != UNLABELLED]
         if shapes != tuple((n,) for n in self._shape) or not all(0 <= label < self._shape[1] for label in classes):
             raise CheckpointError(
                 f"join: rows of {shapes}, or classes up to {max(classes, default=-1)}; not {self._shape}"
             )
         columns = zip(arrays["x"], arrays["timestamps"].tolist(), arrays["proba"], strict=True)
         events = [Waiting(x, time, proba=proba) for x, time, proba in columns]
-        self._events = dict(zip(plain.events, events, strict=True))
-        self._labels = {name: (label, time) for name, label, time in plain.labels}
-        self._joined = dict(plain.joined)
-        self.expired, self.orphans, self.duplicates, self.conflicts = plain.counts
+        self._events = OrderedDict(zip(plain.events, events, strict=True))
+        self._labels = OrderedDict((name, (label, time)) for name, label, time in plain.labels)
+        self._done = OrderedDict(plain.done)
+        self.counts = plain.counts

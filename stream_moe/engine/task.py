@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from stream_moe.engine.checkpoint import (
     understood,
 )
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
-from stream_moe.engine.join import LabelJoin
+from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, LabelJoin
 from stream_moe.errors import CheckpointError, ConfigError, FencedError, InDoubtError, LogError
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.experts.pool import pack, unpack
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How the loop runs; none of it changes what is learnt."""
+    """How the loop runs; only the last two change what is learnt."""
 
     model: str
     block_rows: int = 4096  # a poll hands out at most so many records
@@ -48,6 +48,8 @@ class EngineSettings:
     checkpoint_seconds: float = 60.0
     until_caught_up: bool = False
     emit_weights: bool = True  # the router's weights in every prediction
+    max_waiting: int = MAX_WAITING  # events without a label, and labels without an event
+    label_seconds: float = TIMEOUT_SECONDS  # of event time; no longer do they wait
 
 
 @dataclass(slots=True)
@@ -147,7 +149,12 @@ class Task:
         self.learner = self._make_learner(schema)
         self._codec = JsonCodec(schema)
         self.quality = Prequential(schema.n_classes)
-        self._join = LabelJoin(schema.n_features, schema.n_classes)
+        self._join = LabelJoin(
+            schema.n_features,
+            schema.n_classes,
+            max_waiting=self.settings.max_waiting,
+            timeout=self.settings.label_seconds,
+        )
         self._counts, self._run, self._whole = Counter(), Counter(), True
         source = f"{self._source.group}/{self._source.topic}/{self.partition}"
         self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters())
@@ -155,9 +162,13 @@ class Task:
         self._recover()
 
     def _learning_parameters(self) -> dict[str, object]:
-        """The learner's parameters, without those that change only where and how fast it runs."""
+        """The parameters of learner and label join, without those that change only where and how fast it runs."""
         parameters = self.learner._get_params()
-        return {k: v for k, v in parameters.items() if k not in {"schema", "threads", "device"}}
+        learning = {k: v for k, v in parameters.items() if k not in {"schema", "threads", "device"}}
+        usual = EngineSettings(self.settings.model)
+        bounds = {name: getattr(self.settings, name) for name in ("max_waiting", "label_seconds")}
+        changed = {name: value for name, value in bounds.items() if value != getattr(usual, name)}
+        return learning | changed  # without the usual ones, of which older checkpoints say nothing
 
     def _recover(self) -> None:
         committed, begin, topic = self._committed, self._begin, f"{self._source.topic!r}/{self.partition}"
@@ -242,7 +253,6 @@ class Task:
         self._run["replayed"] += int((block.offsets < self._mute_below).sum())
         self._counts["predictions"] += len(sends)  # those of a replay were committed by the run before
         self._counts["features"] += len(sends)
-        self._counts["labels"] += int((block.y >= 0).sum())
         for letter in dead:
             self._counts[f"dead:{letter.reason}"] += 1
         decode, step, encode, send = np.diff(clock).tolist()
@@ -348,16 +358,14 @@ class Task:
             learner=self.learner.report(),
             quality=self.quality.report(),
             events_consumed=self._counts["features"],
-            labels_consumed=self._counts["labels"],
             predictions_committed=self._counts["predictions"],
             dead_letters={k[5:]: n for k, n in self._counts.items() if k.startswith("dead:")},
             lag_records=lag,
             lag_seconds=max(0.0, time.time() - self._newest / 1000) if lag and self._newest else 0.0,
             block_size=block.rows,
             pending_events=self._join.waiting,
-            labels_expired=self._join.expired,
-            labels_duplicate=self._join.duplicates,
-            labels_orphan=self._join.orphans,
+            early_labels=self._join.early,
+            labels=replace(self._join.counts),
             step_seconds=block.phases or {},
             commit_seconds=block.commit,
             prediction_latencies=list(block.latencies),

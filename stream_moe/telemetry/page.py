@@ -70,6 +70,7 @@ def render_page(partitions: Sequence[PartitionReport]) -> str:
                 for each in partitions
             ],
         )
+    labels = report.labels
     numbers = html_table(
         "Now",
         ["", "value"],
@@ -82,6 +83,10 @@ def render_page(partitions: Sequence[PartitionReport]) -> str:
             ["behind the log", f"{_count(report.lag_records)} records, {_number(report.lag_seconds, 1)} s"],
             ["waiting for a label", _count(report.pending_events)],
             ["labels learnt", _count(quality.events)],
+            [
+                "labels too late, again, or without event",
+                _count(labels.received - labels.applied - report.early_labels),
+            ],
             ["accuracy, all", _percent(quality.accuracy, scored)],
             ["accuracy, recent", _percent(quality.window_accuracy, scored)],
             ["kappa", _number(quality.kappa, 3, scored)],

@@ -14,6 +14,7 @@ from stream_moe.engine.checkpoint import Checkpoint
 from stream_moe.engine.codec import schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.models import build_model
+from stream_moe.report import LabelCounts
 from stream_moe.types import Schema
 
 TOPIC, GROUP, MODEL = "events", "group", "naive-bayes"
@@ -73,8 +74,10 @@ def make_learner(schema: Schema) -> BlockClassifier:
     return build_model(MODEL, schema)
 
 
-def settings(**changes: float) -> EngineSettings:
-    return EngineSettings(MODEL, **changes)  # type: ignore[arg-type]
+def settings(variant: int, **changes: float) -> EngineSettings:
+    """Settings of the engine; in every other variant little may wait, and not long."""
+    bounds = {"max_waiting": 4, "label_seconds": 6 * HOUR / 1000} if variant % 2 else {}
+    return EngineSettings(MODEL, **changes, **bounds)  # type: ignore[arg-type]
 
 
 @cache
@@ -88,11 +91,21 @@ def expected(variant: int, partition: int) -> Expected:
         MemorySink(log, TOPIC, GROUP),
         lambda _: store,
         make_learner,
-        settings(block_rows=1, checkpoint_events=1),
+        settings(variant, block_rows=1, checkpoint_events=1),
     ).run()
     found = {Checkpoint.from_bytes(content).offset: content for content in store.content.values()}
     assert sorted(found) == list(range(log.bounds(TOPIC, partition)[1] + 1))
     return Expected(log.records("predictions", partition), log.records("dead-letters", partition), found, max(found))
+
+
+def unbalanced(content: bytes) -> str | None:
+    """Say what is wrong with the account of the labels."""
+    found = Checkpoint.from_bytes(content)
+    join, scored = found.plain["join"], int(found.arrays["quality/counts"][0])
+    counts = LabelCounts(**join["counts"])
+    settled = counts.applied + counts.expired + counts.duplicate + counts.conflicting + counts.orphan
+    balanced = counts.received == settled + len(join["labels"]) and counts.applied == scored
+    return None if balanced else f"{counts}, {len(join['labels'])} wait, {scored} were scored"
 
 
 def state_digest(content: bytes) -> str:

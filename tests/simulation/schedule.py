@@ -13,7 +13,17 @@ from stream_moe.engine import checkpoint, loop, task
 from stream_moe.engine.checkpoint import AHEAD, Checkpoint
 from stream_moe.engine.loop import Engine
 from stream_moe.errors import CheckpointError, ConfigError, LogError
-from tests.simulation.inputs import GROUP, SCHEMA, TOPIC, expected, items, make_learner, settings, state_digest
+from tests.simulation.inputs import (
+    GROUP,
+    SCHEMA,
+    TOPIC,
+    expected,
+    items,
+    make_learner,
+    settings,
+    state_digest,
+    unbalanced,
+)
 from tests.simulation.scheduler import Actor, Process, Scheduler
 from tests.simulation.world import STEPS, AwayError, Faults, SimulatedSink, SimulatedSource, SimulatedStore, World
 
@@ -60,7 +70,9 @@ class Member:
             lambda partition: SimulatedStore(world, partition),
             make_learner,
             settings(
-                checkpoint_events=chance.choice([1, 10, 30, 1000]), checkpoint_seconds=chance.choice([0.5, 1e9, 1e9])
+                world.variant,
+                checkpoint_events=chance.choice([1, 10, 30, 1000]),
+                checkpoint_seconds=chance.choice([0.5, 1e9, 1e9]),
             ),
             schema=chance.choice([SCHEMA, None]),
         )
@@ -91,7 +103,7 @@ class Schedule:
         )
         self._world = World(chance, self._scheduler, faults, PATIENCE)
         self._world.batch_rows = chance.choice([1, 4, 12])
-        variant = chance.randrange(VARIANTS)
+        variant = self._world.variant = chance.randrange(VARIANTS)
         self._items = [items(variant, partition) for partition in range(PARTITIONS)]
         self._expected = [expected(variant, partition) for partition in range(PARTITIONS)]
         self._members = [Member(self._world) for _ in range(chance.randint(1, 3))]
@@ -256,14 +268,17 @@ class Schedule:
             for topic, records in (("predictions", want.predictions), ("dead-letters", want.dead_letters)):
                 if (found := log.records(topic, partition)) != records:
                     wrong.append(f"O1: {len(found)} {topic} in partition {partition}, expected {len(records)}")
-            if not wrong and self._newest_state(partition) != state_digest(want.checkpoints[want.end]):
-                wrong.append(f"O2: the state of partition {partition} differs")
-
-    def _newest_state(self, partition: int) -> str | None:
-        files = self._world.disk[partition]
-        with contextlib.suppress(CheckpointError):
-            return state_digest(files[max(name for name in files if not name.startswith(AHEAD))])
-        return None
+            if wrong:
+                continue
+            files = self._world.disk[partition]
+            newest = files[max(name for name in files if not name.startswith(AHEAD))]
+            try:
+                if (problem := unbalanced(newest)) is not None:
+                    wrong.append(f"O4: {problem}")
+                if state_digest(newest) != state_digest(want.checkpoints[want.end]):
+                    wrong.append(f"O2: the state of partition {partition} differs")
+            except CheckpointError as error:
+                wrong.append(f"O2: partition {partition}: {error}")
 
     # What goes wrong
 

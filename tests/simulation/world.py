@@ -55,6 +55,7 @@ class World:
         self.seen: Counter[str] = Counter()
         self.violations: list[str] = []
         self.batch_rows = 8
+        self.variant = 0
 
     def happens(self, probability: float) -> bool:
         return probability > 0 and self.chance.random() < probability

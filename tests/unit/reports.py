@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_moe.report import ExpertReport, LearnerReport, PartitionReport, QualityReport
+from stream_moe.report import ExpertReport, LabelCounts, LearnerReport, PartitionReport, QualityReport
 
 
 def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> PartitionReport:
@@ -48,14 +48,13 @@ def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> Partition
         "partition": 3,
         "state": "running",
         "events_consumed": 1_000,
-        "labels_consumed": 900,
         "predictions_committed": 990,
         "dead_letters": {"bad-json": 2},
         "lag_records": 10,
         "lag_seconds": 0.5,
         "block_size": 256,
         "pending_events": 100,
-        "labels_expired": 1,
+        "labels": LabelCounts(received=900, applied=890, expired=1, duplicate=3, conflicting=2, orphan=4),
         "step_seconds": {"decode": 0.001, "route": 0.0005, "predict": 0.002, "train": 0.004, "send": 0.001},
         "commit_seconds": 0.03,
         "prediction_latencies": [0.04, 0.05],

@@ -21,7 +21,7 @@ from connectors.files import FileCheckpointStore
 from stream_moe.engine import format as form
 from stream_moe.engine.checkpoint import AHEAD, Checkpoint, Owner, generations, newest_usable
 from stream_moe.errors import CheckpointError
-from stream_moe.report import PartitionReport
+from stream_moe.report import LabelCounts, PartitionReport
 from tests import golden
 from tests.unit.test_engine import EVENTS, filled_log, make_engine, offsets
 
@@ -67,6 +67,9 @@ def test_a_golden_file_is_read_and_goes_on_learning_to_the_recorded_state(versio
     newest = Checkpoint.from_bytes(max(tmp_path.glob("*.ckpt")).read_bytes())
     assert newest.version == form.VERSION
     assert newest.owner.source == "golden/events/0"
+    late = -(-golden.EVENTS // 5)  # every fifth label comes on its own
+    assert engine.tasks[0]._join.counts == LabelCounts(received=golden.EVENTS, applied=golden.EVENTS)
+    assert engine.tasks[0]._join._done.keys() == {str(i) for i in range(0, 5 * late, 5)}
 
 
 def test_a_newer_file_is_refused_and_not_skipped(tmp_path: Path) -> None:

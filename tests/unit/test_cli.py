@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from stream_moe.engine.format import VERSION
 from stream_moe.models import model_names
 
 CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
@@ -104,7 +105,7 @@ def test_inspect(checkpoint: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     listed = stream_moe("inspect", tmp_path)
     assert listed.returncode == 1
-    assert "good.ckpt: whole, offset 3,000, version 2, driftmoe-data, g/events/0" in listed.stdout
+    assert f"good.ckpt: whole, offset 3,000, version {VERSION}, driftmoe-data, g/events/0" in listed.stdout
     for said in ("cut.ckpt: damaged or cut off", "empty.ckpt: empty", "other.ckpt: not a checkpoint"):
         assert said in listed.stderr
     assert len(listed.stderr.splitlines()) == 3

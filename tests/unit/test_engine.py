@@ -22,13 +22,11 @@ from connectors.memory import (
 )
 from stream_moe.engine.checkpoint import GENERATIONS, Checkpoint, Owner
 from stream_moe.engine.codec import JsonCodec, schema_header
-from stream_moe.engine.join import LabelJoin
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.errors import CheckpointError, ConfigError, LogError
 from stream_moe.evaluation.prequential import replay
 from stream_moe.moe import DriftMoE
 from stream_moe.streams import open_stream
-from stream_moe.types import Block
 
 EVENTS = 3000
 STREAM = open_stream("electricity")
@@ -196,70 +194,6 @@ def test_a_log_that_ends_before_the_committed_offset(tmp_path: Path) -> None:
     shorter.commit("events", "group", shorter.fence("events", "group"), 3000, [])
     with pytest.raises(LogError):
         make_engine(shorter, tmp_path).run()
-
-
-# Joining labels
-
-
-def numeric_join(**options: float) -> LabelJoin:
-    return LabelJoin(1, 2, **options)  # type: ignore[arg-type]
-
-
-def record(name: str, x: float | None = None, y: int = -1, time: int = 0) -> Block:
-    value = np.array([[np.nan if x is None else x]], np.float32)
-    return Block(
-        value, np.array([y], np.int32), [name], np.array([x is not None]), np.zeros(1, np.int64), np.array([time])
-    )
-
-
-def learnt(join: LabelJoin, *records: Block) -> list[tuple[float, int]]:
-    rows = []
-    for block in records:
-        joined = join.join(block)
-        joined.settle(np.full((len(joined.y), 2), 0.5))
-        rows += [(float(x), int(y)) for x, y in zip(joined.x[:, 0], joined.y, strict=True) if y >= 0]
-    return rows
-
-
-def test_a_label_is_learnt_with_its_own_features() -> None:
-    join = numeric_join()
-    assert learnt(join, record("a", 1.0), record("b", 2.0), record("a", y=1), record("b", y=0)) == [
-        (1.0, 1),
-        (2.0, 0),
-    ]
-    assert join.waiting == 0
-
-
-def test_early_duplicate_conflicting_and_orphan_labels() -> None:
-    join = numeric_join(timeout=10.0)
-    assert learnt(join, record("a", y=1), record("a", 3.0)) == [(3.0, 1)]
-    assert learnt(join, record("a", y=1), record("a", y=0), record("z", y=0)) == []
-    assert (join.duplicates, join.conflicts, join.early) == (2, 1, 1)
-    learnt(join, record("b", 1.0, time=10_001))
-    assert (join.orphans, join.early, join.waiting) == (1, 0, 1)
-    learnt(join, record("c", 1.0, y=0, time=20_002))
-    assert (join.expired, join.waiting) == (1, 0)
-    assert learnt(join, record("b", y=1, time=20_003)) == []
-
-
-def test_waiting_is_bounded() -> None:
-    join = numeric_join(max_waiting=10)
-    learnt(join, *(record(f"e{i}", 1.0) for i in range(50)), *(record(f"l{i}", y=0) for i in range(50)))
-    assert (join.waiting, join.expired) == (10, 40)
-    assert (join.early, join.orphans) == (10, 40)
-
-
-def test_a_late_label_is_scored_with_the_prediction_made_when_its_event_came() -> None:
-    join = numeric_join()
-    first = join.join(record("a", 1.0))
-    first.settle(np.array([[0.9, 0.1]]))
-    restored = numeric_join()
-    restored.restore(join.snapshot())
-    for each in (join, restored):
-        later = each.join(record("a", y=1))
-        proba, y = later.settle(np.array([[0.2, 0.8]]))
-        assert proba.tolist() == [[0.9, 0.1]]
-        assert y.tolist() == [1]
 
 
 def test_a_checkpoint_proves_itself_whole() -> None:
