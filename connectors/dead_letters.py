@@ -17,7 +17,7 @@ def dead_letter_headers(letter: DeadLetter, topic: str, partition: int) -> list[
     context = {
         "exception": letter.reason,
         "message": letter.message,
-        "topic": topic,
+        "topic": letter.topic or topic,
         "partition": str(partition),
         "offset": str(letter.offset),
         "stage": letter.stage,

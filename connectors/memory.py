@@ -35,7 +35,7 @@ import numpy as np
 from connectors.dead_letters import dead_letter_headers
 from stream_moe.errors import FencedError, LogError
 from stream_moe.ports import Change, EndOfLogError
-from stream_moe.types import DeadLetter, RecordBatch
+from stream_moe.types import DeadLetter, JournalEntry, RecordBatch
 
 
 class Mark(Enum):
@@ -80,7 +80,7 @@ class MemoryLog:
         self._entries: dict[Place, list[Record | Mark]] = {}
         self._marks: dict[Place, dict[int, list[Mark]]] = {}
         self._start: dict[Place, int] = {}
-        self._committed: dict[tuple[Place, str], int] = {}
+        self._committed: dict[tuple[Place, str], tuple[int, JournalEntry | None]] = {}
         self._epoch: dict[tuple[Place, str], int] = {}
 
     def create(self, topic: str, partitions: int = 1) -> None:
@@ -133,7 +133,12 @@ class MemoryLog:
     def committed(self, topic: str, group: str, partition: int = 0) -> int | None:
         """Give the committed offset of a group, None if it never committed."""
         with self.changed:
-            return self._committed.get(((topic, partition), group))
+            return self._committed.get(((topic, partition), group), (None, None))[0]
+
+    def entry(self, topic: str, group: str, partition: int = 0) -> JournalEntry | None:
+        """Give what was committed beside that offset."""
+        with self.changed:
+            return self._committed.get(((topic, partition), group), (None, None))[1]
 
     def bounds(self, topic: str, partition: int = 0) -> tuple[int, int]:
         """Give the first offset still held and the offset after the last; LogError for no such partition."""
@@ -162,17 +167,18 @@ class MemoryLog:
         next_offset: int,
         writes: Iterable[tuple[str, Record]],
         partition: int = 0,
+        entry: JournalEntry | None = None,
     ) -> None:
         """Append (topic, record) pairs and commit the offset as one step; FencedError for an older epoch."""
         with self.changed:
             whose = (topic, partition), group
             if epoch != self._epoch.get(whose):
                 raise FencedError(f"group {group!r}: the sink of partition {partition} was fenced by a newer one")
-            if next_offset < self._committed.get(whose, 0):
+            if next_offset < self._committed.get(whose, (0, None))[0]:
                 raise LogError(f"group {group!r}: offset {next_offset} would go back behind the committed one")
             for target, record in list(writes):
                 self._entries.setdefault((target, partition), []).append(record)
-            self._committed[whose] = next_offset
+            self._committed[whose] = next_offset, entry
             self.changed.notify_all()
 
     def read(self, topic: str, position: int, max_records: int, partition: int = 0) -> RecordBatch | None:
@@ -211,52 +217,27 @@ class MemoryLog:
         )
 
 
-class MemorySource:
-    """The `Source` port over a memory log: a member of a group whose partitions are what `change` says.
+class MemoryReader:
+    """The `Reader` port over a topic of a memory log.
 
     Parameters
     ----------
-    log, topic, group
-        The log, the input topic, and the group whose committed positions count.
-    partitions
-        Assigned by `open`; None = all that the topic has.
+    log, topic
+        What to read.
     """
 
-    def __init__(self, log: MemoryLog, topic: str, group: str, partitions: Iterable[int] | None = None) -> None:
+    def __init__(self, log: MemoryLog, topic: str) -> None:
         self.topic = topic
-        self.group = group
-        self.settled = False
         self._log = log
-        self._first = None if partitions is None else frozenset(partitions)
-        self._held: set[int] = set()
         self._positions: dict[int, int] = {}  # of the partitions that are handed out
-        self._asked: list[Change] = []
-        self._told: list[Change] = []
 
     def open(self) -> None:
-        everything = frozenset(self._log.partitions(self.topic))
-        self.settled = True
-        self.change("assigned", everything if self._first is None else self._first)
-
-    def change(self, kind: Literal["assigned", "revoked", "lost"], partitions: Iterable[int]) -> None:
-        """Do what the group's coordinator does; it takes effect in the next poll. Thread-safe."""
-        with self._log.changed:
-            self._asked.append(Change(kind, frozenset(partitions)))
-            self._log.changed.notify_all()
-
-    def changes(self) -> list[Change]:
-        told, self._told = self._told, []
-        return told
-
-    def committed(self, partition: int) -> int | None:
-        return self._log.committed(self.topic, self.group, partition)
+        self._log.partitions(self.topic)
 
     def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
         return {partition: self._log.bounds(self.topic, partition) for partition in partitions}
 
     def seek(self, partition: int, offset: int) -> None:
-        if partition not in self._held:
-            raise LogError(f"topic {self.topic!r}: partition {partition} is not assigned to this source")
         self._positions.pop(partition, None)  # to the end of the line
         self._positions[partition] = offset
 
@@ -267,8 +248,7 @@ class MemorySource:
         deadline = time.monotonic() + timeout
         with self._log.changed:
             while True:
-                self._change()
-                if self._told:
+                if self._changed():
                     return []
                 # At a PAUSE the answer is empty at once; a wait is of use only at the end of the log.
                 if any(not self._waits(*item) for item in self._positions.items()):
@@ -277,16 +257,9 @@ class MemorySource:
                 if left <= 0 or not self._log.changed.wait(left):
                     return []
 
-    def _change(self) -> None:
-        for change in self._asked:
-            if change.kind == "assigned":
-                self._held |= change.partitions
-            else:
-                self._held -= change.partitions
-            for partition in change.partitions:
-                self._positions.pop(partition, None)
-            self._told.append(change)
-        self._asked.clear()
+    def _changed(self) -> bool:
+        """Whether there is something to tell before anything is read."""
+        return False
 
     def _waits(self, partition: int, position: int) -> bool:
         """Whether a partition is at its end, and may go on; when all of a finite log are at theirs, none may."""
@@ -319,6 +292,70 @@ class MemorySource:
 
     def close(self) -> None:
         self._positions.clear()
+
+
+class MemorySource(MemoryReader):
+    """The `Source` port over a memory log: a member of a group whose partitions are what `change` says.
+
+    Parameters
+    ----------
+    log, topic, group
+        The log, the input topic, and the group whose committed positions count.
+    partitions
+        Assigned by `open`; None = all that the topic has.
+    """
+
+    labels = None
+
+    def __init__(self, log: MemoryLog, topic: str, group: str, partitions: Iterable[int] | None = None) -> None:
+        super().__init__(log, topic)
+        self.group = group
+        self.settled = False
+        self._first = None if partitions is None else frozenset(partitions)
+        self._held: set[int] = set()
+        self._asked: list[Change] = []
+        self._told: list[Change] = []
+
+    def open(self) -> None:
+        everything = frozenset(self._log.partitions(self.topic))
+        self.settled = True
+        self.change("assigned", everything if self._first is None else self._first)
+
+    def change(self, kind: Literal["assigned", "revoked", "lost"], partitions: Iterable[int]) -> None:
+        """Do what the group's coordinator does; it takes effect in the next poll. Thread-safe."""
+        with self._log.changed:
+            self._asked.append(Change(kind, frozenset(partitions)))
+            self._log.changed.notify_all()
+
+    def changes(self) -> list[Change]:
+        told, self._told = self._told, []
+        return told
+
+    def committed(self, partition: int) -> int | None:
+        return self._log.committed(self.topic, self.group, partition)
+
+    def entry(self, partition: int) -> JournalEntry | None:
+        return self._log.entry(self.topic, self.group, partition)
+
+    def seek(self, partition: int, offset: int) -> None:
+        if partition not in self._held:
+            raise LogError(f"topic {self.topic!r}: partition {partition} is not assigned to this source")
+        super().seek(partition, offset)
+
+    def _changed(self) -> bool:
+        for change in self._asked:
+            if change.kind == "assigned":
+                self._held |= change.partitions
+            else:
+                self._held -= change.partitions
+            for partition in change.partitions:
+                self._positions.pop(partition, None)
+            self._told.append(change)
+        self._asked.clear()
+        return bool(self._told)
+
+    def close(self) -> None:
+        super().close()
         self._held.clear()
         self.settled = False
 
@@ -332,6 +369,8 @@ class MemorySink:
         The log, the input topic and the group whose offsets are committed.
     predictions, dead_letters
         Names of the output topics; their partitions are the input's.
+    journal
+        Topic to write each block's entry to, None for none.
 
     Attributes
     ----------
@@ -348,6 +387,7 @@ class MemorySink:
         group: str,
         predictions: str = "predictions",
         dead_letters: str = "dead-letters",
+        journal: str | None = None,
     ) -> None:
         self.fail_before_commit: Exception | None = None
         self.fail_after_commit: Exception | None = None
@@ -357,6 +397,7 @@ class MemorySink:
         self._group = group
         self._predictions = predictions
         self._dead_letters = dead_letters
+        self._journal = journal
         self._epochs: dict[int, int] = {}
 
     def open(self, partition: int) -> None:
@@ -368,6 +409,7 @@ class MemorySink:
         predictions: Sequence[tuple[bytes | None, bytes]],
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
+        entry: JournalEntry | None = None,
     ) -> None:
         if partition not in self._epochs:
             raise LogError(f"topic {self._topic!r}: the sink of partition {partition} is not open")
@@ -378,15 +420,24 @@ class MemorySink:
         for letter in dead_letters:
             headers = tuple(dead_letter_headers(letter, self._topic, partition))
             writes.append((self._dead_letters, Record(letter.value, letter.key, letter.timestamp, headers)))
-        self._deliver(partition, self._epochs[partition], next_offset, writes)
+        if self._journal is not None and entry is not None:
+            writes.append((self._journal, Record(entry.to_json())))
+        self._deliver(partition, self._epochs[partition], next_offset, writes, entry)
         self.commits += 1
         failure, self.fail_after_commit = self.fail_after_commit, None
         if failure is not None:
             raise failure
 
-    def _deliver(self, partition: int, epoch: int, next_offset: int, writes: Sequence[tuple[str, Record]]) -> None:
+    def _deliver(
+        self,
+        partition: int,
+        epoch: int,
+        next_offset: int,
+        writes: Sequence[tuple[str, Record]],
+        entry: JournalEntry | None,
+    ) -> None:
         """Hand a commit to the log; a simulation loses or delays it here."""
-        self._log.commit(self._topic, self._group, epoch, next_offset, writes, partition)
+        self._log.commit(self._topic, self._group, epoch, next_offset, writes, partition, entry)
 
     def close(self, partition: int) -> None:
         self._epochs.pop(partition, None)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from stream_moe.types import Block, DeadLetter, RecordBatch, Schema
+from stream_moe.types import Block, DeadLetter, JournalEntry, RecordBatch, Schema
 
 
 class Stream(Protocol):
@@ -41,41 +41,19 @@ class Change:
     partitions: frozenset[int]
 
 
-class Source(Protocol):
-    """The input log, as one member of a group of readers that share its partitions.
-
-    The partitions change inside `poll` only, and `changes` tells how. A partition hands out nothing from the
-    moment that it is assigned until `seek` says from where.
-    """
-
-    @property
-    def group(self) -> str:
-        """Whose committed positions count."""
+class Reader(Protocol):
+    """A topic that is read by nobody else's leave. A partition hands out nothing until `seek` says from where."""
 
     @property
     def topic(self) -> str: ...
 
-    @property
-    def settled(self) -> bool:
-        """Whether the group has handed out its partitions and no change is known to be under way."""
-
-    def open(self) -> None:
-        """Join the group; the partitions come later, as changes."""
+    def open(self) -> None: ...
 
     def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
         """Return the next records, at most one batch for each partition and `max_records` in all.
 
         Waits up to `timeout` seconds, but not when there are changes to tell. Raises `EndOfLogError` when the log
         is finite and every partition that was sought is at its end, `LogError` when the log failed.
-        """
-
-    def changes(self) -> list[Change]:
-        """Return what changed since the last call, oldest first. To be asked after each `poll`."""
-
-    def committed(self, partition: int) -> int | None:
-        """Return the group's committed offset, None if it never committed.
-
-        Asked after `Sink.open`, which ends what an older writer left open, so the answer is final.
         """
 
     def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
@@ -87,8 +65,39 @@ class Source(Protocol):
     def pause(self, partition: int) -> None:
         """Hand out nothing of this partition until the next `seek`."""
 
-    def close(self) -> None:
-        """Leave the group."""
+    def close(self) -> None: ...
+
+
+class Source(Reader, Protocol):
+    """The input log, as one member of a group of readers that share its partitions.
+
+    The partitions change inside `poll` only, and `changes` tells how. `open` joins the group (the partitions come
+    later, as changes), `close` leaves it.
+    """
+
+    @property
+    def group(self) -> str:
+        """Whose committed positions count."""
+
+    @property
+    def labels(self) -> str | None:
+        """The topic that the labels come from, None where they come with the events."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the group has handed out its partitions and no change is known to be under way."""
+
+    def changes(self) -> list[Change]:
+        """Return what changed since the last call, oldest first. To be asked after each `poll`."""
+
+    def committed(self, partition: int) -> int | None:
+        """Return the group's committed offset, None if it never committed.
+
+        Asked after `Sink.open`, which ends what an older writer left open, so the answer is final.
+        """
+
+    def entry(self, partition: int) -> JournalEntry | None:
+        """Return what was committed beside that offset; None if nothing was, or not by us."""
 
 
 class Sink(Protocol):
@@ -109,8 +118,9 @@ class Sink(Protocol):
         predictions: Sequence[tuple[bytes | None, bytes]],
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
+        entry: JournalEntry | None = None,
     ) -> None:
-        """Publish (key, value) predictions and dead letters, and the position, as one step.
+        """Publish (key, value) predictions and dead letters, and the position with `entry`, as one step.
 
         Raises `FencedError` when nothing was written and this writer never will again, `InDoubtError` when nobody
         knows, and other `LogError` when there is no going on.

@@ -104,6 +104,7 @@ class PartitionReport:
     transactions_committed: int = 0
     replayed_events: int = 0
     recovery_seconds: float = 0.0
+    replay_divergences: int = 0
 
 
 @dataclass(slots=True)

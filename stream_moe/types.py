@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from stream_moe.errors import ConfigError
+from stream_moe.errors import ConfigError, LogError
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -161,6 +162,55 @@ class Block:
         return len(self.y)
 
 
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """What a committed block says of itself: beside the committed offset, and in the journal where there is one.
+
+    Parameters
+    ----------
+    sequence
+        Its number among the blocks of its partition, from 1.
+    offset
+        Of the next record of the input topic.
+    labels
+        Of the next record of the labels' topic; None without one.
+    digest
+        crc32 (hex) of all answers that the model has given so far: what differs in its state shows in them.
+
+    Examples
+    --------
+    >>> entry = JournalEntry(7, 120, 40, "0badcafe")
+    >>> entry.position, JournalEntry.from_json(entry.to_json()) == entry
+    (160, True)
+    """
+
+    sequence: int
+    offset: int
+    labels: int | None
+    digest: str
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        return self.offset, self.labels or 0
+
+    @property
+    def position(self) -> int:
+        return sum(self.pair)
+
+    def to_json(self) -> bytes:
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> JournalEntry:
+        """Read what `to_json` wrote; LogError when it is not that."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError as error:
+            raise LogError(
+                f"journal: {text[:80]!r} is no entry of one ({error}); name another topic with --journal"
+            ) from None
+
+
 @dataclass(slots=True)
 class RecordBatch:
     """Raw records of one partition, in log order, as a log hands them out.
@@ -179,6 +229,10 @@ class RecordBatch:
         Headers of the FIRST record only, (key, value) pairs; a producer puts its schema there.
     partition
         Whose records they are.
+    labels
+        Where labels have a topic of their own: what of it belongs to the same block.
+    entry
+        In a replay from a journal: what the block said of itself when it was committed.
     """
 
     offsets: Int64
@@ -189,9 +243,33 @@ class RecordBatch:
     corrupt: list[int] = field(default_factory=list)
     headers: tuple[tuple[str, bytes], ...] = ()
     partition: int = 0
+    labels: RecordBatch | None = None
+    entry: JournalEntry | None = None
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def end(self) -> int:
+        """The partition's position after this batch: with two topics the sum of theirs."""
+        return self.next_offset + (self.labels.next_offset if self.labels is not None else 0)
+
+    def split(self, offset: int) -> tuple[RecordBatch, RecordBatch]:
+        """Part what lies before an offset from the rest; for a batch of one topic."""
+        n = int(np.searchsorted(self.offsets, offset))
+        head, tail = (
+            replace(
+                self,
+                offsets=self.offsets[part],
+                timestamps=self.timestamps[part],
+                keys=self.keys[part],
+                values=self.values[part],
+                corrupt=[bad for bad in self.corrupt if (bad < offset) == before],
+            )
+            for part, before in ((slice(n), True), (slice(n, None), False))
+        )
+        head.next_offset = offset
+        return head, tail
 
 
 @dataclass(slots=True)
@@ -199,7 +277,8 @@ class DeadLetter:
     """A record that could not be used: its original bytes and why.
 
     `stage` is where it failed ("log", "decode", "join"), `reason` a short constant for counting
-    ("bad-json", "unknown-class", ...), `message` the sentence for a person.
+    ("bad-json", "unknown-class", ...), `message` the sentence for a person, `topic` where it was read, if not in
+    the input topic.
     """
 
     offset: int
@@ -209,3 +288,4 @@ class DeadLetter:
     stage: str
     reason: str
     message: str
+    topic: str = ""

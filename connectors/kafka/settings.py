@@ -32,6 +32,12 @@ class KafkaSettings:
         Addresses, "host:port" separated by commas.
     topic, predictions, dead_letters
         The input topic and the two output topics.
+    labels
+        Topic of the labels, where they have one of their own: with as many partitions as the input, and a label in
+        the partition with the number of its event's. None = they are in the input topic.
+    journal
+        With `labels`: topic that tells in which order both were read. Made where it is missing, and never compacted.
+        None = ``<group>-<topic>-journal``.
     group
         The consumer group, whose committed offset is the position of the model.
     guarantee
@@ -72,6 +78,8 @@ class KafkaSettings:
     ssl_key: Path | None = None
     ssl_key_password: SecretStr | None = None
     allow_plaintext_password: bool = False
+    labels: str | None = None
+    journal: str | None = None
 
     def __post_init__(self) -> None:
         if self.guarantee not in ("exactly-once", "at-least-once"):
@@ -100,13 +108,32 @@ class KafkaSettings:
                 f"security protocol {self.security_protocol} uses no certificates, yet ssl_ca or ssl_cert is set; "
                 "use SSL or SASL_SSL"
             )
-        outputs = {self.predictions, self.dead_letters}
-        if self.topic in outputs or len(outputs) < 2:
-            raise ConfigError(f"topics {self.topic!r}, {self.predictions!r}, {self.dead_letters!r}: they must differ")
+        if self.labels is None and self.journal is not None:
+            raise ConfigError(f"journal {self.journal!r} without labels of a topic of their own; name that too")
+        if self.labels is not None and self.guarantee != "exactly-once":
+            raise ConfigError(
+                f"labels of a topic of their own need exactly-once, and guarantee is {self.guarantee}: only the same "
+                "transaction makes the journal tell what was committed"
+            )
+        topics = [self.topic, *self.outputs, *([self.labels] if self.labels is not None else [])]
+        if len(set(topics)) < len(topics):
+            raise ConfigError(f"topics {', '.join(map(repr, topics))}: they must differ")
 
     def transactional_id(self, partition: int) -> str:
         """Name the one writer for a partition; a newer instance with the same name fences the older."""
         return f"{self.group}-{self.topic}-{partition}"
+
+    @property
+    def journal_topic(self) -> str | None:
+        """Name of the journal, None where none is written."""
+        if self.labels is None:
+            return None
+        return self.journal or f"{self.group}-{self.topic}-journal"
+
+    @property
+    def outputs(self) -> list[str]:
+        """Topics that are written to, partition i of each for partition i of the input."""
+        return [self.predictions, self.dead_letters, *([self.journal_topic] if self.journal_topic else [])]
 
     @property
     def uses_tls(self) -> bool:

@@ -10,7 +10,7 @@ from connectors.kafka.source import KafkaSource
 from connectors.kafka.topics import grow_outputs, prepare_outputs
 from connectors.kafka.writer import PartitionWriter
 from stream_moe.errors import LogError
-from stream_moe.types import DeadLetter
+from stream_moe.types import DeadLetter, JournalEntry
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,13 @@ class KafkaSink:
         predictions: Sequence[tuple[bytes | None, bytes]],
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
+        entry: JournalEntry | None = None,
     ) -> None:
         """Publish predictions, dead letters and the position; see `PartitionWriter.commit`."""
         writer = self._writers.get(partition)
         if writer is None:
             raise LogError(f"topic {self._settings.predictions!r}: partition {partition} is not open in this sink")
-        writer.commit(predictions, dead_letters, next_offset)
+        writer.commit(predictions, dead_letters, next_offset, entry)
 
     def close(self, partition: int) -> None:
         """End what is open in the partition; at most about 15 s, and without raising."""

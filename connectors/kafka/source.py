@@ -19,7 +19,7 @@ from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import require_topic
 from stream_moe.errors import FencedError, LogError
 from stream_moe.ports import Change
-from stream_moe.types import RecordBatch
+from stream_moe.types import JournalEntry, RecordBatch
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ METADATA_SECONDS = 30.0  # a topic that got more partitions is noticed after at 
 CALL_SECONDS = 15.0
 # What the client holds of records that were not handed out: one answer of a broker, and no more is asked for before
 # it is used up. So the bound is per member, whatever the number of partitions.
-_FETCH_BYTES = 32 << 20
+FETCH_BYTES = 32 << 20
 _PARTITION_BYTES = 8 << 20
 _LEAST_BYTES = 1 << 20  # brokers take no larger record unless told to
 _CORRUPT_AT = re.compile(r"at offset (\d+)")
@@ -64,6 +64,8 @@ class KafkaSource:
     with it, one offset at a time.
     """
 
+    labels = None  # they come with the events
+
     def __init__(self, settings: KafkaSettings) -> None:
         self.group, self.topic = settings.group, settings.topic
         self._settings = settings
@@ -86,7 +88,7 @@ class KafkaSource:
         Raises `LogError` when no broker answers (within about 10 s) and when the topic is missing.
         """
         count = require_topic(self._settings, self.topic)
-        self._partition_bytes = max(_LEAST_BYTES, min(_PARTITION_BYTES, _FETCH_BYTES // count))
+        self._partition_bytes = max(_LEAST_BYTES, min(_PARTITION_BYTES, FETCH_BYTES // count))
         self._join()
 
     def _join(self) -> None:
@@ -105,7 +107,7 @@ class KafkaSource:
                 heartbeat_interval_ms=int(SESSION_SECONDS * 1000 / 4),
                 metadata_max_age_ms=int(METADATA_SECONDS * 1000),
                 max_poll_records=MAX_RECORDS,
-                fetch_max_bytes=_FETCH_BYTES,
+                fetch_max_bytes=FETCH_BYTES,
                 max_partition_fetch_bytes=self._partition_bytes,
             )
             consumer.subscribe([self.topic], listener=self._listener)
@@ -164,6 +166,14 @@ class KafkaSource:
             place = TopicPartition(self.topic, partition)
             found: int | None = self._opened().committed(place, timeout_ms=CALL_SECONDS * 1000)
             return found
+
+    def entry(self, partition: int) -> JournalEntry | None:
+        """Give what was committed beside that offset; None where it is not of this program."""
+        with as_log_error(self._settings, f"asking for the committed offset of partition {partition}"):
+            place = TopicPartition(self.topic, partition)
+            found = self._opened().committed(place, metadata=True, timeout_ms=CALL_SECONDS * 1000)
+        note = found.metadata if found is not None else ""
+        return JournalEntry.from_json(note.encode()) if note.startswith("{") else None
 
     def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
         """For each partition: the first offset held and the offset after the last committed record."""

@@ -34,8 +34,12 @@ def ensure_topics(settings: KafkaSettings, topics: Iterable[str], partitions: in
         try:
             wanted = list(topics)
             for topic in [name for name, count in _counts(admin, wanted).items() if count == 0]:
+                # A compacted journal would lose blocks: a replay needs each of them.
+                configs = {"cleanup.policy": "delete"} if topic == settings.journal_topic else {}
                 try:
-                    admin.create_topics({topic: {"num_partitions": partitions}}, wait_for_metadata=True)
+                    admin.create_topics(
+                        {topic: {"num_partitions": partitions, "configs": configs}}, wait_for_metadata=True
+                    )
                     logger.info("created topic %s with %d partition(s)", topic, partitions)
                 except errors.TopicAlreadyExistsError:
                     pass  # somebody else was faster
@@ -61,12 +65,17 @@ def require_topic(settings: KafkaSettings, topic: str) -> int:
 def prepare_outputs(settings: KafkaSettings) -> int:
     """Create those output topics that are missing, with as many partitions as the input has; return how many.
 
-    Partition i of the outputs is for partition i of the input: LogError where an output topic has fewer.
+    Partition i of the outputs is for partition i of the input: LogError where an output topic has fewer, and where
+    the topic of the labels has.
     """
     wanted = require_topic(settings, settings.topic)
-    outputs = [settings.predictions, settings.dead_letters]
-    ensure_topics(settings, outputs, wanted)
-    for topic, count in partition_counts(settings, outputs).items():
+    if settings.labels is not None and (found := require_topic(settings, settings.labels)) != wanted:
+        raise LogError(
+            f"Kafka at {settings.bootstrap}: the labels' topic {settings.labels!r} has {found} partition(s) and the "
+            f"input {settings.topic!r} has {wanted}; they must be as many, and a label where its event is"
+        )
+    ensure_topics(settings, settings.outputs, wanted)
+    for topic, count in partition_counts(settings, settings.outputs).items():
         if count < wanted:
             raise LogError(
                 f"Kafka at {settings.bootstrap}: topic {topic!r} has {count} partition(s) and the input "
@@ -81,7 +90,7 @@ def grow_outputs(settings: KafkaSettings) -> int:
     with as_log_error(settings, "adding partitions to the output topics"):
         admin = KafkaAdminClient(**settings.client())
         try:
-            for topic, count in _counts(admin, [settings.predictions, settings.dead_letters]).items():
+            for topic, count in _counts(admin, settings.outputs).items():
                 if count < wanted:
                     try:
                         admin.create_partitions({topic: wanted})

@@ -15,7 +15,7 @@ from connectors.kafka.failures import as_log_error, within
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.source import KafkaSource
 from stream_moe.errors import LogError
-from stream_moe.types import DeadLetter
+from stream_moe.types import DeadLetter, JournalEntry
 
 COMMIT_SECONDS = 45.0  # less than the transaction's own timeout, so that we give up first and know of it
 _TRANSACTION_SECONDS = 60.0
@@ -93,8 +93,9 @@ class PartitionWriter:
         predictions: Sequence[tuple[bytes | None, bytes]],
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
+        entry: JournalEntry | None = None,
     ) -> None:
-        """Publish predictions, dead letters and the position.
+        """Publish predictions, dead letters and the position, with `entry` as its metadata and in the journal.
 
         Raises `FencedError` when another one took over, `InDoubtError` when the outcome is unknown, `StuckError`
         when no answer came within `COMMIT_SECONDS`.
@@ -108,7 +109,7 @@ class PartitionWriter:
                 COMMIT_SECONDS,
                 self._settings,
                 doing,
-                lambda: self._commit(predictions, dead_letters, next_offset),
+                lambda: self._commit(predictions, dead_letters, next_offset, entry),
             )
         self._broken = False
 
@@ -133,6 +134,7 @@ class PartitionWriter:
         predictions: Sequence[tuple[bytes | None, bytes]],
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
+        entry: JournalEntry | None,
     ) -> None:
         producer = self._producer
         assert producer is not None
@@ -146,13 +148,16 @@ class PartitionWriter:
         for letter in dead_letters:
             key, value, headers = self._letter(letter)
             sent.append(producer.send(self._settings.dead_letters, value, key, headers, partition))
+        note = entry.to_json() if entry is not None else b""
+        if self._settings.journal_topic is not None:
+            sent.append(producer.send(self._settings.journal_topic, note, None, None, partition))
         producer.flush(COMMIT_SECONDS)
         for future in sent:
             if not future.succeeded():  # `get` takes a lock, and after the flush nearly all have succeeded
                 future.get(timeout=COMMIT_SECONDS)
         if transactional:
             place = TopicPartition(self._settings.topic, partition)
-            producer.send_offsets_to_transaction({place: OffsetAndMetadata(next_offset, "", -1)}, group)
+            producer.send_offsets_to_transaction({place: OffsetAndMetadata(next_offset, note.decode(), -1)}, group)
             producer.commit_transaction()
             self._in_transaction = False
         else:

@@ -14,6 +14,7 @@ from stream_moe.cli.console import print_summary
 from stream_moe.cli.serving import Serving, stop_on_signals
 
 if TYPE_CHECKING:
+    from stream_moe.ports import Source
     from stream_moe.report import PartitionReport
     from stream_moe.types import Schema
 
@@ -24,6 +25,13 @@ def run(
     ],
     bootstrap: o.Bootstrap = None,
     topic: Annotated[str | None, typer.Option(help="Input topic.  [default: events]")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Topic of the labels, if not the input topic; with as many partitions.")
+    ] = None,
+    journal: Annotated[
+        str | None,
+        typer.Option(help="With --labels: topic for the order of the two.  [default: GROUP-TOPIC-journal]"),
+    ] = None,
     predictions: Annotated[str | None, typer.Option(help="Output topic.  [default: predictions]")] = None,
     dead_letters: Annotated[
         str | None, typer.Option(help="Topic for what cannot be read.  [default: dead-letters]")
@@ -75,21 +83,25 @@ def run(
     """
     started = time.perf_counter()
     o.check_writable(json)
-    from connectors.kafka import KafkaSettings, KafkaSink, KafkaSource
+    from connectors.kafka import KafkaReader, KafkaSettings, KafkaSink, KafkaSource
     from connectors.objects import open_store
     from stream_moe.config import kafka_values
+    from stream_moe.engine.journal import JournaledSource
     from stream_moe.engine.loop import Engine, EngineSettings
     from stream_moe.telemetry.access import load_access
     from stream_moe.telemetry.logs import settings_line, setup_logging
 
     flags = {
         "bootstrap": bootstrap, "topic": topic, "predictions": predictions, "dead_letters": dead_letters,
-        "group": group, "guarantee": guarantee,
+        "group": group, "guarantee": guarantee, "labels": labels, "journal": journal,
     }  # fmt: skip
     kafka = KafkaSettings(**kafka_values(flags, config))
     setup_logging("WARNING" if quiet else "INFO", json=json_logs, secrets=kafka.secrets())
     make_learner = o.learner_factory(model, seed, settings, threads, device)
-    source = KafkaSource(kafka)
+    events = KafkaSource(kafka)
+    source: Source = events
+    if kafka.labels is not None and kafka.journal_topic is not None:
+        source = JournaledSource(events, KafkaReader(kafka, kafka.labels), KafkaReader(kafka, kafka.journal_topic))
     client_log = logging.getLogger("kafka")
     client_log.setLevel(logging.CRITICAL)  # a broker that is not there is one line of ours, not fifty of the client's
 
@@ -101,7 +113,7 @@ def run(
     with serving.server:
         engine = Engine(
             source,
-            KafkaSink(kafka, source),
+            KafkaSink(kafka, events),
             lambda partition: open_store(state_dir, f"{kafka.group}-{kafka.topic}-{partition}"),
             make_learner,
             EngineSettings(

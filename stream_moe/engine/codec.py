@@ -93,8 +93,10 @@ class JsonCodec:
 
     # ---- reading
 
-    def decode(self, batch: RecordBatch) -> tuple[Block, list[DeadLetter]]:
+    def decode(self, batch: RecordBatch, *, labels_only: bool = False) -> tuple[Block, list[DeadLetter]]:
         """Read the records of a batch; what cannot be used comes back as dead letters, in offset order.
+
+        With `labels_only` each record is taken for a label, whatever its ``x``.
 
         The result for a record depends on that record alone.
 
@@ -128,14 +130,14 @@ class JsonCodec:
                 label = self._label.get(event.y, _UNKNOWN)
                 if label == _UNKNOWN:
                     _reject("unknown-class", f"y is {_shown(event.y)}, which is no class of the schema.")
-                x = event.x
-                if x is None:
+                x = None if labels_only else event.x
+                if is_label := x is None:
                     if label == UNLABELLED:
-                        _reject("no-content", "The record has neither x nor y.")
+                        _reject("no-content", f"The record has {'no' if labels_only else 'neither x nor'} y.")
                     x = self._nothing
                 elif type(x) is not tuple:
                     x = msgspec.structs.astuple(x)
-                name = event.id if type(event.id) is str else _name(event, batch.keys[i], offsets[i])
+                name = event.id if type(event.id) is str else _name(event.id, is_label, batch.keys[i], offsets[i])
                 if len(name) > MAX_ID:
                     _reject("bad-id", f"The id has {len(name):,} characters; the limit is {MAX_ID:,}.")
             except _UnusableError as why:
@@ -144,7 +146,7 @@ class JsonCodec:
                     DeadLetter(offsets[i], int(batch.timestamps[i]), batch.keys[i], value, "decode", reason, message)
                 )
                 continue
-            if event.x is None:
+            if is_label:
                 alone.append(len(kept))
             kept.append(i)
             rows.append(x)
@@ -316,15 +318,15 @@ def _by_text(names: Sequence[str]) -> dict[str | int | None, int]:
     return index | {int(name): i for i, name in enumerate(names) if _CANONICAL_INT.fullmatch(name)}
 
 
-def _name(event: Any, key: bytes | None, offset: int) -> str:
-    if event.id is not None:
-        return str(event.id)
+def _name(given: Any, is_label: bool, key: bytes | None, offset: int) -> str:
+    if given is not None:
+        return str(given)
     if key:
         try:
             return key.decode()
         except UnicodeDecodeError:
             pass  # bytes that are no text cannot be an id in the predictions' JSON
-    if event.x is None:
+    if is_label:
         _reject("no-id", "A label alone needs an id, or a key in UTF-8, to find its event.")
     return str(offset)
 

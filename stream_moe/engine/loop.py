@@ -227,6 +227,8 @@ class Engine:
         except FencedError as error:
             self._was_fenced(task, error)
             return
+        if task.schema is None:  # only labels came so far
+            return
         self._schema = self._schema or task.schema
         if self._outcomes["committed"] > committed:
             self._fenced.pop(task.partition, None)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Literal
 
 import numpy as np
@@ -27,12 +29,14 @@ from stream_moe.engine.checkpoint import (
 )
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
 from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, LabelJoin
+from stream_moe.engine.journal import merged
 from stream_moe.errors import CheckpointError, ConfigError, FencedError, InDoubtError, LogError
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.experts.pool import pack, unpack
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import PartitionReport
-from stream_moe.types import DeadLetter, RecordBatch, Schema
+from stream_moe.types import Block as Events
+from stream_moe.types import DeadLetter, JournalEntry, RecordBatch, Schema
 
 DOUBTS = 3  # commits of one block whose outcome nobody knew, before the process gives up
 _log = logging.getLogger(__name__)
@@ -112,6 +116,7 @@ class Task:
         self.state: Literal["starting", "recovering", "running"] = "starting"
         self.position = self.end = self._goal = self._begin = 0
         self._committed: int | None = None
+        self._entry: JournalEntry | None = None  # what was committed beside it
         self._newest = 0  # timestamp of the last record, in milliseconds
         self.learner: BlockClassifier
         self.quality: Prequential
@@ -136,6 +141,12 @@ class Task:
             self._source.seek(self.partition, self.position)
             return
         self._committed = committed
+        self._entry = self._source.entry(self.partition)
+        if self._source.labels is None and self._entry is not None and self._entry.labels is not None:
+            raise ConfigError(
+                f"group {self._source.group!r} has committed {self._source.topic!r} with labels of a topic of their "
+                "own; name it with --labels, or begin anew with another --group and --state-dir"
+            )
         schema = schema or stored_schema(self._store)
         if schema is not None:
             self.start(schema)
@@ -168,6 +179,8 @@ class Task:
         usual = EngineSettings(self.settings.model)
         bounds = {name: getattr(self.settings, name) for name in ("max_waiting", "label_seconds")}
         changed = {name: value for name, value in bounds.items() if value != getattr(usual, name)}
+        if self._source.labels is not None:
+            changed["labels"] = self._source.labels
         return learning | changed  # without the usual ones, of which older checkpoints say nothing
 
     def _recover(self) -> None:
@@ -202,6 +215,7 @@ class Task:
         if self.position < self._mute_below:
             return
         self.state = "running"
+        self._compare(self._entry)
         if self._new:
             self.checkpoint()  # proves later where the learning began, should the log be trimmed meanwhile
         self._run["recovery_ms"] = round(1000 * (time.perf_counter() - self._started))
@@ -217,44 +231,54 @@ class Task:
         whose schema nobody knew is only looked at.
         """
         if self.state == "starting":
-            self.start(self._schema_of(batch))
+            if len(batch) or batch.labels is None:
+                self.start(self._schema_of(batch))
             return Block()
+        if self.position < self._mute_below < batch.end:  # of one topic: a journal keeps blocks whole
+            head, batch = batch.split(self._mute_below)
+            self._learn(head)
+        return self._learn(batch)
+
+    def _learn(self, batch: RecordBatch) -> Block:
         self._whole = False
         clock = [time.perf_counter()]
-        block, dead = self._codec.decode(batch)
+        block, dead = self._decode(batch)
         clock.append(time.perf_counter())
         before = dict(self.learner.phases.seconds)
         joined = self._join.join(block)
         weights = np.empty((len(joined.y), self.learner.n_experts), np.float32)
         proba = self.learner.step(joined.x, joined.y, weights)
+        self._counts["answers"] = zlib.crc32(np.ascontiguousarray(proba).data, self._counts["answers"])
         self.quality.update(*joined.settle(proba))
+        self._counts["features"] += len(joined.answers)
+        self._counts["predictions"] += len(joined.answers)  # those of a replay were committed by the run before
+        for letter in dead:
+            self._counts[f"dead:{letter.reason}"] += 1
         clock.append(time.perf_counter())
         has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
         assert block.offsets is not None  # the codec gives both
         assert block.timestamps is not None
-        sends = block.offsets[has_features] >= self._mute_below  # a replay says again nothing that was committed
-        rows = joined.answers[sends]
-        ids = [name for name, send in zip(np.array(block.ids, object)[has_features], sends, strict=True) if send]
-        values = self._codec.encode_predictions(
-            ids,
-            block.offsets[has_features][sends],
-            proba[rows],
-            weights[rows].astype(np.float64) if self.settings.emit_weights else None,
-            self._version,
-        )
-        letters = [letter for letter in dead if letter.offset >= self._mute_below]
-        clock.append(time.perf_counter())
-        if batch.next_offset > self._mute_below:
+        muted = batch.end <= self._mute_below  # a replay says again nothing that was committed
+        keyed: list[tuple[bytes | None, bytes]] = []
+        if not muted:
+            ids, rows = list(compress(block.ids, has_features)), joined.answers
+            values = self._codec.encode_predictions(
+                ids,
+                block.offsets[has_features],
+                proba[rows],
+                weights[rows].astype(np.float64) if self.settings.emit_weights else None,
+                self._version,
+            )
             keyed = [(name.encode(), value) for name, value in zip(ids, values, strict=True)]
-            self._commit(keyed, letters, batch.next_offset)
         clock.append(time.perf_counter())
-        self.position = batch.next_offset
+        if muted:
+            self._compare(batch.entry)
+        else:
+            self._commit(keyed, dead, batch)
+        clock.append(time.perf_counter())
+        self.position = batch.end
         self._whole = True
-        self._run["replayed"] += int((block.offsets < self._mute_below).sum())
-        self._counts["predictions"] += len(sends)  # those of a replay were committed by the run before
-        self._counts["features"] += len(sends)
-        for letter in dead:
-            self._counts[f"dead:{letter.reason}"] += 1
+        self._run["replayed"] += len(block) if muted else 0
         decode, step, encode, send = np.diff(clock).tolist()
         learner = {name: s - before.get(name, 0.0) for name, s in self.learner.phases.seconds.items()}
         rest = step - sum(learner.values())  # labels joined, answers scored
@@ -266,8 +290,29 @@ class Task:
             self._maybe_recovered()
         elif self._checkpoint_is_due:
             self.checkpoint()
-        latencies = (time.time() - block.timestamps[has_features][sends] / 1000).tolist()
+        latencies = [] if muted else (time.time() - block.timestamps[has_features] / 1000).tolist()
         return Block(len(block), phases, send, latencies)
+
+    def _decode(self, batch: RecordBatch) -> tuple[Events, list[DeadLetter]]:
+        block, dead = self._codec.decode(batch)
+        if batch.labels is None:
+            return block, dead
+        labels, unusable = self._codec.decode(batch.labels, labels_only=True)
+        for letter in unusable:
+            letter.topic = self._source.labels or ""
+        return merged(block, labels) if len(labels) else block, dead + unusable
+
+    def _compare(self, entry: JournalEntry | None) -> None:
+        """Count where a replay gave other answers than the run that it repeats, and go on from those of that run."""
+        if entry is None or entry.digest == (found := f"{self._counts['answers']:08x}"):
+            return
+        self._run["diverged"] += 1
+        self._counts["answers"] = int(entry.digest, 16)
+        _log.warning(
+            "partition %d: the replay up to block %d gave answers of digest %s, and those committed have %s: "
+            "another CPU or library rounds differently; what was committed stays as it is",
+            self.partition, entry.sequence, found, entry.digest,
+        )  # fmt: skip
 
     def _schema_of(self, batch: RecordBatch) -> Schema:
         schema = schema_from_headers(batch.headers)
@@ -279,12 +324,18 @@ class Task:
         return schema
 
     def _commit(
-        self, predictions: list[tuple[bytes | None, bytes]], dead: list[DeadLetter], next_offset: int
+        self, predictions: list[tuple[bytes | None, bytes]], dead: list[DeadLetter], batch: RecordBatch
     ) -> None:
         """Commit a block; where nobody knows whether that was done, ask as its one writer, and never learn twice."""
+        entry = JournalEntry(
+            1 + (self._entry.sequence if self._entry is not None else 0),
+            batch.next_offset,
+            None if batch.labels is None else batch.labels.next_offset,
+            f"{self._counts['answers']:08x}",
+        )
         for _ in range(DOUBTS):
             try:
-                self._sink.commit(self.partition, predictions, dead, next_offset)
+                self._sink.commit(self.partition, predictions, dead, batch.next_offset, entry)
             except InDoubtError as doubt:
                 self._outcomes["in_doubt"] += 1
                 _log.warning("%s; asking for the committed offset", doubt)
@@ -292,17 +343,17 @@ class Task:
                 found = self._source.committed(self.partition)
                 if found == self._committed:
                     continue  # nothing of it is there: the same outputs again
-                if found != next_offset:
+                if found != batch.end:
                     raise FencedError(
                         f"partition {self.partition}: committed is {found}, neither the start nor the end of the "
-                        f"block in doubt ({self._committed} to {next_offset}): somebody else wrote"
+                        f"block in doubt ({self._committed} to {batch.end}): somebody else wrote"
                     ) from doubt
-            self._committed = next_offset
+            self._committed, self._entry = batch.end, entry
             self._outcomes["committed"] += 1
             self._run["transactions"] += 1
             return
         raise LogError(
-            f"partition {self.partition}: the commit of offset {next_offset} failed {DOUBTS} times; look at the "
+            f"partition {self.partition}: the commit of offset {batch.end} failed {DOUBTS} times; look at the "
             "broker's log, then start again: the committed offset tells what became of it"
         )
 
@@ -376,4 +427,5 @@ class Task:
             transactions_committed=self._run["transactions"],
             replayed_events=self._run["replayed"],
             recovery_seconds=self._run["recovery_ms"] / 1000,
+            replay_divergences=self._run["diverged"],
         )

@@ -279,6 +279,8 @@ METRICS: tuple[MetricSpec, ...] = (
            lambda r: r.replayed_events),
     _gauge("recovery_duration_seconds", "Time from start to the first new event.",
            lambda r: r.recovery_seconds),
+    _counter("replay_divergence_total", "Times a replay gave other answers than the run that it repeats.",
+             lambda r: r.replay_divergences, of_process=True),
     _of_group("transactions_total", "counter", "Transactions by outcome.",
               lambda g: [((outcome,), g.outcomes.get(outcome, 0)) for outcome in OUTCOMES], "outcome"),
     _of_group("rebalances_total", "counter", "Times the partitions of this process changed.",

@@ -36,12 +36,12 @@ def finish(process: subprocess.Popen[str], timeout: float = 180) -> str:
     return out
 
 
-def committed_records(settings: KafkaSettings, topic: str) -> Iterator[Any]:
+def committed_records(settings: KafkaSettings, topic: str, partition: int = 0) -> Iterator[Any]:
     """Everything a reader of committed records sees, to the end of the topic."""
     consumer = KafkaConsumer(
         **settings.client(), group_id=None, isolation_level="read_committed", auto_offset_reset="earliest"
     )
-    place = TopicPartition(topic, 0)
+    place = TopicPartition(topic, partition)
     consumer.assign([place])
     consumer.seek_to_beginning(place)
     end = consumer.end_offsets([place])[place]

@@ -8,16 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from connectors.memory import CONTROL, CORRUPT, EOF, Item, MemoryLog, MemorySink, MemorySource, Record
+from connectors.memory import (
+    CONTROL,
+    CORRUPT,
+    EOF,
+    Item,
+    MemoryLog,
+    MemoryReader,
+    MemorySink,
+    MemorySource,
+    Record,
+)
 from stream_moe.classifier import BlockClassifier, digest_of
 from stream_moe.engine.checkpoint import Checkpoint
 from stream_moe.engine.codec import schema_header
+from stream_moe.engine.journal import JournaledSource, _Pair
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.models import build_model
+from stream_moe.ports import Source
 from stream_moe.report import LabelCounts
 from stream_moe.types import Schema
 
-TOPIC, GROUP, MODEL = "events", "group", "naive-bayes"
+TOPIC, LABELS, JOURNAL, GROUP, MODEL = "events", "labels", "journal", "group", "naive-bayes"
 SCHEMA = Schema.numeric(2, ["a", "b"])
 EVENTS = 40  # of a partition; with labels on their own and bad records about 70 offsets
 HOUR = 3_600_000  # milliseconds
@@ -66,6 +78,19 @@ def items(variant: int, partition: int) -> list[Item]:
     return found
 
 
+@cache
+def items_apart(variant: int, partition: int) -> tuple[list[Item], list[Item]]:
+    """Make the logs of a partition of both topics: the labels that come on their own have one of their own."""
+    events: list[Item] = []
+    labels: list[Item] = []
+    for item in items(variant, partition):
+        alone = (
+            isinstance(item, Record) and item.value is not None and b'"y"' in item.value and b'"x"' not in item.value
+        )
+        (labels if alone else events).append(item)
+    return events, labels
+
+
 def _json(**members: object) -> bytes:
     return json.dumps(members).encode()
 
@@ -85,16 +110,40 @@ def expected(variant: int, partition: int) -> Expected:
     """Run the engine over a partition, record by record, with nothing that goes wrong."""
     log = MemoryLog()
     log.extend(TOPIC, [*items(variant, partition), EOF], partition)
+    return _expected(variant, partition, log, MemorySource(log, TOPIC, GROUP, {partition}))
+
+
+def expected_apart(variant: int, partition: int, journal: list[Record]) -> Expected:
+    """Run the engine over a partition of two topics, in the order of a journal, with nothing that goes wrong."""
+    log = MemoryLog()
+    for topic, content in zip((TOPIC, LABELS), items_apart(variant, partition), strict=True):
+        log.extend(topic, [*content, EOF], partition)
+    log.extend(JOURNAL, [*journal, EOF], partition)
+    labels, entries = MemoryReader(log, LABELS), MemoryReader(log, JOURNAL)
+    return _expected(
+        variant, partition, log, Rehearsal(MemorySource(log, TOPIC, GROUP, {partition}), labels, entries)
+    )
+
+
+class Rehearsal(JournaledSource):
+    """Takes its blocks from a journal although nothing was committed."""
+
+    def seek(self, partition: int, offset: int) -> None:
+        super().seek(partition, offset)
+        self._pairs[partition] = _Pair(partition, self._begins[partition], self._read_journal(partition))
+
+
+def _expected(variant: int, partition: int, log: MemoryLog, source: Source) -> Expected:
     store = Everything()
     Engine(
-        MemorySource(log, TOPIC, GROUP, {partition}),
+        source,
         MemorySink(log, TOPIC, GROUP),
         lambda _: store,
         make_learner,
         settings(variant, block_rows=1, checkpoint_events=1),
+        schema=SCHEMA,
     ).run()
     found = {Checkpoint.from_bytes(content).offset: content for content in store.content.values()}
-    assert sorted(found) == list(range(log.bounds(TOPIC, partition)[1] + 1))
     return Expected(log.records("predictions", partition), log.records("dead-letters", partition), found, max(found))
 
 

@@ -13,11 +13,12 @@ from stream_moe.engine import format as checkpoint_format
 from stream_moe.engine import task
 from stream_moe.engine.checkpoint import Checkpoint, generations
 from stream_moe.engine.join import LabelJoin
+from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine
 from stream_moe.engine.task import Task
-from stream_moe.errors import CheckpointError, FencedError, InDoubtError
+from stream_moe.errors import CheckpointError, FencedError
 
-_process, _commit, _open = Task.process, Task._commit, Task.open
+_process, _commit, _open, _replay = Task.process, Task._commit, Task.open, JournaledSource._replay
 
 
 def _newest_whole(store: Any, owner: Any, committed: int | None) -> Checkpoint | None:
@@ -34,32 +35,42 @@ def checkpoint_ahead() -> Iterator[None]:
 
 
 def checkpoint_before_commit() -> Iterator[None]:
-    """Write the state first, then commit, and trust what was written, as a store of its own would be."""
+    """Write the state first, then commit, and start from the newest state, as one would with a store of its own.
 
-    def commit(self: Task, predictions: Any, dead: Any, next_offset: int) -> None:
-        before, self.position, self._whole = self.position, next_offset, True
+    The first half alone does no harm: what is ahead of the committed offset is set aside.
+    """
+
+    def commit(self: Task, predictions: Any, dead: Any, batch: Any) -> None:
+        before, self.position, self._whole = self.position, batch.end, True
         self.checkpoint()
         self.wait()
         self.position, self._whole = before, False
-        _commit(self, predictions, dead, next_offset)
+        _commit(self, predictions, dead, batch)
 
     with mock.patch.object(Task, "_commit", commit), mock.patch.object(task, "newest_usable", _newest_whole):
+        yield
+
+
+def no_journal() -> Iterator[None]:
+    """Read two topics anew in whatever order they come."""
+
+    def replay(self: JournaledSource, *arguments: Any) -> Any:
+        start, _ = _replay(self, *arguments)
+        return start, []
+
+    with mock.patch.object(JournaledSource, "_replay", replay):
         yield
 
 
 def blind_resend() -> Iterator[None]:
     """Send again after a doubtful commit without asking what became of it."""
 
-    def commit(self: Task, predictions: Any, dead: Any, next_offset: int) -> None:
-        while True:
-            try:
-                self._sink.commit(self.partition, predictions, dead, next_offset)
-            except InDoubtError:
-                self._outcomes["in_doubt"] += 1
-                self._sink.open(self.partition)
-                continue
-            self._committed = next_offset
-            return
+    def commit(self: Task, predictions: Any, dead: Any, batch: Any) -> None:
+        def sent_anew(partition: int) -> int | None:
+            return self._committed
+
+        with mock.patch.object(self._source, "committed", sent_anew):
+            _commit(self, predictions, dead, batch)
 
     with mock.patch.object(Task, "_commit", commit):
         yield
@@ -190,7 +201,8 @@ class AnyDigest(bytes):
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     mutant.__name__.replace("_", "-"): contextlib.contextmanager(mutant)
     for mutant in (
-        checkpoint_before_commit, blind_resend, no_fence, checkpoint_ahead, train_on_resend, position_before_fence,
+        checkpoint_before_commit, no_journal, blind_resend,
+        no_fence, checkpoint_ahead, train_on_resend, position_before_fence,
         loud_replay, state_kept_when_fenced, parked_state_trusted, waiting_labels_lost, damage_unseen,
     )
 }  # fmt: skip

@@ -7,25 +7,42 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from unittest import mock
 
-from stream_moe.engine import checkpoint, loop, task
+from connectors.memory import Item
+from stream_moe.engine import checkpoint, journal, loop, task
 from stream_moe.engine.checkpoint import AHEAD, Checkpoint
+from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine
 from stream_moe.errors import CheckpointError, ConfigError, LogError
+from stream_moe.types import JournalEntry
 from tests.simulation.inputs import (
     GROUP,
+    JOURNAL,
+    LABELS,
     SCHEMA,
     TOPIC,
     expected,
+    expected_apart,
     items,
+    items_apart,
     make_learner,
     settings,
     state_digest,
     unbalanced,
 )
 from tests.simulation.scheduler import Actor, Process, Scheduler
-from tests.simulation.world import STEPS, AwayError, Faults, SimulatedSink, SimulatedSource, SimulatedStore, World
+from tests.simulation.world import (
+    STEPS,
+    AwayError,
+    Faults,
+    SimulatedReader,
+    SimulatedSink,
+    SimulatedSource,
+    SimulatedStore,
+    World,
+)
 
 VARIANTS, PARTITIONS = 6, 3  # of the topics' content; the most that a topic has
 PATIENCE = 150  # steps without a poll after which a member is put out
@@ -63,9 +80,10 @@ class Member:
     def start(self) -> None:
         world, chance = self._world, self._world.chance
         source = SimulatedSource(world)
-        self.sink = SimulatedSink(world, source)
+        self.sink = SimulatedSink(world, source, JOURNAL if world.apart else None)
+        readers = SimulatedReader(world, LABELS), SimulatedReader(world, JOURNAL)
         self.engine = Engine(
-            source,
+            JournaledSource(source, *readers) if world.apart else source,
             self.sink,
             lambda partition: SimulatedStore(world, partition),
             make_learner,
@@ -104,11 +122,16 @@ class Schedule:
         self._world = World(chance, self._scheduler, faults, PATIENCE)
         self._world.batch_rows = chance.choice([1, 4, 12])
         variant = self._world.variant = chance.randrange(VARIANTS)
-        self._items = [items(variant, partition) for partition in range(PARTITIONS)]
+        self._world.apart = chance.random() < 0.4
+        self._items: list[dict[str, list[Item]]] = []
+        for partition in range(PARTITIONS):
+            apart = items_apart(variant, partition)
+            whole = {TOPIC: items(variant, partition)}
+            self._items.append(dict(zip((TOPIC, LABELS), apart, strict=True)) if self._world.apart else whole)
         self._expected = [expected(variant, partition) for partition in range(PARTITIONS)]
         self._members = [Member(self._world) for _ in range(chance.randint(1, 3))]
         self._partitions = 0
-        self._written: Counter[int] = Counter()  # records of each partition that were produced
+        self._written: Counter[tuple[str, int]] = Counter()  # records that were produced
         self._grow(chance.randint(1, 2))
         self._wronged: set[int] = set()  # partitions whose disk or log lost what a restart may need
         often = chance.choice([0.5, 1, 2])
@@ -137,8 +160,9 @@ class Schedule:
                         member.engine.stop()
                 self._until(lambda: not any(member.runs for member in self._members), "the members have left")
                 self._cold_start()
-            self._check()
+        self._check()
         seen = world.seen
+        seen["schedules with two topics"] += self._world.apart
         seen["steps"] += scheduler.steps
         seen["crashes"] += scheduler.deaths.total()
         seen["rebalances"] += world.group.rebalances
@@ -147,7 +171,7 @@ class Schedule:
     @contextlib.contextmanager
     def _simulated(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
-            for module in (loop, task, checkpoint):
+            for module in (loop, task, checkpoint, journal):
                 stack.enter_context(mock.patch.object(module, "time", self._scheduler))
             stack.enter_context(mock.patch.object(checkpoint, "threading", self._scheduler))
             try:
@@ -195,11 +219,30 @@ class Schedule:
 
     def _recoverable(self, partition: int) -> bool:
         """Whether a checkpoint, or the log from its beginning, still tells the state."""
-        begin, _ = self._world.log.bounds(TOPIC, partition)
-        committed = self._world.log.committed(TOPIC, GROUP, partition)
-        return (begin == 0 or committed is None) or any(
-            begin <= offset <= committed for offset in self._whole(partition)
-        )
+        return any(self._reachable(partition, offset) for offset in [0, *self._whole(partition)])
+
+    def _reachable(self, partition: int, offset: int) -> bool:
+        """Whether a state at this position can be brought up to the committed one."""
+        log, committed = self._world.log, self._committed(partition)
+        if committed == 0 or offset > committed:
+            return offset == 0
+        if not self._world.apart:
+            return offset >= log.bounds(TOPIC, partition)[0]
+        held = log.bounds(JOURNAL, partition)[0]
+        entries = self._journal(partition)
+        at = next((n for n, entry in enumerate(entries, 1) if entry.position == offset), 0)
+        pair = entries[at - 1].pair if at else (0, 0)
+        begins = tuple(log.bounds(topic, partition)[0] for topic in (TOPIC, LABELS))
+        known = offset == committed or max(at - 1, 0) >= held
+        return known and pair[0] >= begins[0] and pair[1] >= begins[1]
+
+    def _journal(self, partition: int) -> list[JournalEntry]:
+        return [JournalEntry.from_json(record.value or b"") for record in self._world.log.records(JOURNAL, partition)]
+
+    def _committed(self, partition: int) -> int:
+        """Give the committed position: of two topics the sum."""
+        entry = self._world.log.entry(TOPIC, GROUP, partition)
+        return 0 if entry is None else entry.position
 
     def _whole(self, partition: int) -> list[int]:
         """List the offsets of the checkpoints that a start may use."""
@@ -212,10 +255,11 @@ class Schedule:
         return found
 
     def _restore_backup(self, partition: int) -> None:
-        committed = self._world.log.committed(TOPIC, GROUP, partition) or 0
         files = self._world.disk.setdefault(partition, {})
         files.clear()
-        files[f"{committed:020d}.ckpt"] = self._expected[partition].checkpoints[committed]
+        backups = self._world.archive[partition] if self._world.apart else self._expected[partition].checkpoints
+        offset = max(offset for offset in backups if self._reachable(partition, offset))
+        files[f"{offset:020d}.ckpt"] = backups[offset]
         self._world.seen["backups restored"] += 1
 
     def _heal(self) -> None:
@@ -236,8 +280,8 @@ class Schedule:
         return False
 
     def _all_committed(self) -> bool:
-        log = self._world.log
-        return all(log.committed(TOPIC, GROUP, p) == self._expected[p].end for p in range(self._partitions))
+        ends = ((p, sum(map(len, self._items[p].values()))) for p in range(self._partitions))
+        return all(self._committed(partition) == end for partition, end in ends)
 
     def _cold_start(self) -> None:
         """Start one more process, which has nothing but the disk and the log."""
@@ -247,10 +291,8 @@ class Schedule:
         def recovered() -> bool:
             engine = member.engine
             tasks = engine.tasks if engine is not None else {}
-            ends = (self._world.log.bounds(TOPIC, p)[1] for p in tasks)
             return len(tasks) == self._partitions and all(
-                task.state == "running" and task.position == end
-                for task, end in zip(tasks.values(), ends, strict=True)
+                task.state == "running" and task.position == self._committed(p) for p, task in tasks.items()
             )
 
         if self._until(recovered, "a new process has recovered") and member.engine is not None:
@@ -265,6 +307,16 @@ class Schedule:
         log, wrong = self._world.log, self._world.violations
         for partition in range(self._partitions):
             want = self._expected[partition]
+            if self._world.apart:
+                entries = self._journal(partition)
+                pairs = [(0, 0), *(entry.pair for entry in entries)]
+                forward = all(a <= c and b <= d for (a, b), (c, d) in pairwise(pairs))
+                ends = tuple(map(len, self._items[partition].values()))
+                numbered = [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
+                if not (forward and numbered and pairs[-1] == ends):
+                    wrong.append(f"O1: the journal of partition {partition} does not tell its blocks, each once")
+                    continue
+                want = expected_apart(self._world.variant, partition, log.records(JOURNAL, partition))
             for topic, records in (("predictions", want.predictions), ("dead-letters", want.dead_letters)):
                 if (found := log.records(topic, partition)) != records:
                     wrong.append(f"O1: {len(found)} {topic} in partition {partition}, expected {len(records)}")
@@ -298,13 +350,15 @@ class Schedule:
 
     def _produce(self) -> None:
         partition = self._chance.randrange(self._partitions)
-        rest = self._items[partition][self._written[partition] :][: self._chance.randint(1, 20)]
-        self._world.log.extend(TOPIC, rest, partition)
-        self._written[partition] += len(rest)
+        topic = self._chance.choice(list(self._items[partition]))
+        rest = self._items[partition][topic][self._written[topic, partition] :][: self._chance.randint(1, 20)]
+        self._world.log.extend(topic, rest, partition)
+        self._written[topic, partition] += len(rest)
 
     def _grow(self, more: int) -> None:
         for partition in range(self._partitions, min(PARTITIONS, self._partitions + more)):
-            self._world.log.create(TOPIC, partition + 1)
+            for topic in (TOPIC, LABELS, JOURNAL):
+                self._world.log.create(topic, partition + 1)
             self._partitions += 1
         self._world.group.grow(range(self._partitions))
 
@@ -325,23 +379,31 @@ class Schedule:
     def _plant(self) -> None:
         """A checkpoint appears of a time that this log has not come to: the commits since were lost."""
         partition = self._chance.randrange(self._partitions)
-        begin = self._world.log.committed(TOPIC, GROUP, partition) or 0
+        begin = self._committed(partition)
         want = self._expected[partition]
-        if begin < want.end:
+        if begin < want.end and not self._world.apart:
             offset = self._chance.randint(begin + 1, want.end)
             self._world.disk.setdefault(partition, {})[f"{offset:020d}.ckpt"] = want.checkpoints[offset]
             self._world.seen["checkpoints ahead"] += 1
 
     def _trim(self) -> None:
         """Retention takes what the oldest checkpoint does not need; now and then more."""
-        partition = self._chance.randrange(self._partitions)
-        committed = self._world.log.committed(TOPIC, GROUP, partition) or 0
-        whole = [offset for offset in self._whole(partition) if offset <= committed]
-        start, _ = self._world.log.bounds(TOPIC, partition)
-        limit = min(whole, default=0)
+        partition, log = self._chance.randrange(self._partitions), self._world.log
+        committed = self._committed(partition)
+        limit = min((offset for offset in self._whole(partition) if offset <= committed), default=0)
+        if self._world.apart:
+            entries = self._journal(partition)
+            at = next((n for n, entry in enumerate(entries) if entry.position == limit), 0)
+            if at > log.bounds(JOURNAL, partition)[0]:
+                log.trim(JOURNAL, at, partition)
+                for topic, start in zip((TOPIC, LABELS), entries[at].pair, strict=True):
+                    log.trim(topic, start, partition)
+                self._world.seen["trims"] += 1
+            return
         if self._chance.random() < 0.1:
             limit = committed
             self._wronged.add(partition)
+        start, _ = log.bounds(TOPIC, partition)
         if limit > start:
-            self._world.log.trim(TOPIC, self._chance.randint(start, limit), partition)
+            log.trim(TOPIC, self._chance.randint(start, limit), partition)
             self._world.seen["trims"] += 1

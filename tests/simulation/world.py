@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from connectors.memory import MemoryLog, MemorySink, MemorySource, Record
+from connectors.memory import MemoryLog, MemoryReader, MemorySink, MemorySource, Record
 from stream_moe.engine.checkpoint import AHEAD
 from stream_moe.errors import CheckpointError, FencedError, InDoubtError, LogError
-from stream_moe.types import RecordBatch
+from stream_moe.types import JournalEntry, RecordBatch
 from tests.simulation.group import Group
 from tests.simulation.inputs import GROUP, TOPIC
 from tests.simulation.scheduler import Scheduler
@@ -22,7 +22,7 @@ STEPS = (
     "offsets sent", "in doubt", "committed, answer unread", "committed, no checkpoint yet", "listing checkpoints",
     "reading a checkpoint", "before the temporary write", "in the temporary write", "before the rename",
     "after the rename", "before a generation is deleted", "after a generation was deleted",
-    "waiting for a checkpoint", "leaving",
+    "waiting for a checkpoint", "leaving", "reading the labels", "reading the journal",
 )  # fmt: skip
 
 
@@ -54,8 +54,10 @@ class World:
         self.late: list[Callable[[], None]] = []
         self.seen: Counter[str] = Counter()
         self.violations: list[str] = []
+        self.archive: dict[int, dict[int, bytes]] = {}  # every checkpoint that was written whole
         self.batch_rows = 8
         self.variant = 0
+        self.apart = False  # labels have a topic of their own
 
     def happens(self, probability: float) -> bool:
         return probability > 0 and self.chance.random() < probability
@@ -78,11 +80,18 @@ class World:
             else:
                 self.seen["late commits done"] += 1
 
-    def commit(self, epoch: int, next_offset: int, writes: Sequence[tuple[str, Record]], partition: int) -> None:
+    def commit(
+        self,
+        epoch: int,
+        next_offset: int,
+        writes: Sequence[tuple[str, Record]],
+        partition: int,
+        entry: JournalEntry | None,
+    ) -> None:
         """The broker's side of a commit."""
         before = self.log.committed(TOPIC, GROUP, partition) or 0
         try:
-            self.log.commit(TOPIC, GROUP, epoch, next_offset, writes, partition)
+            self.log.commit(TOPIC, GROUP, epoch, next_offset, writes, partition, entry)
         except FencedError:
             raise
         except LogError:
@@ -129,11 +138,24 @@ class SimulatedSource(MemorySource):
         super().close()
 
 
+class SimulatedReader(MemoryReader):
+    """Reads the labels or the journal, in batches of any size, also none."""
+
+    def __init__(self, world: World, topic: str) -> None:
+        super().__init__(world.log, topic)
+        self._world = world
+
+    def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
+        self._world.call(f"reading the {self.topic}")
+        rows = self._world.chance.randint(0, self._world.batch_rows)
+        return super().poll(rows, 0.0) if rows else []
+
+
 class SimulatedSink(MemorySink):
     """A writer whose requests and answers may be lost or late."""
 
-    def __init__(self, world: World, source: SimulatedSource) -> None:
-        super().__init__(world.log, TOPIC, GROUP)
+    def __init__(self, world: World, source: SimulatedSource, journal: str | None) -> None:
+        super().__init__(world.log, TOPIC, GROUP, journal=journal)
         self.doubts = self.refusals = 0
         self._world, self._source = world, source
 
@@ -144,11 +166,18 @@ class SimulatedSink(MemorySink):
         super().open(partition)
         self._world.scheduler.step("after the fence")
 
-    def _deliver(self, partition: int, epoch: int, next_offset: int, writes: Sequence[tuple[str, Record]]) -> None:
+    def _deliver(
+        self,
+        partition: int,
+        epoch: int,
+        next_offset: int,
+        writes: Sequence[tuple[str, Record]],
+        entry: JournalEntry | None,
+    ) -> None:
         world, faults = self._world, self._world.faults
         for place in ("after the step", "outputs sent", "offsets sent"):
             world.scheduler.step(place)
-        request = partial(world.commit, epoch, next_offset, writes, partition)
+        request = partial(world.commit, epoch, next_offset, writes, partition, entry)
         if world.happens(faults.lost):
             self._doubt("requests lost")
         if world.happens(faults.late):
@@ -182,6 +211,7 @@ class SimulatedStore:
     def __init__(self, world: World, partition: int) -> None:
         self._world = world
         self._files = world.disk.setdefault(partition, {})
+        self._archive = world.archive.setdefault(partition, {})
 
     def names(self) -> list[str]:
         self._world.scheduler.step("listing checkpoints")
@@ -204,7 +234,9 @@ class SimulatedStore:
         world.scheduler.step("in the temporary write")
         world.scheduler.step("before the rename")
         self._files[name] = content
-        world.seen["checkpoints"] += not name.startswith(AHEAD)
+        if not name.startswith(AHEAD):
+            self._archive[int(name[:20])] = content
+            world.seen["checkpoints"] += 1
         world.scheduler.step("after the rename")
 
     def delete(self, name: str) -> None:

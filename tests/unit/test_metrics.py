@@ -171,7 +171,12 @@ def test_counters_of_the_model_are_silent_while_it_is_replayed() -> None:
     samples = scraped(state="recovering")
     counters = {spec.name.removeprefix(PREFIX) for spec in METRICS if spec.kind == "counter"}
     seen = {name.split("{")[0] for name in samples} & counters
-    assert seen == {"checkpoint_failures_total", "transactions_total", "rebalances_total"}
+    assert seen == {
+        "checkpoint_failures_total",
+        "replay_divergence_total",
+        "transactions_total",
+        "rebalances_total",
+    }
 
 
 def test_durations_of_every_block_are_added() -> None:
