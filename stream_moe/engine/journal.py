@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from stream_moe.ports import Change, EndOfLogError, Reader, Source
 from stream_moe.types import Block, JournalEntry, RecordBatch
 
 JOURNAL_SECONDS = 60.0  # without a record of the journal after which its reading is given up
-_JOURNAL_ROWS = 4096
+JOURNAL_ROWS = 4096  # read at once; in a longer journal the place to begin is looked for first
 
 
 class JournaledSource:
@@ -152,7 +152,7 @@ class JournaledSource:
         self, partition: int, offset: int, begin: tuple[int, int], end: JournalEntry
     ) -> tuple[tuple[int, int], list[JournalEntry]]:
         """Find in the journal which pair a position stands for, and the blocks from there to the committed one."""
-        found = [entry for entry in self._read_journal(partition) if entry.position >= offset]
+        found = [entry for entry in self._blocks(partition, offset) if entry.position >= offset]
         start, sequence = begin, 0
         if found and found[0].position == offset:
             start, sequence = found[0].pair, found[0].sequence
@@ -165,21 +165,30 @@ class JournaledSource:
             )
         return start, entries
 
-    def _read_journal(self, partition: int) -> list[JournalEntry]:
-        first, end = self._journal.bounds([partition])[partition]
-        entries: list[JournalEntry] = []
-        self._journal.seek(partition, first)
-        deadline = time.monotonic() + JOURNAL_SECONDS
-        while first < end:
-            batches, ended = _poll(self._journal, _JOURNAL_ROWS, 0.5)
-            for batch in batches:
-                entries += [JournalEntry.from_json(value) for value in batch.values if value is not None]
-                first = batch.next_offset
-                deadline = time.monotonic() + JOURNAL_SECONDS
-            if ended or time.monotonic() > deadline:
-                break
+    def _blocks(self, partition: int, position: int = 0) -> list[JournalEntry]:
+        """Read the journal from some block before the one that ended at a position, or from its first."""
+        low, end = self._journal.bounds([partition])[partition]
+        high = end
+        while high - low > JOURNAL_ROWS:
+            middle = (low + high) // 2
+            entry = next(self._entries(partition, middle, high), None)
+            if entry is not None and entry.position <= position:
+                low = middle
+            else:
+                high = middle
+        found = list(self._entries(partition, low, end))
         self._journal.pause(partition)
-        return entries
+        return found
+
+    def _entries(self, partition: int, start: int, stop: int) -> Iterator[JournalEntry]:
+        """Read the entries between two offsets of the journal."""
+        self._journal.seek(partition, start)
+        deadline = time.monotonic() + JOURNAL_SECONDS
+        while start < stop and time.monotonic() < deadline:
+            for batch in self._journal.poll(JOURNAL_ROWS, 0.5):
+                start = batch.next_offset
+                deadline = time.monotonic() + JOURNAL_SECONDS
+                yield from (JournalEntry.from_json(value) for value in batch.values if value is not None)
 
     def pause(self, partition: int) -> None:
         self._events.pause(partition)
@@ -191,9 +200,11 @@ class JournaledSource:
 
     def close(self) -> None:
         self._pairs.clear()
-        self._events.close()
-        self._labels.close()
-        self._journal.close()
+        try:
+            self._events.close()
+        finally:
+            self._labels.close()
+            self._journal.close()
 
 
 def _poll(reader: Reader, max_records: int, timeout: float) -> tuple[list[RecordBatch], bool]:

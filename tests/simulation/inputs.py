@@ -130,7 +130,7 @@ class Rehearsal(JournaledSource):
 
     def seek(self, partition: int, offset: int) -> None:
         super().seek(partition, offset)
-        self._pairs[partition] = _Pair(partition, self._begins[partition], self._read_journal(partition))
+        self._pairs[partition] = _Pair(partition, self._begins[partition], self._blocks(partition))
 
 
 def _expected(variant: int, partition: int, log: MemoryLog, source: Source) -> Expected:

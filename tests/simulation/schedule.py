@@ -174,6 +174,7 @@ class Schedule:
             for module in (loop, task, checkpoint, journal):
                 stack.enter_context(mock.patch.object(module, "time", self._scheduler))
             stack.enter_context(mock.patch.object(checkpoint, "threading", self._scheduler))
+            stack.enter_context(mock.patch.object(journal, "JOURNAL_ROWS", 4))
             try:
                 yield
             finally:

@@ -21,6 +21,7 @@ from connectors.memory import (
     Record,
     SimulatedCrashError,
 )
+from stream_moe.engine import journal
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine, EngineSettings
@@ -115,6 +116,22 @@ def test_without_any_checkpoint_the_journal_is_replayed_from_its_start(tmp_path:
     assert reports[-1].replayed_events == 2 * EVENTS
     assert reports[-1].replay_divergences == 0
     assert rehearsed(log, tmp_path / "c") == engine.digests()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 4096])
+def test_the_place_in_a_long_journal_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(journal, "JOURNAL_ROWS", rows)
+    engine = make_engine(log := filled_log(), tmp_path, rows=10)
+    engine.run()
+    written = entries(log)
+    assert len(written) == 60
+    source = engine.source
+    assert isinstance(source, JournaledSource)
+    for at in (0, 1, 7, 30, 58, 59):
+        found = source._blocks(0, written[at].position)
+        assert written[at] in found
+        assert found[-1] == written[-1]
+        assert len(found) <= len(written) - at + rows
 
 
 def test_a_journal_that_lost_blocks_stops_loudly(tmp_path: Path) -> None:
