@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -187,7 +187,7 @@ class JournalEntry:
     sequence: int
     offset: int
     labels: int | None
-    digest: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
 
     @property
     def pair(self) -> tuple[int, int]:

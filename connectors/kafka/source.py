@@ -172,8 +172,10 @@ class KafkaSource:
         with as_log_error(self._settings, f"asking for the committed offset of partition {partition}"):
             place = TopicPartition(self.topic, partition)
             found = self._opened().committed(place, metadata=True, timeout_ms=CALL_SECONDS * 1000)
-        note = found.metadata if found is not None else ""
-        return JournalEntry.from_json(note.encode()) if note.startswith("{") else None
+        try:
+            return JournalEntry.from_json(found.metadata.encode()) if found is not None else None
+        except LogError:
+            return None
 
     def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
         """For each partition: the first offset held and the offset after the last committed record."""

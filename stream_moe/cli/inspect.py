@@ -66,6 +66,7 @@ def _lines(found: Checkpoint, size: int) -> Iterator[str]:
         f"{', ...' if schema.n_features > 8 else ''}), classes {', '.join(schema.classes[:8])}",
         "labelled events": f"{report.events:,}",
         "accuracy": f"{report.accuracy:.4%} (recent {report.window_accuracy:.2%})",
+        "labels": ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.plain["join"]["counts"].items()),
         "waiting for a label": f"{len(found.plain['join']['events']):,} events",
         "arrays": f"{len(found.arrays):,} ({sum(array.nbytes for array in found.arrays.values()):,} bytes)",
     }.items():

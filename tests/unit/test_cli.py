@@ -97,6 +97,7 @@ def test_inspect(checkpoint: Path, tmp_path: Path) -> None:
     assert "classes DOWN, UP" in shown.stdout
     assert re.search(r"group/topic/partition +g/events/0", shown.stdout)
     assert re.search(r"parameters +.*top_k=3", shown.stdout)
+    assert re.search(r"labels +3,000 received, 3,000 applied, 0 expired", shown.stdout)
     assert re.search(r"^ +11 ( +[\d,.%]+){5}$", shown.stdout, re.M)  # the twelfth expert
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "good.ckpt").write_bytes(checkpoint.read_bytes())
