@@ -313,6 +313,7 @@ class MemorySource(MemoryReader):
         self.settled = False
         self._first = None if partitions is None else frozenset(partitions)
         self._held: set[int] = set()
+        self._entries: dict[int, JournalEntry | None] = {}  # as of the last `committed`
         self._asked: list[Change] = []
         self._told: list[Change] = []
 
@@ -332,10 +333,12 @@ class MemorySource(MemoryReader):
         return told
 
     def committed(self, partition: int) -> int | None:
-        return self._log.committed(self.topic, self.group, partition)
+        with self._log.changed:
+            self._entries[partition] = self._log.entry(self.topic, self.group, partition)
+            return self._log.committed(self.topic, self.group, partition)
 
     def entry(self, partition: int) -> JournalEntry | None:
-        return self._log.entry(self.topic, self.group, partition)
+        return self._entries.get(partition)
 
     def seek(self, partition: int, offset: int) -> None:
         if partition not in self._held:

@@ -97,7 +97,7 @@ class Source(Reader, Protocol):
         """
 
     def entry(self, partition: int) -> JournalEntry | None:
-        """Return what was committed beside that offset; None if nothing was, or not by us."""
+        """Return what was committed beside the offset that `committed` gave last; None if nothing, or not by us."""
 
 
 class Sink(Protocol):

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
@@ -72,6 +73,7 @@ class KafkaSource:
         self._consumer: KafkaConsumer | None = None
         self._listener = _Listener(CooperativeStickyAssignor())
         self._positions: dict[int, int] = {}  # of the partitions that are handed out, by what was sought or polled
+        self._entries: dict[int, JournalEntry] = {}  # committed beside the offsets
         self._changes: list[Change] = []
         self._partition_bytes = _PARTITION_BYTES
         self._unsettled_since = 0.0
@@ -164,18 +166,17 @@ class KafkaSource:
         """Give the group's committed offset, None if it never committed."""
         with as_log_error(self._settings, f"asking for the committed offset of partition {partition}"):
             place = TopicPartition(self.topic, partition)
-            found: int | None = self._opened().committed(place, timeout_ms=CALL_SECONDS * 1000)
-            return found
+            found = self._opened().committed(place, metadata=True, timeout_ms=CALL_SECONDS * 1000)
+        self._entries.pop(partition, None)
+        if found is None:
+            return None
+        with suppress(LogError):  # what another program wrote
+            self._entries[partition] = JournalEntry.from_json(found.metadata.encode())
+        return int(found.offset)
 
     def entry(self, partition: int) -> JournalEntry | None:
-        """Give what was committed beside that offset; None where it is not of this program."""
-        with as_log_error(self._settings, f"asking for the committed offset of partition {partition}"):
-            place = TopicPartition(self.topic, partition)
-            found = self._opened().committed(place, metadata=True, timeout_ms=CALL_SECONDS * 1000)
-        try:
-            return JournalEntry.from_json(found.metadata.encode()) if found is not None else None
-        except LogError:
-            return None
+        """Give what was committed beside the offset that `committed` gave last."""
+        return self._entries.get(partition)
 
     def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
         """For each partition: the first offset held and the offset after the last committed record."""

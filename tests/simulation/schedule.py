@@ -267,6 +267,7 @@ class Schedule:
         """Nothing goes wrong from now on, and what slept wakes up: zombies too."""
         world = self._world
         world.faults = Faults(checks_members=world.faults.checks_members)
+        world.group.patience = HEALING // 10
         self._scheduler.trap = ""
         self._chances = {self._produce: 0.5, world.deliver_late: 0.05}
         for member in self._members:
