@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.failpoints import reach
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +93,14 @@ class FileCheckpointStore:
             descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
+                reach("checkpoint-unflushed")
                 file.flush()
                 os.fsync(file.fileno())
             if temporary.read_bytes() != content:
                 raise OSError(errno.EIO, "what was written does not read back the same")
+            reach("checkpoint-written")
             temporary.rename(path)
+            reach("checkpoint-renamed")
             self._sync_directory()
         except OSError as error:
             with contextlib.suppress(OSError):

@@ -32,6 +32,10 @@ class LogError(StreamMoeError):
     exit_code = 3
 
 
+class UnavailableError(LogError):
+    """The log does not answer now, and nothing else is wrong: the same again, later, may do."""
+
+
 class FencedError(LogError):
     """The partition is another writer's now, or its group has put us out: nothing of the block was committed.
 

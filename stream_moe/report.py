@@ -115,6 +115,7 @@ class GroupReport:
     partitions: tuple[int, ...] = ()  # assigned to this process now
     rebalances: int = 0  # changes of the partitions
     outcomes: dict[str, int] = field(default_factory=dict)  # transactions: committed, fenced, in_doubt
+    watchdog_fired: int = 0  # calls of the log's client that outlasted their deadline
 
 
 def total_quality(parts: Sequence[QualityReport]) -> QualityReport:

@@ -1,18 +1,16 @@
-"""What the client's exceptions mean, and deadlines for its calls that wait without one."""
+"""What the client's exceptions mean."""
 
 from __future__ import annotations
 
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from kafka import errors
 
 from connectors.kafka.connections import refusal
 from connectors.kafka.settings import KafkaSettings
-from stream_moe.errors import FencedError, InDoubtError, LogError, StuckError
+from stream_moe.errors import FencedError, InDoubtError, LogError, UnavailableError
 
 _FENCED = (
     errors.ProducerFencedError,
@@ -33,8 +31,8 @@ _FINAL = (errors.AuthorizationError, errors.UnsupportedVersionError, errors.Ille
 def as_log_error(settings: KafkaSettings, doing: str, *, commits: bool = False) -> Iterator[None]:
     """Turn what the client raises into one LogError: what was tried, why it failed, and the way out.
 
-    `FencedError` where another writer or member took over. With `commits`, `InDoubtError` for all but refusals: a
-    lost connection or a time-out does not tell what the broker did.
+    `FencedError` where another writer or member took over, `UnavailableError` where the broker is away. With
+    `commits`, `InDoubtError` for all but refusals: a lost connection or a time-out does not tell what the broker did.
     """
     try:
         yield
@@ -42,8 +40,11 @@ def as_log_error(settings: KafkaSettings, doing: str, *, commits: bool = False) 
         text = f"Kafka at {settings.bootstrap}, {doing}: {_meaning(error, settings)}"
         if _is_fenced(error):
             raise FencedError(text) from error
-        if commits and not isinstance(error, _FINAL) and refusal(error) is None:
+        refused = refusal(error) is not None
+        if commits and not isinstance(error, _FINAL) and not refused:
             raise InDoubtError(text) from error
+        if isinstance(error, errors.RetriableError | errors.KafkaConnectionError) and not refused:
+            raise UnavailableError(text) from error
         raise LogError(text) from error
 
 
@@ -98,31 +99,3 @@ def _tls_meaning(error: ssl.SSLError, settings: KafkaSettings) -> str:
             "renew it, or have the broker trust its authority"
         )
     return f"TLS failed ({reason}); check that the listener there speaks {settings.security_protocol}"
-
-
-def within(seconds: float, settings: KafkaSettings, doing: str, call: Callable[[], Any]) -> Any:
-    """Run a call that has no deadline of its own; `StuckError` when it is not done after `seconds`.
-
-    The call then goes on in a daemon thread, so the process must end: the outcome is in doubt, and whoever starts
-    next learns it from the committed offset.
-    """
-    outcome: list[Any] = []
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=work, name=f"kafka: {doing}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failure:
-        raise failure[0]
-    if not outcome:
-        raise StuckError(
-            f"Kafka at {settings.bootstrap}, {doing}: no answer for {seconds:.0f} s, so the outcome is in "
-            "doubt and this process ends; start it again: the committed offset tells what became of it"
-        )
-    return outcome[0]

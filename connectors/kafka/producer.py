@@ -51,7 +51,7 @@ class KafkaProducerLog:
         with as_log_error(settings, "opening the producer"):
             self._producer = KafkaProducer(**producer_options(settings))
 
-    def send(self, records: Iterable[tuple[bytes | None, bytes]]) -> None:
+    def send(self, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
         """Append (key, value) records; `LogError` when one of them, or an earlier one, was not written."""
         with as_log_error(self._settings, f"writing to {self._settings.topic!r}"):
             partitions = len(self._producer.partitions_for(self._settings.topic))
@@ -61,7 +61,7 @@ class KafkaProducerLog:
                 self._begun.add(partition)
                 sent = self._producer.send(self._settings.topic, value, key, headers, partition)
                 sent.add_errback(self._failed.append)
-                self._in_flight += len(value)
+                self._in_flight += len(value or b"")
                 if self._in_flight > _IN_FLIGHT_BYTES:
                     self._flush()
             self._raise_failure()

@@ -44,6 +44,7 @@ class KafkaSink:
             self._partitions = grow_outputs(self._settings)
         if (older := self._writers.pop(partition, None)) is not None:
             older.close(abort=False)
+            prepare_outputs(self._settings)  # what went wrong may be that somebody deleted one
         writer = PartitionWriter(self._settings, self._source, partition)
         writer.open()
         self._writers[partition] = writer

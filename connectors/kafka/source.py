@@ -15,10 +15,12 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 
-from connectors.kafka.failures import as_log_error, within
+from connectors.kafka.failures import as_log_error
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import require_topic
-from stream_moe.errors import FencedError, LogError
+from connectors.kafka.unpacking import bound_unpacking
+from connectors.kafka.watchdog import Watchdog
+from stream_moe.errors import FencedError, LogError, UnavailableError
 from stream_moe.ports import Change
 from stream_moe.types import JournalEntry, RecordBatch
 
@@ -50,6 +52,11 @@ class KafkaSource:
     settings
         Where and as whom.
 
+    Attributes
+    ----------
+    watchdog
+        Of the client's calls, the sink's too.
+
     Notes
     -----
     The group uses Kafka's classic protocol with the cooperative-sticky assignor (KIP-429): partitions that stay where
@@ -69,6 +76,7 @@ class KafkaSource:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.group, self.topic = settings.group, settings.topic
+        self.watchdog = Watchdog(settings)
         self._settings = settings
         self._consumer: KafkaConsumer | None = None
         self._listener = _Listener(CooperativeStickyAssignor())
@@ -76,8 +84,9 @@ class KafkaSource:
         self._entries: dict[int, JournalEntry] = {}  # committed beside the offsets
         self._changes: list[Change] = []
         self._partition_bytes = _PARTITION_BYTES
-        self._unsettled_since = 0.0
+        self._unsettled_since = self._topic_seen_at = 0.0
         self._patience = JOIN_SECONDS
+        self._away = False  # no broker answers since we left the group
 
     @property
     def settled(self) -> bool:
@@ -95,6 +104,7 @@ class KafkaSource:
 
     def _join(self) -> None:
         with as_log_error(self._settings, f"joining group {self.group!r}"):
+            bound_unpacking()
             assignor = CooperativeStickyAssignor()
             self._listener = _Listener(assignor)
             self._consumer = consumer = KafkaConsumer(
@@ -115,8 +125,8 @@ class KafkaSource:
             consumer.subscribe([self.topic], listener=self._listener)
             # A member that joins before it knows the topic's partitions is given none and has to join again: so
             # wait for an answer of the broker about all topics.
-            within(CALL_SECONDS, self._settings, "asking for the topics", consumer.topics)
-        self._unsettled_since = time.monotonic()
+            self.watchdog.within(CALL_SECONDS, "asking for the topics", consumer.topics)
+        self._unsettled_since = self._topic_seen_at = time.monotonic()
 
     def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
         """Give the next records of each partition in log order; none if none came within `timeout` seconds.
@@ -125,8 +135,23 @@ class KafkaSource:
         when a position is not in the log, or the broker refuses.
         """
         self._watch_the_join()
-        consumer = self._opened()
         deadline = time.monotonic() + timeout
+        if self._away and self._consumer is None:
+            time.sleep(timeout)
+            return []
+        consumer = self._opened()
+        self._watch_the_topic(consumer)
+        try:
+            return self._read(consumer, max_records, deadline)
+        except UnavailableError as error:
+            logger.warning("%s; trying again", error)
+            for partition, position in self._positions.items():  # what was not handed out is read again
+                if (place := TopicPartition(self.topic, partition)) in consumer.assignment():
+                    consumer.seek(place, position)
+            time.sleep(max(0.0, deadline - time.monotonic()))
+            return []
+
+    def _read(self, consumer: KafkaConsumer, max_records: int, deadline: float) -> list[RecordBatch]:
         corrupt: dict[int, list[int]] = {}
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         with as_log_error(self._settings, f"reading {self.topic!r}"):
@@ -148,13 +173,15 @@ class KafkaSource:
                 if not corrupt:
                     break
             batches = []
-            for partition, position in list(self._positions.items()):
+            for partition, position in self._positions.items():
                 place = TopicPartition(self.topic, partition)
                 next_offset = consumer.position(place, timeout_ms=CALL_SECONDS * 1000)
+                if next_offset is None:
+                    raise errors.KafkaTimeoutError(f"no position of partition {partition}")
                 records, bad = found.get(place, []), corrupt.get(partition, [])
                 if records or bad or next_offset != position:
-                    self._positions[partition] = next_offset
                     batches.append(_batch(partition, records, bad, next_offset))
+        self._positions |= {batch.partition: batch.next_offset for batch in batches}
         return batches
 
     def changes(self) -> list[Change]:
@@ -184,11 +211,15 @@ class KafkaSource:
         places = [TopicPartition(self.topic, partition) for partition in partitions]
         with as_log_error(self._settings, f"asking for the offsets of {self.topic!r}"):
             try:
-                first = consumer.beginning_offsets(places, timeout_ms=timeout)
-            except KeyError:  # a partition so new that the client, which is told by the leader, has not heard of it
-                within(CALL_SECONDS, self._settings, "asking for the topics", consumer.topics)
-                first = consumer.beginning_offsets(places, timeout_ms=timeout)
-            after = consumer.end_offsets(places, timeout_ms=timeout)
+                try:
+                    first = consumer.beginning_offsets(places, timeout_ms=timeout)
+                except KeyError:  # a partition so new that the client, which the leader tells, has not heard of it
+                    self.watchdog.within(CALL_SECONDS, "asking for the topics", consumer.topics)
+                    first = consumer.beginning_offsets(places, timeout_ms=timeout)
+                after = consumer.end_offsets(places, timeout_ms=timeout)
+            except errors.KafkaTimeoutError:
+                require_topic(self._settings, self.topic)  # which says so where it is the topic that is gone
+                raise
         return {place.partition: (first[place], after[place]) for place in places}
 
     def seek(self, partition: int, offset: int) -> None:
@@ -205,10 +236,10 @@ class KafkaSource:
 
     def pause(self, partition: int) -> None:
         """Hand out nothing of the partition until the next `seek`."""
-        place, consumer = TopicPartition(self.topic, partition), self._opened()
+        place = TopicPartition(self.topic, partition)
         self._positions.pop(partition, None)
-        if place in consumer.assignment():
-            consumer.pause(place)
+        if self._consumer is not None and place in self._consumer.assignment():
+            self._consumer.pause(place)
 
     def close(self) -> None:
         """Leave the group at once, so that a successor need not wait for the session to end."""
@@ -247,14 +278,33 @@ class KafkaSource:
         now = time.monotonic()
         if self.settled:
             self._unsettled_since, self._patience = now, REJOIN_SECONDS
-        elif now - self._unsettled_since > self._patience:
+        elif not self._away and now - self._unsettled_since > self._patience:
             logger.warning("group %s: no answer for %.0f s; joining anew", self.group, self._patience)
             self._patience = min(2 * self._patience, PATIENCE_SECONDS)
             held = frozenset(place.partition for place in self._opened().assignment())
-            self.close()
             if held:
                 self._changes.append(Change("lost", held))
-            self._join()
+            with suppress(UnavailableError):
+                self.close()
+            self._away = True
+        if self._away:
+            try:
+                self._join()
+                self._away = False
+            except UnavailableError as error:
+                logger.warning("%s; trying again", error)
+                with suppress(UnavailableError):
+                    self.close()
+
+    def _watch_the_topic(self, consumer: KafkaConsumer) -> None:
+        """Raise where the topic is gone: the group then takes its partitions from everybody, without a word."""
+        now = time.monotonic()
+        if consumer.assignment():
+            self._topic_seen_at = now
+        elif now - self._topic_seen_at > METADATA_SECONDS:
+            with suppress(UnavailableError):
+                require_topic(self._settings, self.topic)
+            self._topic_seen_at = now
 
     def _note_changes(self, consumer: KafkaConsumer) -> None:
         events, self._listener.events = self._listener.events, []

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from kafka import KafkaProducer, TopicPartition, errors
 from kafka.structs import OffsetAndMetadata
 
 from connectors.dead_letters import dead_letter_headers
 from connectors.kafka.batches import send_batches
-from connectors.kafka.failures import as_log_error, within
+from connectors.kafka.failures import as_log_error
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.source import KafkaSource
 from stream_moe.errors import LogError
+from stream_moe.failpoints import reach
 from stream_moe.types import DeadLetter, JournalEntry
 
+T = TypeVar("T")
 COMMIT_SECONDS = 45.0  # less than the transaction's own timeout, so that we give up first and know of it
 _TRANSACTION_SECONDS = 60.0
 # Brokers refuse records above 1 MiB by default.
 _KEY_BYTES = 64_000
 _VALUE_BYTES = 900_000
+_IN_FLIGHT_BYTES = 32 << 20  # the client itself takes in what it is given without a bound
 
 
 def producer_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -68,6 +71,7 @@ class PartitionWriter:
     def __init__(self, settings: KafkaSettings, source: KafkaSource, partition: int) -> None:
         self._settings = settings
         self._source = source
+        self._within = source.watchdog.within
         self._partition = partition
         self._producer: KafkaProducer | None = None
         self._broken = False
@@ -86,7 +90,7 @@ class PartitionWriter:
                 transactional_id=self._settings.transactional_id(self._partition),
                 transaction_timeout_ms=int(_TRANSACTION_SECONDS * 1000),
             )
-            within(COMMIT_SECONDS, self._settings, doing, self._producer.init_transactions)
+            self._within(COMMIT_SECONDS, doing, self._producer.init_transactions)
 
     def commit(
         self,
@@ -105,12 +109,7 @@ class PartitionWriter:
         self._broken = True  # until all of it is known to have succeeded
         doing = f"committing offset {next_offset} of partition {self._partition}"
         with as_log_error(self._settings, doing, commits=True):
-            within(
-                COMMIT_SECONDS,
-                self._settings,
-                doing,
-                lambda: self._commit(predictions, dead_letters, next_offset, entry),
-            )
+            self._within(COMMIT_SECONDS, doing, lambda: self._commit(predictions, dead_letters, next_offset, entry))
         self._broken = False
 
     def close(self, abort: bool = True) -> None:
@@ -124,10 +123,10 @@ class PartitionWriter:
         with contextlib.suppress(errors.KafkaError, LogError):
             if self._in_transaction and abort:
                 # Readers of committed records wait for an open transaction; without this until it times out.
-                within(5, self._settings, "aborting the transaction", producer.abort_transaction)
+                self._within(5, "aborting the transaction", producer.abort_transaction)
         with contextlib.suppress(errors.KafkaError, LogError):
             seconds = 5 if abort else 0  # what is still on its way is worth a wait, or is not wanted any more
-            within(8, self._settings, "closing the output", lambda: producer.close(timeout=seconds))
+            self._within(8, "closing the output", lambda: producer.close(timeout=seconds))
 
     def _commit(
         self,
@@ -144,20 +143,20 @@ class PartitionWriter:
             producer.begin_transaction()
             self._in_transaction = True
         partition = self._partition
-        sent = send_batches(producer, self._settings.predictions, partition, predictions)
-        for letter in dead_letters:
-            key, value, headers = self._letter(letter)
-            sent.append(producer.send(self._settings.dead_letters, value, key, headers, partition))
+        for piece in _pieces(predictions, lambda record: len(record[1])):
+            _delivered(producer, send_batches(producer, self._settings.predictions, partition, piece))
+        for letters in _pieces(dead_letters, lambda letter: len(letter.value or b"")):
+            content = [self._letter(letter) for letter in letters]
+            to = self._settings.dead_letters
+            _delivered(producer, [producer.send(to, value, key, heads, partition) for key, value, heads in content])
         note = entry.to_json() if entry is not None else b""
-        if self._settings.journal_topic is not None:
-            sent.append(producer.send(self._settings.journal_topic, note, None, None, partition))
-        producer.flush(COMMIT_SECONDS)
-        for future in sent:
-            if not future.succeeded():  # `get` takes a lock, and after the flush nearly all have succeeded
-                future.get(timeout=COMMIT_SECONDS)
+        if (journal := self._settings.journal_topic) is not None:
+            _delivered(producer, [producer.send(journal, note, None, None, partition)])
+        reach("flushed")
         if transactional:
             place = TopicPartition(self._settings.topic, partition)
             producer.send_offsets_to_transaction({place: OffsetAndMetadata(next_offset, note.decode(), -1)}, group)
+            reach("offsets-sent")
             producer.commit_transaction()
             self._in_transaction = False
         else:
@@ -174,3 +173,23 @@ class PartitionWriter:
         if key is None and value is None:
             value = b""
         return key, value, headers
+
+
+def _pieces(records: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """Cut records into runs that may be in flight at once."""
+    begin = total = 0
+    for at, record in enumerate(records):
+        total += size(record)
+        if total > _IN_FLIGHT_BYTES and at > begin:
+            yield records[begin:at]
+            begin, total = at, size(record)
+    if begin < len(records):
+        yield records[begin:]
+
+
+def _delivered(producer: KafkaProducer, sent: Sequence[Any]) -> None:
+    """Wait for all of them, and raise what one of them failed of."""
+    producer.flush(COMMIT_SECONDS)
+    for future in sent:
+        if not future.succeeded():  # `get` takes a lock, and after the flush nearly all have succeeded
+            future.get(timeout=COMMIT_SECONDS)

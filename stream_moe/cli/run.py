@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from stream_moe.cli.serving import Serving, stop_on_signals
 
 if TYPE_CHECKING:
     from stream_moe.ports import Source
-    from stream_moe.report import PartitionReport
+    from stream_moe.report import GroupReport, PartitionReport
     from stream_moe.types import Schema
 
 
@@ -109,6 +110,9 @@ def run(
         client_log.setLevel(logging.WARNING)
         serving.on_report(report)
 
+    def on_group(report: GroupReport) -> None:
+        serving.on_group(replace(report, watchdog_fired=events.watchdog.fired))
+
     serving = Serving(metrics_host, metrics_port, quiet, load_access(metrics_cert, metrics_key, metrics_auth_file))
     with serving.server:
         engine = Engine(
@@ -127,7 +131,7 @@ def run(
             ),
             schema=load_schema(schema) if schema else None,
             on_report=on_report,
-            on_group=serving.on_group,
+            on_group=on_group,
             on_turn=serving.health.beat,
         )
         if not quiet:

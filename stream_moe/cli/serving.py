@@ -122,6 +122,7 @@ class Serving:
             "labels": sum(each.labels.received for each in reports),
             "pending_events": sum(each.pending_events for each in reports),
             "replayed_events": sum(each.replayed_events for each in reports),
+            "recovery_seconds": max(each.recovery_seconds for each in reports),
             "transactions": sum(each.transactions_committed for each in reports),
             "partitions": [
                 {

@@ -21,6 +21,7 @@ from msgspec import MsgspecError
 from stream_moe.engine.format import VERSION, NewerVersionError, decode, encode
 from stream_moe.errors import CheckpointError, ConfigError, StreamMoeError
 from stream_moe.experts.base import Arrays
+from stream_moe.failpoints import reach
 from stream_moe.ports import CheckpointStore
 from stream_moe.types import Schema
 
@@ -212,5 +213,6 @@ class CheckpointWriter:
         try:
             for old in generations(self._store)[:-GENERATIONS]:
                 self._store.delete(old)
+                reach("generation-deleted")
         except (OSError, StreamMoeError) as error:
             _log.warning("an old checkpoint stays: %s", error)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 
 from stream_moe.classifier import BlockClassifier
 from stream_moe.engine.task import Block, EngineSettings, Task
-from stream_moe.errors import FencedError, LogError, StuckError
+from stream_moe.errors import FencedError, LogError, StuckError, UnavailableError
 from stream_moe.ports import Change, CheckpointStore, EndOfLogError, Sink, Source
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.types import RecordBatch, Schema
@@ -23,6 +23,7 @@ POLL_SECONDS = 0.5  # how long one poll waits: the longest a stop request goes u
 BOUNDS_SECONDS = 1.0  # how often the end of the log is asked for
 EMPTY_SECONDS = 5.0  # until caught up: how long to wait for a first record, or for a partition
 PARKED_SECONDS = 60.0  # how long a partition that went may come back to the state it left
+AWAY_SECONDS = 2.0  # until a partition is tried again that could not be opened as the log did not answer
 FENCED_LIMIT = 5  # times that a partition is taken from us without a commit between, while the group says it is ours
 _log = logging.getLogger(__name__)
 
@@ -195,19 +196,23 @@ class Engine:
             task = Task(partition, self.source, self.sink, store, self._make_learner, self.settings, self._outcomes)
         try:
             task.open(self._schema)
-        except FencedError as error:
-            self._was_fenced(task, error)
+        except (FencedError, UnavailableError) as error:
+            self._drop(task, error)
             return
         self._schema = self._schema or task.schema
         self.tasks[partition] = task
         self._tell()
 
-    def _was_fenced(self, task: Task, error: FencedError) -> None:
+    def _drop(self, task: Task, error: FencedError | UnavailableError) -> None:
         """Drop the state. Where the group still says that the partition is ours, recover it a moment later."""
         partition = task.partition
         self.tasks.pop(partition, None)
         self.source.pause(partition)
         task.close()
+        _log.warning("%s; the state of partition %d is dropped", error, partition)
+        if isinstance(error, UnavailableError):
+            self._to_open[partition] = time.monotonic() + AWAY_SECONDS
+            return
         self._outcomes["fenced"] += 1
         self._fenced[partition] += 1
         if self._fenced[partition] >= FENCED_LIMIT:
@@ -215,7 +220,6 @@ class Engine:
                 f"partition {partition} was taken from this process {FENCED_LIMIT} times in a row although the group "
                 f"gave it to us: {error}"
             )
-        _log.warning("%s; its state is dropped", error)
         self._to_open[partition] = time.monotonic() + 0.5 * self._fenced[partition]
 
     # Work
@@ -224,8 +228,8 @@ class Engine:
         committed = self._outcomes["committed"]
         try:
             block = task.process(batch)
-        except FencedError as error:
-            self._was_fenced(task, error)
+        except (FencedError, UnavailableError) as error:
+            self._drop(task, error)
             return
         if task.schema is None:  # only labels came so far
             return
@@ -268,9 +272,12 @@ class Engine:
         tasks = [task for task in self.tasks.values() if task.state != "starting"]
         now = time.monotonic()
         if self._phase != "stopped" and self.tasks and now - self._refreshed_at > BOUNDS_SECONDS:
-            for partition, (_, end) in self.source.bounds(list(self.tasks)).items():
-                self.tasks[partition].end = end
-            self._refreshed_at = now
+            try:
+                for partition, (_, end) in self.source.bounds(list(self.tasks)).items():
+                    self.tasks[partition].end = end
+            except UnavailableError as error:  # only reports need it
+                _log.warning("%s; the lag is not known", error)
+            self._refreshed_at = time.monotonic()
         for task in tasks:
             if task.partition not in apart_from:
                 self._report(task, Block())

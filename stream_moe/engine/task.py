@@ -33,6 +33,7 @@ from stream_moe.engine.journal import merged
 from stream_moe.errors import CheckpointError, ConfigError, FencedError, InDoubtError, LogError
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.experts.pool import pack, unpack
+from stream_moe.failpoints import reach
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import PartitionReport
 from stream_moe.types import Block as Events
@@ -241,6 +242,7 @@ class Task:
 
     def _learn(self, batch: RecordBatch) -> Block:
         self._whole = False
+        reach("polled")
         clock = [time.perf_counter()]
         block, dead = self._decode(batch)
         clock.append(time.perf_counter())
@@ -254,6 +256,7 @@ class Task:
         self._counts["predictions"] += len(joined.answers)  # those of a replay were committed by the run before
         for letter in dead:
             self._counts[f"dead:{letter.reason}"] += 1
+        reach("stepped")
         clock.append(time.perf_counter())
         has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
         assert block.offsets is not None  # the codec gives both
@@ -273,8 +276,10 @@ class Task:
         clock.append(time.perf_counter())
         if muted:
             self._compare(batch.entry)
+            reach("replayed")
         else:
             self._commit(keyed, dead, batch)
+            reach("committed")
         clock.append(time.perf_counter())
         self.position = batch.end
         self._whole = True

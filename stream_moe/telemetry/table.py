@@ -285,6 +285,8 @@ METRICS: tuple[MetricSpec, ...] = (
               lambda g: [((outcome,), g.outcomes.get(outcome, 0)) for outcome in OUTCOMES], "outcome"),
     _of_group("rebalances_total", "counter", "Times the partitions of this process changed.",
               lambda g: g.rebalances),
+    _of_group("watchdog_fired_total", "counter", "Calls to the log that outlasted their deadline; in a commit the "
+              "process then ends with exit code 75.", lambda g: g.watchdog_fired),
     _of_group("assigned_partitions", "gauge", "Partitions that the group gave to this process.",
               lambda g: len(g.partitions)),
     # process

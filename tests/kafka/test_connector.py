@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 from pydantic import SecretStr
 
 from connectors.kafka import (
@@ -19,10 +19,10 @@ from connectors.kafka import (
     KafkaSink,
     KafkaSource,
     ensure_topics,
-    failures,
     partition_counts,
 )
 from connectors.kafka.settings import require_helpers
+from connectors.kafka.watchdog import Watchdog
 from stream_moe.engine.codec import JsonCodec, schema_from_headers, schema_header
 from stream_moe.errors import ConfigError, FencedError, LogError, StuckError
 from stream_moe.ports import Change, Sink, Source
@@ -360,6 +360,30 @@ def test_a_pause_in_the_middle_of_what_was_fetched(settings: KafkaSettings, clos
     assert np.concatenate([batch.offsets for batch in batches]).tolist() == list(range(10, rest[begun.partition][1]))
 
 
+def test_what_was_read_when_the_broker_went_away_is_read_again(
+    settings: KafkaSettings, closing: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = [b"%d" % i for i in range(10)]
+    produce(settings, values)
+    source, _, _ = opened(settings, closing)
+    source.seek(0, 0)
+    consumer = source._consumer
+    assert consumer is not None
+    position = consumer.position
+    lost: list[int] = []
+
+    def position_unless_away(*arguments: Any, **options: Any) -> Any:
+        if not lost and (found := position(*arguments, **options)):  # once, when records were read
+            lost.append(found)
+            raise errors.KafkaConnectionError("away")
+        return position(*arguments, **options)
+
+    monkeypatch.setattr(consumer, "position", position_unless_away)
+    batches = read(source, 10)
+    assert lost
+    assert [value for batch in batches for value in batch.values] == values
+
+
 def test_topics_that_do_not_fit(settings: KafkaSettings) -> None:
     with pytest.raises(LogError, match=f"topic '{settings.topic}' does not exist"):
         KafkaSource(settings).open()
@@ -385,8 +409,14 @@ def test_a_broker_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_answer_that_never_comes_is_a_doubt(settings: KafkaSettings) -> None:
+    watchdog = Watchdog(settings)
+    assert watchdog.within(60, "asking", lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        watchdog.within(60, "asking", lambda: 1 // 0)
+    assert watchdog.fired == 0
     with pytest.raises(StuckError, match=r"committing: no answer .* in doubt"):
-        failures.within(0.01, settings, "committing", lambda: time.sleep(60))
+        watchdog.within(0.01, "committing", lambda: time.sleep(60))
+    assert watchdog.fired == 1
 
 
 def test_nothing_is_lost_or_doubled_when_the_broker_dies(

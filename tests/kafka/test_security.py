@@ -69,12 +69,9 @@ class Secured:
         return {"BOOTSTRAP": self.broker.mutual, "SECURITY_PROTOCOL": "SSL", "SSL_CA": trusted} | ours
 
 
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    missing = missing_tools()
-    if missing and "CI" not in os.environ:
-        pytest.skip(f"no {' and no '.join(missing)} here to start an Apache Kafka broker with")
-    directory = tmp_path_factory.mktemp("secured")
+@contextmanager
+def secured_broker(directory: Path) -> Iterator[Secured]:
+    """A broker with users, certificates and access lists, and the certificates of clients."""
     authority = Authority(directory)
     broker = SecuredBroker(authority, directory, {"alice": PASSWORD})
     try:
@@ -88,6 +85,15 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield Secured(broker, authority, directory)
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    missing = missing_tools()
+    if missing and "CI" not in os.environ:
+        pytest.skip(f"no {' and no '.join(missing)} here to start an Apache Kafka broker with")
+    with secured_broker(tmp_path_factory.mktemp("secured")) as found:
+        yield found
 
 
 def start(verb: str, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from stream_moe.engine import loop
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.engine.task import Block
-from stream_moe.errors import FencedError, InDoubtError, LogError, StuckError
+from stream_moe.errors import FencedError, InDoubtError, LogError, StuckError, UnavailableError
 from stream_moe.models import build_model
 from stream_moe.report import GroupReport
 from stream_moe.streams import open_stream
@@ -191,6 +191,41 @@ def test_a_doubt_in_which_somebody_else_wrote_is_a_loss(tmp_path: Path) -> None:
     assert engine.digests() == {0: DIGESTS[0]}
     offsets = [json.loads(record.value or b"")["offset"] for record in log.records("predictions", 0)]
     assert offsets == list(range(EACH))
+
+
+@pytest.mark.parametrize("point", ["fail_before_commit", "fail_after_commit"])
+def test_a_log_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    """In the middle of a commit, and in the opening that asks what became of it."""
+    monkeypatch.setattr(loop, "AWAY_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "BOUNDS_SECONDS", 0.0)
+    engine = member(log := filled_log(), tmp_path)
+    opened, bounds = engine.sink.open, engine.source.bounds
+    away = 0
+
+    def open_unless_away(partition: int) -> None:
+        nonlocal away
+        if away:
+            away -= 1
+            raise UnavailableError("no broker answers")
+        opened(partition)
+
+    def bounds_unless_away(partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        if away:
+            raise UnavailableError("no broker answers")
+        return bounds(partitions)
+
+    def lose() -> None:
+        nonlocal away
+        away = 4
+        setattr(engine.sink, point, InDoubtError("no answer"))
+
+    monkeypatch.setattr(engine.sink, "open", open_unless_away)
+    monkeypatch.setattr(engine.source, "bounds", bounds_unless_away)
+    at_step(engine, 5, lose)
+    engine.run()
+    assert away == 0
+    assert_as_uninterrupted(log, engine)
+    assert (engine._outcomes["in_doubt"], engine._outcomes["fenced"]) == (1, 0)
 
 
 def test_a_commit_that_is_always_in_doubt_stops_the_process(tmp_path: Path) -> None:

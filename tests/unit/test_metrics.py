@@ -176,6 +176,7 @@ def test_counters_of_the_model_are_silent_while_it_is_replayed() -> None:
         "replay_divergence_total",
         "transactions_total",
         "rebalances_total",
+        "watchdog_fired_total",
     }
 
 
