@@ -1,7 +1,7 @@
 """The table of speeds: ours and the peers in turn, medians and ratios.
 
-    python -m benchmarks.bench [--repeats 3] [--only mixture,tree,forest,accuracy,router,threads,start,memory,kafka]
-                               [--out DIR]
+    python -m benchmarks.bench [--repeats 3] [--only mixture,tree,forest,accuracy,router,threads,start,memory,kafka,
+                               guarantee,scrapes,recovery] [--out DIR]
 
 Every run is a process of its own; ours and the peer's alternate, so that a machine that slows down slows both.
 Writes DIR/bench.json and DIR/bench.svg, and prints the table. `make bench` installs what it needs (CapyMOA, Java 17).
@@ -228,7 +228,39 @@ def kafka(repeats: int) -> list[Row]:
     return [{"what": what, "target": "0.6 x", "ours": spread(ours), "peer": spread(theirs), "ratio": ratio}]
 
 
-PARTS = {part.__name__: part for part in (mixture, tree, forest, accuracy, router, threads, start, memory, kafka)}
+def guarantee(repeats: int) -> list[Row]:
+    from benchmarks.kafka_loop import exactly_once_against_at_least_once
+
+    ours, theirs = exactly_once_against_at_least_once(repeats)
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    what = "daemon on a real broker, exactly-once / at-least-once, default block, events/s"
+    return [{"what": what, "target": "0.75 x", "ours": spread(ours), "peer": spread(theirs), "ratio": ratio}]
+
+
+def scrapes(repeats: int) -> list[Row]:
+    from benchmarks.kafka_loop import scraped_against_not
+
+    ours, theirs = scraped_against_not(repeats)
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    what = "daemon under 50 scrapes a second and 20 slow-loris connections / without, events/s"
+    return [{"what": what, "target": "0.95 x", "ours": spread(ours), "peer": spread(theirs), "ratio": ratio}]
+
+
+def recovery(repeats: int) -> list[Row]:
+    from benchmarks.kafka_loop import recovery_seconds
+
+    return [
+        {
+            "what": f"restart with {model}, newest checkpoint 100,000 events behind, to the first new event, s",
+            "target": "none",
+            "ours": spread([recovery_seconds(model, 100_000) for _ in range(repeats)]),
+        }
+        for model in ("driftmoe", "driftmoe-data")
+    ]
+
+
+_PARTS = (mixture, tree, forest, accuracy, router, threads, start, memory, kafka, guarantee, scrapes, recovery)
+PARTS = {part.__name__: part for part in _PARTS}
 
 
 def show(row: Row) -> None:

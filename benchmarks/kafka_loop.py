@@ -1,4 +1,5 @@
-"""The daemon end to end on a real broker, against the least a client of the same library could do."""
+"""The daemon end to end on a real broker: against the least a client of the same library could do, the cost of
+exactly-once, and how long a restart takes."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,55 +21,140 @@ from connectors.kafka.writer import producer_options
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.evaluation.prequential import labelled_blocks
 from stream_moe.streams import open_stream
-from tests.kafka.broker import Broker
+from tests.kafka.broker import Broker, free_ports
 
 EVENTS = 200_000
 CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
 
 
-def daemon_against_bare_loop(repeats: int) -> tuple[list[float], list[float]]:
-    """Events/s of both, taken in turn, on 10-feature events (rbf_f)."""
+@contextmanager
+def filled_topic(events: int) -> Iterator[KafkaSettings]:
+    """A broker with a topic of 10-feature events (rbf_f)."""
     broker = Broker()
     broker.start()
     try:
         topic = f"bench-{uuid.uuid4().hex[:8]}"
         settings = KafkaSettings(broker.bootstrap, topic, predictions=f"{topic}-out", dead_letters=f"{topic}-dead")
-        fill(settings)
-        pairs = [(daemon(settings, f"g{i}"), bare_loop(settings)) for i in range(repeats)]
+        fill(settings, events)
+        yield settings
     finally:
         broker.stop()
+
+
+def daemon_against_bare_loop(repeats: int) -> tuple[list[float], list[float]]:
+    """Events/s of both, taken in turn."""
+    with filled_topic(EVENTS) as settings:
+        pairs = [(daemon(settings, f"g{i}"), bare_loop(settings)) for i in range(repeats)]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
-def fill(settings: KafkaSettings) -> None:
+def exactly_once_against_at_least_once(repeats: int) -> tuple[list[float], list[float]]:
+    """Events/s of both, taken in turn."""
+    with filled_topic(EVENTS) as settings:
+        pairs = [
+            (daemon(settings, f"exactly{i}", "exactly-once"), daemon(settings, f"least{i}")) for i in range(repeats)
+        ]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def recovery_seconds(model: str, behind: int) -> float:
+    """How long a daemon takes from its start to its first new event, the newest checkpoint `behind` events back.
+
+    It counts from when the process has its partition: imports and the joining of the group come before.
+    """
+    never = ["--checkpoint-events", str(10**12), "--checkpoint-seconds", str(10**9)]
+    with filled_topic(behind) as settings, tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "run.json"
+        command = [*run_command(settings, "recovery", folder), "--model", model, "--json", str(result)]
+        first = subprocess.Popen([*command, *never, "--guarantee", "exactly-once"], stderr=subprocess.DEVNULL)
+        watcher = KafkaConsumer(**settings.client(), group_id="recovery", enable_auto_commit=False)
+        place = TopicPartition(settings.topic, 0)
+        while (watcher.committed(place) or 0) < behind:
+            if first.poll() is not None:
+                raise RuntimeError("the daemon ended before it was killed")
+            time.sleep(0.1)
+        watcher.close(autocommit=False)
+        first.kill()
+        first.wait()
+        subprocess.run(
+            [*command, "--guarantee", "exactly-once", "--until-caught-up"], check=True, capture_output=True
+        )
+        found = json.loads(result.read_text())
+    if found["replayed_events"] != behind:
+        raise RuntimeError(f"{found['replayed_events']} events were replayed, not {behind}")
+    return float(found["recovery_seconds"])
+
+
+def fill(settings: KafkaSettings, events: int = EVENTS) -> None:
     stream = open_stream("rbf_f")
     codec, sent = JsonCodec(stream.schema), 0
     log = KafkaProducerLog(settings, headers=[schema_header(stream.schema)], create=True)
-    for block in labelled_blocks(stream, EVENTS, 4096):
+    for block in labelled_blocks(stream, events, 4096):
         log.send((str(sent + i).encode(), value) for i, value in enumerate(codec.encode_events(block, sent)))
         sent += len(block)
     log.close()
     ensure_topics(settings, [settings.predictions])
 
 
-def daemon(settings: KafkaSettings, group: str) -> float:
+def daemon(settings: KafkaSettings, group: str, guarantee: str = "at-least-once") -> float:
     """Steady speed of the daemon: its first block, in which code is loaded, is left out."""
-    return float(run_daemon(settings, group)["events_per_second"])
+    return float(run_daemon(settings, group, guarantee)["events_per_second"])
 
 
-def run_daemon(settings: KafkaSettings, group: str) -> dict[str, Any]:
-    """Run the daemon over the whole topic; what it says of itself at the end."""
+def run_command(settings: KafkaSettings, group: str, state: str) -> list[str]:
+    return [
+        *CLI, "run", "--bootstrap", settings.bootstrap, "--topic", settings.topic, "--group", group,
+        "--predictions", settings.predictions, "--dead-letters", settings.dead_letters, "--state-dir", state,
+        "--metrics-port", "0", "--threads", "2", "--quiet",
+    ]  # fmt: skip
+
+
+def run_daemon(
+    settings: KafkaSettings, group: str, guarantee: str = "at-least-once", scraped: bool = False
+) -> dict[str, Any]:
+    """Run the daemon over the whole topic, under a load of scrapes or not; what it says of itself at the end."""
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "run.json"
-        subprocess.run(
-            [*CLI, "run", "--bootstrap", settings.bootstrap, "--topic", settings.topic, "--group", group,
-             "--predictions", settings.predictions, "--dead-letters", settings.dead_letters, "--state-dir", folder,
-             "--guarantee", "at-least-once", "--model", "driftmoe-data", "--until-caught-up", "--metrics-port", "0",
-             "--threads", "2", "--quiet", "--json", str(result)],
-            check=True, capture_output=True,
-        )  # fmt: skip
+        more = ["--guarantee", guarantee, "--model", "driftmoe-data", "--until-caught-up", "--json", str(result)]
+        command = [*run_command(settings, group, folder), *more, "--metrics-port", str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if scraped:
+            subprocess.Popen([sys.executable, "-c", _SCRAPER, str(port)], stderr=subprocess.DEVNULL)
+        if process.wait():
+            raise RuntimeError(f"the daemon ended with {process.returncode}")
         found: dict[str, Any] = json.loads(result.read_text())
         return found
+
+
+# 50 scrapes a second, and 20 connections that never finish their request, until the daemon is gone.
+_SCRAPER = """
+import socket, sys, time, urllib.request
+def connect():
+    while True:
+        try: return socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+        except OSError: time.sleep(0.05)
+held = [connect() for _ in range(20)]
+while True:
+    for one in held:
+        try: one.send(b"G")
+        except OSError: pass
+    urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/metrics", timeout=10).read()
+    time.sleep(0.02)
+"""
+
+
+def scraped_against_not(repeats: int) -> tuple[list[float], list[float]]:
+    """Events/s of both, taken in turn."""
+    with filled_topic(EVENTS) as settings:
+        pairs = [
+            (
+                float(run_daemon(settings, f"scraped{i}", scraped=True)["events_per_second"]),
+                daemon(settings, f"not{i}"),
+            )
+            for i in range(repeats)
+        ]
+    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def bare_loop(settings: KafkaSettings) -> float:
