@@ -1,0 +1,387 @@
+"""What the rows of the fault table stand on: a broker, daemons, and the check of what they left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from prometheus_client.parser import text_string_to_metric_families
+
+from connectors.files import FileCheckpointStore
+from connectors.kafka import KafkaProducerLog, KafkaSettings
+from connectors.memory import CONTROL, EOF, MemoryLog, MemorySink, MemorySource, Record
+from stream_moe.engine.codec import JsonCodec, schema_header
+from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.failpoints import VARIABLE
+from stream_moe.models import build_model
+from stream_moe.streams import open_stream
+from stream_moe.types import Schema
+from tests.faults import daemon
+from tests.faults.proxy import Proxy
+from tests.kafka.broker import Broker, free_ports
+
+MODEL = "hoeffding-tree"
+STREAM = open_stream("electricity")
+CODEC = JsonCodec(STREAM.schema)
+SMALL = ("--block-rows", "100", "--checkpoint-events", "500")
+PATIENCE_SECONDS = 90.0
+VALUE_BYTES = 900_000  # of a dead letter, at most
+
+_PROXIED = """
+listeners=PLAINTEXT://127.0.0.1:{{port}},PROXIED://127.0.0.1:{proxied},CONTROLLER://127.0.0.1:{{controller}}
+advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},PROXIED://127.0.0.1:{proxy}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+group.min.session.timeout.ms=1000
+{more}
+"""
+
+
+def wait_for(what: str, question: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
+    """Ask until the answer is true; AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.05)
+    return answer
+
+
+def events(start: int, count: int) -> list[bytes]:
+    """Records with features and label."""
+    block = next(STREAM.blocks(start + count))
+    return CODEC.encode_events(block)[start:]
+
+
+class FaultyBroker(Broker):
+    """A broker with one address more, that of a proxy before it."""
+
+    def __init__(self, more: str = "") -> None:
+        proxied, proxy = free_ports(2)
+        super().__init__(properties=_PROXIED.format(proxied=proxied, proxy=proxy, more=more))
+        self.proxy = Proxy(proxy, f"127.0.0.1:{proxied}")
+
+    def stop(self) -> None:
+        self.proxy.close()
+        super().stop()
+
+
+class Member:
+    """A daemon of a case."""
+
+    def __init__(self, number: int, folder: Path, process: Any) -> None:
+        self._log, self._result = folder / f"{number}.log", folder / f"{number}.json"
+        self.process = process
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    @property
+    def last_line(self) -> str:
+        return self.log.splitlines()[-1]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What it wrote of itself at its end."""
+        found: dict[str, Any] = json.loads(self._result.read_text())
+        return found
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.process.pid, number)
+
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Wait for its end; the exit code, or the signal's number below zero."""
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.signal(signal.SIGUSR1)
+            time.sleep(1)
+        assert self.process.exitcode is not None, f"no end within {seconds:.0f} s\n{self.log}"
+        return int(self.process.exitcode)
+
+    def ended(self, code: int, said: str = "", seconds: float = PATIENCE_SECONDS) -> str:
+        """Wait for its end, with this exit code; give the one line that it said."""
+        found = self.wait(seconds)
+        assert found == code, f"exit code {found}, not {code}\n{self.log}"
+        if code > 0:
+            assert self.last_line.startswith("stream-moe: "), self.log
+            assert "\nTraceback" not in self.log, self.log
+            assert said in self.last_line, self.last_line
+        return self.last_line
+
+    def stopped(self) -> None:
+        """Wait until it stopped itself (SIGSTOP)."""
+        status = Path(f"/proc/{self.process.pid}/stat")
+        wait_for("the stop", lambda: status.read_text().rsplit(")", 1)[1].split()[0] == "T")
+
+    def close(self) -> None:
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Ask its HTTP server; status and text."""
+        words = wait_for("the address of the metrics", lambda: [w for w in self.log.split() if "metrics=" in w])
+        try:
+            with urllib.request.urlopen(words[0].removeprefix("metrics=") + path, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def ready(self) -> bool:
+        try:
+            return self.page("readyz")[0] == 200
+        except OSError:
+            return False
+
+    def metrics(self) -> Counter[str]:
+        """Each metric's sum over its labels, and each by the value of its labels, as name{value}."""
+        time.sleep(0.3)  # a page is rendered at most four times a second
+        found: Counter[str] = Counter()
+        for family in text_string_to_metric_families(self.page("metrics")[1]):
+            for sample in family.samples:
+                found[sample.name] += sample.value
+                for value in sample.labels.values():
+                    found[f"{sample.name}{{{value}}}"] += sample.value
+        return found
+
+
+@dataclass
+class Uninterrupted:
+    """What one run without any fault makes of the same log."""
+
+    digests: dict[int, str] = field(default_factory=dict)
+    predictions: dict[int, list[tuple[bytes | None, bytes | None]]] = field(default_factory=dict)
+    letters: dict[int, list[tuple[bytes | None, bytes | None, bytes]]] = field(default_factory=dict)
+
+
+class Case:
+    """One group on one topic: everything a row of the table needs, and is checked for.
+
+    Parameters
+    ----------
+    broker
+        Must be running.
+    partitions
+        Of the input.
+    model
+        Which model learns.
+    schema
+        Of the events.
+    """
+
+    def __init__(
+        self, broker: FaultyBroker, partitions: int = 1, model: str = MODEL, schema: Schema = STREAM.schema
+    ) -> None:
+        name = f"fault-{uuid.uuid4().hex[:10]}"
+        self.broker, self.partitions, self.model, self.schema = broker, partitions, model, schema
+        self.settings = KafkaSettings(
+            broker.bootstrap, f"{name}.events", f"{name}.predictions", f"{name}.dead-letters", f"{name}.group"
+        )
+        self._folder = tempfile.TemporaryDirectory(prefix="stream-moe-fault-")
+        self.folder = Path(self._folder.name)
+        self.state = self.folder / "state"
+        self.members: list[Member] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self.members:
+            member.close()
+        for name in ("_reader", "_watcher"):
+            if name in self.__dict__:
+                getattr(self, name).close(autocommit=False)
+        if "admin" in self.__dict__:
+            self.admin.close()
+        self._folder.cleanup()
+
+    # What goes in
+
+    def produce(self, values: Iterable[bytes | None], start: int = 0) -> None:
+        """Append records with the keys start, start + 1, ..., which decide the partition."""
+        header = schema_header(self.schema)
+        with contextlib.closing(KafkaProducerLog(self.settings, [header], True, self.partitions)) as log:
+            log.send((b"%d" % i, value) for i, value in enumerate(values, start))
+
+    # Daemons
+
+    def start(self, *more: str, fail_at: str = "", proxied: bool = False, **conditions: Any) -> Member:
+        """Start a daemon; `conditions` are those of `tests.faults.daemon`."""
+        number, names = len(self.members), self.settings
+        arguments = ["run", "--bootstrap", self.broker.proxy.address if proxied else names.bootstrap]
+        arguments += ["--topic", names.topic, "--predictions", names.predictions, "--group", names.group]
+        arguments += ["--dead-letters", names.dead_letters, "--state-dir", str(self.state)]
+        arguments += ["--metrics-port", "0", "--json", str(self.folder / f"{number}.json")]
+        arguments += [] if "--model" in more else ["--model", self.model]
+        environment = {VARIABLE: fail_at} if fail_at else {}
+        unusual = daemon.Conditions(environment, **conditions)
+        process = daemon.start([*arguments, *more], self.folder / f"{number}.log", unusual)
+        member = Member(number, self.folder, process)
+        self.members.append(member)
+        return member
+
+    def killed(self, fail_at: str, *more: str, proxied: bool = False) -> None:
+        """Run a daemon into a fail point that kills it."""
+        self.start(*SMALL, *more, fail_at=fail_at, proxied=proxied).ended(-signal.SIGKILL)
+
+    def finished(self, member: Member | None = None, seconds: float = PATIENCE_SECONDS) -> Counter[str]:
+        """Let a daemon (default: a new one) come to the end of the log and drain; check everything; its metrics."""
+        member = member or self.start(*SMALL)
+        self.settle(member, seconds=seconds)
+        metrics = member.metrics()
+        member.signal(signal.SIGTERM)
+        member.ended(0)
+        self.check(member)
+        return metrics
+
+    def settle(self, *members: Member, seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait until everything is committed, and the members are ready."""
+        deadline = time.monotonic() + seconds
+        while self.committed() != self.ends() or not all(member.ready() for member in members):
+            for member in members:
+                assert member.process.is_alive(), f"ended with {member.process.exitcode}\n{member.log}"
+            logs = "\n".join(member.log for member in members)
+            assert time.monotonic() < deadline, f"{self.committed()} of {self.ends()}\n{logs}"
+            time.sleep(0.05)
+        if len(members) > 1:  # a partition that changes hands is nobody's for a moment
+            wait_for("every partition to be held", lambda: self._held(members) == self.partitions, seconds)
+
+    def _held(self, members: Sequence[Member]) -> float:
+        return sum(member.metrics()["stream_moe_assigned_partitions"] for member in members)
+
+    # What is there
+
+    def _open(self, isolation: str) -> KafkaConsumer:
+        return KafkaConsumer(
+            **self.settings.client(), group_id=self.settings.group, enable_auto_commit=False,
+            isolation_level=isolation, auto_offset_reset="earliest",
+        )  # fmt: skip
+
+    @cached_property
+    def _reader(self) -> KafkaConsumer:
+        return self._open("read_committed")
+
+    @cached_property
+    def _watcher(self) -> KafkaConsumer:
+        """Told of the committed offset even while a transaction is open; the other would wait for its end."""
+        return self._open("read_uncommitted")
+
+    @cached_property
+    def admin(self) -> KafkaAdminClient:
+        return KafkaAdminClient(**self.settings.client())
+
+    def _places(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, partition) for partition in range(self.partitions)]
+
+    def committed(self) -> list[int]:
+        return [self._watcher.committed(place) or 0 for place in self._places(self.settings.topic)]
+
+    def ends(self) -> list[int]:
+        places = self._places(self.settings.topic)
+        try:
+            ends = self._reader.end_offsets(places)
+        except KeyError:  # of partitions that were just added
+            self._reader.topics()
+            ends = self._reader.end_offsets(places)
+        return [ends[place] for place in places]
+
+    def wait_for_commits(self, at_least: int, seconds: float = PATIENCE_SECONDS) -> None:
+        wait_for(f"{at_least} committed", lambda: min(self.committed()) >= at_least, seconds)
+
+    def records(self, topic: str, partition: int) -> list[ConsumerRecord]:
+        """All that a reader of committed records sees."""
+        place = TopicPartition(topic, partition)
+        self._reader.assign([place])
+        self._reader.seek_to_beginning(place)
+        end, found = self._reader.end_offsets([place])[place], list[ConsumerRecord]()
+        while self._reader.position(place) < end:
+            found += self._reader.poll(timeout_ms=500, max_records=4096).get(place, [])
+        return found
+
+    def commits(self) -> Iterator[tuple[int, int]]:
+        """Every offset that the group ever committed, with its partition, in order."""
+        for record in self.records("__consumer_offsets", 0):
+            (version,) = struct.unpack_from(">h", record.key)
+            if version > 1 or record.value is None:
+                continue
+            names, at = [], 2
+            for _ in range(2):
+                (length,) = struct.unpack_from(">h", record.key, at)
+                names.append(record.key[at + 2 : at + 2 + length].decode())
+                at += 2 + length
+            if names == [self.settings.group, self.settings.topic]:
+                yield struct.unpack_from(">i", record.key, at)[0], struct.unpack_from(">q", record.value, 2)[0]
+
+    def uninterrupted(self) -> Uninterrupted:
+        """Run the log, as it is now, through the engine without any fault."""
+        names, log, found = self.settings, MemoryLog(), Uninterrupted()
+        for partition in range(self.partitions):
+            offset = 0
+            for record in self.records(names.topic, partition):
+                log.extend(names.topic, [CONTROL] * (record.offset - offset), partition)
+                content = Record(record.value, record.key, record.timestamp, tuple(record.headers))
+                log.append(names.topic, content, partition)
+                offset = record.offset + 1
+            log.append(names.topic, EOF, partition)
+        with tempfile.TemporaryDirectory() as folder:
+            engine = Engine(
+                MemorySource(log, names.topic, names.group),
+                MemorySink(log, names.topic, names.group, names.predictions, names.dead_letters),
+                lambda partition: FileCheckpointStore(Path(folder) / str(partition)),
+                lambda schema: build_model(self.model, schema),
+                EngineSettings(self.model),
+                schema=self.schema,
+            )
+            engine.run()
+        found.digests = engine.digests()
+        for p in range(self.partitions):
+            found.predictions[p] = [(one.key, one.value) for one in log.records(names.predictions, p)]
+            letters = log.records(names.dead_letters, p)
+            found.letters[p] = [(one.key, (one.value or b"")[:VALUE_BYTES], _offset(one.headers)) for one in letters]
+        return found
+
+    def check(self, *last: Member) -> None:
+        """O1: each record answered exactly once, in order, as an uninterrupted run would. O2: so is the state.
+        O3: no commit ever went back."""
+        expected, names = self.uninterrupted(), self.settings
+        for partition in range(self.partitions):
+            seen = [(one.key, one.value) for one in self.records(names.predictions, partition)]
+            assert_same(f"predictions of partition {partition}", seen, expected.predictions[partition])
+            letters = self.records(names.dead_letters, partition)
+            dead = [(one.key, one.value or b"", _offset(one.headers)) for one in letters]
+            assert_same(f"dead letters of partition {partition}", dead, expected.letters[partition])
+        parts = [part for member in last for part in member.result["partitions"]]
+        digests = {part["partition"]: part["state_digest"] for part in parts}
+        assert digests == expected.digests, f"state digests {digests}, uninterrupted {expected.digests}"
+        reached: Counter[int] = Counter()
+        for partition, offset in self.commits():
+            assert offset >= reached[partition], f"partition {partition}: {offset} after {reached[partition]}"
+            reached[partition] = offset
+        assert [reached[p] for p in range(self.partitions)] == self.ends()
+
+
+def assert_same(what: str, seen: Sequence[Any], expected: Sequence[Any]) -> None:
+    """Compare, and say where the first difference is."""
+    at = next((i for i, pair in enumerate(zip(seen, expected, strict=False)) if pair[0] != pair[1]), None)
+    if at is not None:
+        raise AssertionError(f"{what}: number {at} is {str(seen[at])[:300]}, expected {str(expected[at])[:300]}")
+    assert len(seen) == len(expected), f"{what}: {len(seen)}, expected {len(expected)}"
+
+
+def _offset(headers: Iterable[tuple[str, bytes]]) -> bytes:
+    return dict(headers)["__streams.errors.offset"]

@@ -1,0 +1,7 @@
+"""The rows of the fault table, a module for each kind."""
+
+from __future__ import annotations
+
+from tests.faults.rows import brokers, checkpoints, groups, inputs, kills, labels, ops, processes
+
+__all__ = ["brokers", "checkpoints", "groups", "inputs", "kills", "labels", "ops", "processes"]

@@ -1,0 +1,19 @@
+"""Let daemons work under random faults, and check that nothing was lost: `python -m tests.soak --minutes 15`."""
+
+from __future__ import annotations
+
+import argparse
+
+from tests.faults.soak import soak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    print(soak(options.minutes * 60, options.seed))
+
+
+if __name__ == "__main__":
+    main()
