@@ -20,7 +20,7 @@ from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import require_topic
 from connectors.kafka.unpacking import bound_unpacking
 from connectors.kafka.watchdog import Watchdog
-from stream_moe.errors import FencedError, LogError, UnavailableError
+from stream_moe.errors import FencedError, LogError, StuckError, UnavailableError
 from stream_moe.ports import Change
 from stream_moe.types import JournalEntry, RecordBatch
 
@@ -246,8 +246,12 @@ class KafkaSource:
         consumer, self._consumer = self._consumer, None
         self._positions.clear()
         if consumer is not None:
-            with as_log_error(self._settings, f"leaving group {self.group!r}"):
-                consumer.close(autocommit=False, timeout_ms=5000)
+            doing = f"leaving group {self.group!r}"
+            try:
+                with as_log_error(self._settings, doing):
+                    self.watchdog.within(8, doing, lambda: consumer.close(autocommit=False, timeout_ms=5000))
+            except (StuckError, UnavailableError) as error:  # the session's end tells the group as well
+                logger.warning("%s", error)
 
     def group_metadata(self) -> ConsumerGroupMetadata:
         """Say which member of which generation of the group we are: the sink shows it with the position.
@@ -284,8 +288,7 @@ class KafkaSource:
             held = frozenset(place.partition for place in self._opened().assignment())
             if held:
                 self._changes.append(Change("lost", held))
-            with suppress(UnavailableError):
-                self.close()
+            self.close()
             self._away = True
         if self._away:
             try:
@@ -293,8 +296,7 @@ class KafkaSource:
                 self._away = False
             except UnavailableError as error:
                 logger.warning("%s; trying again", error)
-                with suppress(UnavailableError):
-                    self.close()
+                self.close()
 
     def _watch_the_topic(self, consumer: KafkaConsumer) -> None:
         """Raise where the topic is gone: the group then takes its partitions from everybody, without a word."""

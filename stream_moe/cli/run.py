@@ -12,7 +12,7 @@ import typer
 
 from stream_moe.cli import options as o
 from stream_moe.cli.console import print_summary
-from stream_moe.cli.serving import Serving, stop_on_signals
+from stream_moe.cli.serving import Serving, ended_if_stuck, stop_on_signals
 
 if TYPE_CHECKING:
     from stream_moe.ports import Source
@@ -114,7 +114,7 @@ def run(
         serving.on_group(replace(report, watchdog_fired=events.watchdog.fired))
 
     serving = Serving(metrics_host, metrics_port, quiet, load_access(metrics_cert, metrics_key, metrics_auth_file))
-    with serving.server:
+    with serving.server, ended_if_stuck(serving.health):
         engine = Engine(
             source,
             KafkaSink(kafka, events),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from stream_moe.cli.console import ProgressTable
-from stream_moe.errors import ConfigError
+from stream_moe.errors import ConfigError, StuckError
 
 if TYPE_CHECKING:
     from stream_moe.engine.loop import Engine
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from stream_moe.telemetry.metrics import EngineMetrics
 
 DEFAULT_METRICS_PORT = 9108
+STUCK_SECONDS = 300  # a turn is at most a block, a commit and the copy of a checkpoint
 
 
 class Serving:
@@ -143,6 +146,32 @@ class Serving:
 def _digest_of(digests: dict[int, str]) -> str:
     text = "".join(f"{partition} {digest}\n" for partition, digest in sorted(digests.items()))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def ended_if_stuck(health: Health, seconds: int = STUCK_SECONDS) -> Iterator[None]:
+    """End the process with exit code 75 when the loop has not turned for so long, whatever it waits for.
+
+    Calls that are known to wait without a deadline have one of ours, which is shorter; this is for the others. The
+    seconds are those in which this process ran: one that was stopped, or whose machine slept, is not stuck.
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        beats, silent = health.beats, 0
+        while not done.wait(1.0):
+            beats, silent = health.beats, silent + 1 if health.beats == beats else 0
+            if silent >= seconds:
+                typer.echo(
+                    f"stream-moe: the loop stands still for {seconds} s; start again, nothing is lost", err=True
+                )
+                os._exit(StuckError.exit_code)
+
+    threading.Thread(target=watch, name="stuck", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 @contextmanager

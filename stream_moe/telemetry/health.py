@@ -35,6 +35,11 @@ class Health:
     clock
         Monotonic seconds; another one in tests.
 
+    Attributes
+    ----------
+    beats
+        How often the loop turned.
+
     Examples
     --------
     >>> health = Health(EngineMetrics())
@@ -54,10 +59,12 @@ class Health:
         self._max_lag_seconds = max_lag_seconds
         self._clock = clock
         self._last_beat = clock()
+        self.beats = 0
 
     def beat(self) -> None:
         """Say that the loop turned; the engine calls it on every turn, idle ones and replay included."""
         self._last_beat = self._clock()
+        self.beats += 1
 
     def live(self) -> Verdict:
         """Whether the loop turned recently."""

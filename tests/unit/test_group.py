@@ -297,3 +297,21 @@ def test_a_stuck_process_does_not_stay() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (75, "stream-moe: committing: no answer\n")
+
+
+def test_a_loop_that_stands_still_ends_the_process() -> None:
+    code = (
+        "import time\n"
+        "from stream_moe.cli.serving import ended_if_stuck\n"
+        "from stream_moe.telemetry.health import Health\n"
+        "from stream_moe.telemetry.metrics import EngineMetrics\n"
+        "health = Health(EngineMetrics())\n"
+        "with ended_if_stuck(health, 2):\n"
+        "    for _ in range(30):\n"
+        "        time.sleep(0.1); health.beat()\n"
+        "    print('turned', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout) == (75, "turned\n")
+    assert done.stderr == "stream-moe: the loop stands still for 2 s; start again\n"
