@@ -42,7 +42,7 @@ def ensure_topics(settings: KafkaSettings, topics: Iterable[str], partitions: in
                     )
                     logger.info("created topic %s with %d partition(s)", topic, partitions)
                 except errors.TopicAlreadyExistsError:
-                    pass  # somebody else was faster
+                    admin.wait_for_topics([topic])  # somebody else was faster, and may not be done
                 except (errors.BrokerResponseError, errors.KafkaTimeoutError) as error:
                     raise LogError(
                         f"Kafka at {settings.bootstrap}: topic {topic!r} is not there and cannot be created "
