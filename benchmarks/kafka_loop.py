@@ -110,14 +110,15 @@ def run_command(settings: KafkaSettings, group: str, state: str) -> list[str]:
 
 
 def run_daemon(
-    settings: KafkaSettings, group: str, guarantee: str = "at-least-once", scraped: bool = False
+    settings: KafkaSettings, group: str, guarantee: str = "at-least-once", threads: int = 2, scraped: bool = False
 ) -> dict[str, Any]:
     """Run the daemon over the whole topic, under a load of scrapes or not; what it says of itself at the end."""
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "run.json"
         more = ["--guarantee", guarantee, "--model", "driftmoe-data", "--until-caught-up", "--json", str(result)]
-        command = [*run_command(settings, group, folder), *more, "--metrics-port", str(port)]
+        where = ["--metrics-port", str(port), "--threads", str(threads)]
+        command = [*run_command(settings, group, folder), *more, *where]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if scraped:
             subprocess.Popen([sys.executable, "-c", _SCRAPER, str(port)], stderr=subprocess.DEVNULL)
@@ -127,16 +128,17 @@ def run_daemon(
         return found
 
 
-# 50 scrapes a second, and 20 connections that never finish their request, until the daemon is gone.
+# 50 scrapes a second, and 20 connections that send a byte a second of a request that never ends, until the daemon is
+# gone. The daemon has one thread here, so that the scraper, which is elsewhere in real life, has a core to itself.
 _SCRAPER = """
-import socket, sys, time, urllib.request
+import itertools, socket, sys, time, urllib.request
 def connect():
     while True:
         try: return socket.create_connection(("127.0.0.1", int(sys.argv[1])))
         except OSError: time.sleep(0.05)
 held = [connect() for _ in range(20)]
-while True:
-    for one in held:
+for turn in itertools.count():
+    for one in held if turn % 50 == 0 else ():
         try: one.send(b"G")
         except OSError: pass
     urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/metrics", timeout=10).read()
@@ -149,8 +151,8 @@ def scraped_against_not(repeats: int) -> tuple[list[float], list[float]]:
     with filled_topic(EVENTS) as settings:
         pairs = [
             (
-                float(run_daemon(settings, f"scraped{i}", scraped=True)["events_per_second"]),
-                daemon(settings, f"not{i}"),
+                float(run_daemon(settings, f"scraped{i}", threads=1, scraped=True)["events_per_second"]),
+                float(run_daemon(settings, f"not{i}", threads=1)["events_per_second"]),
             )
             for i in range(repeats)
         ]
