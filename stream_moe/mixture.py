@@ -15,6 +15,7 @@ from stream_moe.crew import Crew
 from stream_moe.drift import DriftMonitor
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.adaptive_tree import AdaptiveTree
+from stream_moe.experts.averaged_softmax import AveragedSoftmax
 from stream_moe.experts.base import Expert, Snapshot
 from stream_moe.experts.history import HistorySoftmax
 from stream_moe.experts.knn import WindowKNN
@@ -32,6 +33,7 @@ from stream_moe.specialization import Specialization, learner_report
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 TILE = 2048  # rows at a time: bounds the memory for what the experts say; changes no result
+LATEST = ("averaged-softmax",)  # kinds that a checkpoint of format 2 does not have: its pool goes on without them
 SLEEPERS = (AdaptiveTree, WindowKNN, MovingPrototypes)  # the dear ones; the others live on every label
 # Temperaments of the trees in turn: how often each looks at its error, and how soon it is alarmed.
 NERVOUS = {"group": 2, "drift_delta": 0.05, "warning_delta": 0.2}
@@ -94,6 +96,7 @@ class DriftMixture(BlockClassifier):
             )
         self.trees, self.window, self.prototypes, self.budget = trees, window, prototypes, budget
         self.without, self.seed, self.threads = without, seed, threads
+        self._absent: tuple[str, ...] = ()
         if schema is None:  # a wrong kind must be told now, not at the first event
             self._experts(Schema.numeric(1, ["any"]))
         super().__init__(schema)
@@ -135,7 +138,7 @@ class DriftMixture(BlockClassifier):
         return len(self.pool)
 
     def _start(self, schema: Schema) -> None:
-        experts = self._experts(schema)
+        experts = [expert for expert in self._experts(schema) if expert.kind not in self._absent]
         self.pool = ExpertPool(experts, crew=Crew(self.threads))
         self.gates = OnlineGates(np.array([isinstance(e, AdaptiveTree) for e in experts]), schema.n_classes)
         self.waiting = Waiting(self.gates.n_parts, schema.n_classes)
@@ -157,6 +160,7 @@ class DriftMixture(BlockClassifier):
             MovingPrototypes(schema, size=size, drift=2e-4, reach=5.0),
             NaiveBayes(schema),
             SoftmaxRegression(schema),
+            AveragedSoftmax(schema),
             HistorySoftmax(schema),
             HistorySoftmax(schema, memory=0.99),
             HistorySoftmax(schema, products=66),
@@ -197,6 +201,9 @@ class DriftMixture(BlockClassifier):
     def restore(self, snapshot: Snapshot) -> None:
         found = unpack(snapshot)
         census = found["pool"][1]["experts"] if "pool" in found else "another model"
+        if census != self._census() and census == self._census(without=LATEST):  # made before there was such a kind
+            self._absent = LATEST
+            self._start(self.schema)
         if census != self._census():
             raise CheckpointError(
                 f"driftmoe: the checkpoint is of {census}, this model has {self._census()}; use the settings it "
@@ -206,8 +213,8 @@ class DriftMixture(BlockClassifier):
             if name in found or name != "sleep":  # older checkpoints have none: everyone is awake
                 part.restore(found[name])
 
-    def _census(self) -> str:
-        kinds = [expert.kind for expert in self.pool.experts]
+    def _census(self, without: tuple[str, ...] = ()) -> str:
+        kinds = [expert.kind for expert in self.pool.experts if expert.kind not in without]
         return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
 
     def _parts(self) -> dict[str, ExpertPool | OnlineGates | Waiting | Specialization | DriftMonitor | SleepSchedule]:
@@ -221,11 +228,14 @@ class DriftMixture(BlockClassifier):
         }
 
     def report(self) -> LearnerReport:
-        """As `BlockClassifier.report`; a tree's warnings are its own detector's, its resets its swaps."""
+        """As `BlockClassifier.report`; warnings and drifts of a tree are its own detector's, its resets its swaps."""
         found = learner_report(self.pool.experts, self.specialization, self.monitor, self.gates.loss)
         for e, (expert, told) in enumerate(zip(self.pool.experts, found.experts, strict=True)):
             told.asleep, told.wakes = bool(self.sleep.asleep[e]), int(self.sleep.wakes[e])
             told.accuracy /= max(float(self.sleep.answered[e]), 1e-12)
             if isinstance(expert, AdaptiveTree):
                 told.warnings, told.drifts, told.resets = expert.n_warnings, expert.n_swaps, expert.n_swaps
+                told.returns = expert.n_returns
+            elif isinstance(expert, AveragedSoftmax):
+                told.drifts = told.resets = expert.n_changes
         return found

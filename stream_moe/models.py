@@ -25,6 +25,7 @@ _EXPERTS = [
     "knn",
     "naive-bayes",
     "softmax",
+    "averaged-softmax",
     "no-change",
 ]
 _NOT_SETTINGS = {"schema", "variant", "seed", "threads", "device"}  # have a way of their own
@@ -106,6 +107,7 @@ def build_model(
 
 def _expert_class(name: str) -> Callable[..., Any]:
     from stream_moe.experts.adaptive_tree import AdaptiveTree
+    from stream_moe.experts.averaged_softmax import AveragedSoftmax
     from stream_moe.experts.history import HistorySoftmax
     from stream_moe.experts.hoeffding_tree import HoeffdingTree
     from stream_moe.experts.knn import WindowKNN
@@ -117,7 +119,7 @@ def _expert_class(name: str) -> Callable[..., Any]:
 
     kinds: tuple[type[Any], ...] = (
         AdaptiveTree, HoeffdingTree, MovingPrototypes, HistorySoftmax, WindowKNN, NaiveBayes, SoftmaxRegression,
-        NoChange, ValueRates,
+        AveragedSoftmax, NoChange, ValueRates,
     )  # fmt: skip
     return {kind.kind: kind for kind in kinds}[name]
 

@@ -24,6 +24,7 @@ class ExpertReport:
     resets: int = 0
     warnings: int = 0
     drifts: int = 0
+    returns: int = 0  # resets in which one that was replaced before came back
     asleep: bool = False  # asked and trained on a thin sample of events only
     wakes: int = 0  # times it was woken
 

@@ -9,6 +9,7 @@ not "a newer program's file"; a later version may change anything but this frame
 | 1 | sha256 of the safetensors file alone; everything but the arrays in its header |
 | 2 | names its source and parameters; array ``state.json`` has all but the arrays, as a header ends at 100 MB |
 | 3 | counts what became of each label, and remembers the ids of events that gave up waiting for theirs |
+| 4 | adaptive trees with an archive and their recent events; value rates without a list of the classes seen |
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from safetensors.numpy import save
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Arrays
 
-MAGIC, VERSION = b"SMOE", 3
+MAGIC, VERSION = b"SMOE", 4
 MAX_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 MAX_AXES, MAX_AXIS = 8, 2**40  # of an array; ours have 4, and one axis is never longer than memory has bytes
 _FRAME = len(MAGIC) + 4 + 32
@@ -161,6 +162,26 @@ def _account_for_labels(state: dict[str, Any], arrays: Arrays) -> State:
     return state | {"plain": state["plain"] | {"join": join, "counts": others}}, arrays
 
 
+def _give_trees_an_archive(state: dict[str, Any], arrays: Arrays) -> State:
+    """3 -> 4: an adaptive tree has kept nothing yet, and knows no recent events."""
+
+    def mend(node: Any) -> None:
+        for part in node.values() if type(node) is dict else ():
+            mend(part)
+        if type(node) is dict and {"counts", "fore", "monitor"} <= node.keys():
+            node["counts"]["returns"], node["recent"] = 0, {}
+
+    mend(state["plain"])
+    for name in [name for name in arrays if name.endswith("fore/columns")]:
+        recent = name.removesuffix("fore/columns") + "recent/"
+        arrays[recent + "x"], arrays[recent + "y"] = np.zeros((0, 0), np.float32), np.zeros(0, np.int32)
+    return state, {name: array for name, array in arrays.items() if not name.endswith("rates.seen")}
+
+
 # Version n -> n + 1. Whoever renames or reshapes an array of a learner, or gives one a new parameter, raises VERSION
 # and adds the step here: it sees the state (offset, fingerprint, plain, ...) and the arrays by their full names.
-MIGRATIONS: dict[int, Callable[[dict[str, Any], Arrays], State]] = {1: _name_the_source, 2: _account_for_labels}
+MIGRATIONS: dict[int, Callable[[dict[str, Any], Arrays], State]] = {
+    1: _name_the_source,
+    2: _account_for_labels,
+    3: _give_trees_an_archive,
+}

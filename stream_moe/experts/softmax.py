@@ -40,15 +40,15 @@ def encode(row: Float32, moments: Moments, n_categories: Int32, start: Int64, va
 
 
 @compiled(_nrt=False)
-def predict(w: Weights, value: Float64, index: Int64, proba: Float64) -> bool:
+def predict(weight: Float64, seen: Float64, value: Float64, index: Int64, proba: Float64) -> bool:
     """Write the softmax over the classes seen; uniform, and False, before any."""
     top = -np.inf
     for c in range(proba.shape[0]):
-        proba[c] = 0.0 if w.seen[c] > 0.0 else -np.inf
+        proba[c] = 0.0 if seen[c] > 0.0 else -np.inf
     for i in range(value.shape[0]):
         if value[i] != 0.0:
             for c in range(proba.shape[0]):
-                proba[c] += value[i] * w.weight[index[i], c]
+                proba[c] += value[i] * weight[index[i], c]
     for c in range(proba.shape[0]):
         top = max(top, proba[c])
     if top == -np.inf:
@@ -81,7 +81,7 @@ def step(
     """Test, then take one gradient step on the log-loss, row by row; value and index [1 + d] are scratch."""
     for t in range(x.shape[0]):
         encode(x[t], moments, n_categories, start, value, index)
-        any_class = predict(w, value, index, proba[t])
+        any_class = predict(w.weight, w.seen, value, index, proba[t])
         if y[t] < 0 or weight[t] <= 0.0:
             continue
         w.seen[y[t]] += weight[t]
@@ -165,9 +165,13 @@ class SoftmaxRegression(ArrayState):
         d, c = schema.n_features, schema.n_classes
         self.n_classes = c
         self._n_categories = schema.n_categories
-        ends = 1 + np.cumsum(np.clip(schema.n_categories, 1, MOST_CATEGORIES), dtype=np.int64)
-        self._start = np.concatenate([np.ones(1, np.int64), ends])[:-1]
-        n_inputs = int(ends[-1]) if d else 1
+        self._start, n_inputs = first_inputs(schema)
         self._weights = Weights(np.zeros((n_inputs, c)), np.zeros((n_inputs, c)), np.zeros(c))
         self._moments = no_moments(d)
         self._scratch = np.empty(d + 1), np.empty(d + 1, np.int64)
+
+
+def first_inputs(schema: Schema) -> tuple[Int64, int]:
+    """Return where each feature's weights begin, int64 [d], and how many inputs there are with the constant."""
+    ends = 1 + np.cumsum(np.clip(schema.n_categories, 1, MOST_CATEGORIES), dtype=np.int64)
+    return np.concatenate([np.ones(1, np.int64), ends])[:-1], int(ends[-1]) if schema.n_features else 1

@@ -101,7 +101,7 @@ def render_page(partitions: Sequence[PartitionReport]) -> str:
     )
     experts = html_table(
         "Experts",
-        ["expert", "kind", "routed", "trained", "accuracy", "recent", "drifts", "resets", "nodes"],
+        ["expert", "kind", "routed", "trained", "accuracy", "recent", "drifts", "resets", "returns", "nodes"],
         [
             [
                 str(e),
@@ -112,6 +112,7 @@ def render_page(partitions: Sequence[PartitionReport]) -> str:
                 _percent(expert.window_accuracy, scored),
                 _count(expert.drifts),
                 _count(expert.resets),
+                _count(expert.returns),
                 _count(expert.nodes),
             ]
             for e, expert in enumerate(learner.experts)

@@ -241,6 +241,8 @@ METRICS: tuple[MetricSpec, ...] = (
              _drifts, "scope", "detector"),
     _counter("expert_resets_total", "Times an expert was replaced or started anew.",
              _per_expert(lambda x: x.resets), "expert"),
+    _counter("expert_returns_total", "Resets in which a tree that was replaced before came back.",
+             _per_expert(lambda x: x.returns), "expert"),
     _gauge("last_drift_events", "Labelled events seen when the latest drift was detected.", _last_drift),
     # specialization
     _gauge("expert_info", "Kind of each expert; always 1.", _kinds, "expert", "kind"),

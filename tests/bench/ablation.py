@@ -19,7 +19,7 @@ from stream_moe.streams import open_stream
 from stream_moe.types import Float32, Int32, Schema
 
 STREAMS = ["electricity", "weather", "flights", "covtype", "rbf_f", "rbf_m5", "sea_a", "led_a"]
-KINDS = ["adaptive-tree", "knn", "prototypes", "naive-bayes", "softmax", "history-softmax", "value-rates", "no-change"]
+KINDS = ["adaptive-tree", "knn", "prototypes", "naive-bayes", "softmax", "averaged-softmax", "history-softmax", "value-rates", "no-change"]
 GATES = ["level 2", "geometric, all", "geometric, kinds", "share 0.2", "share 0.05", "recent"]
 ROWS = 4096
 

@@ -16,7 +16,7 @@ def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> Partition
     learner = LearnerReport(
         experts=[
             ExpertReport("tree", routed=100 + e, trained=300 + e, accuracy=0.7, window_accuracy=0.8,
-                         nodes=7 + e, memory_bytes=4096, splits=3, resets=1, warnings=2, drifts=1)
+                         nodes=7 + e, memory_bytes=4096, splits=3, resets=2, returns=1, warnings=2, drifts=1)
             for e in range(experts)
         ],
         expert_class=expert_class,

@@ -95,6 +95,61 @@ def test_members_differ_and_equal_keys_agree() -> None:
     assert not np.array_equal(first, other)
 
 
+def recurring_stream(n: int = 24_000, every: int = 2000, seed: int = 1) -> tuple[Float32, Int32]:
+    """Three concepts in turn, each on other features and of borders that take a tree many events to learn."""
+    rng = np.random.default_rng(seed)
+    x = rng.random((n, 6)).astype(np.float32)
+    turn = np.arange(n) // every % 3
+    a, b, c = (x[np.arange(n), turn + k] for k in range(3))
+    return x, (np.where(b > 0.6, a > 0.3, np.where(c > 0.4, a < 0.7, c > 0.1)) ^ (turn == 1)).astype(np.int32)
+
+
+def test_a_tree_of_the_archive_comes_back_with_its_concept() -> None:
+    x, y = recurring_stream()
+    kept, forgetful = AdaptiveTree(SCHEMA, share=1.0), AdaptiveTree(SCHEMA, share=1.0, archive=0)
+    right = [(replay(tree, x, y).argmax(1) == y)[6000:].mean() for tree in (kept, forgetful)]
+    assert kept.n_returns >= 3
+    assert forgetful.n_returns == 0
+    assert right[0] > right[1] + 0.03
+    assert kept.memory_bytes > kept._fore.tree.memory_bytes
+
+
+def test_an_archive_survives_blocks_checkpoints_and_growth() -> None:
+    x, y = recurring_stream(14_000)
+    y[::9] = -1
+    whole, parts = AdaptiveTree(SCHEMA, share=1.0), AdaptiveTree(SCHEMA, share=1.0)
+    replay(whole, x, y)
+    replay(parts, x[:9000], y[:9000], 7)
+    arrays, plain = parts.snapshot()
+    assert any(name.startswith("archive") for name in arrays)
+    other = AdaptiveTree(SCHEMA, share=1.0)
+    other.restore((arrays, json.loads(json.dumps(plain))))
+    for tree in (parts, other):
+        replay(tree, x[9000:], y[9000:], 500)
+        assert same(tree, whole)
+    assert whole.n_returns > 0
+    whole.grow(Schema(SCHEMA.features, ("no", "yes", "late")))
+    whole.grow(Schema((*SCHEMA.features, Feature("late")), ("no", "yes", "late")))
+    late = np.column_stack([x, np.zeros(len(x))]).astype(np.float32)
+    replay(whole, late[:2000], np.full(2000, 2, np.int32))
+    arrays, plain = whole.snapshot()
+    for wrong in ({"recent/y": np.full(100, 3, np.int32)}, {"recent/x": np.zeros((100, 3), np.float32)}):
+        with pytest.raises(CheckpointError, match="recent event"):
+            other.grow(whole._schema)
+            other.restore((arrays | wrong, plain))
+
+
+def test_a_big_archive_keeps_the_trees_with_the_most_nodes_within_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = recurring_stream(16_000)
+    tree = AdaptiveTree(SCHEMA, share=1.0)
+    replay(tree, x, y)
+    used = sum(planted.bytes_used for planted in tree._archive)
+    monkeypatch.setattr("stream_moe.experts.adaptive_tree.ARCHIVE_BYTES", used // 2)
+    tight = AdaptiveTree(SCHEMA, share=1.0)
+    replay(tight, x, y)
+    assert 0 < sum(planted.bytes_used for planted in tight._archive) <= used // 2
+
+
 def test_growth_keeps_what_was_learnt() -> None:
     x, y = turning_stream(1500)
     tree = AdaptiveTree(SCHEMA)
@@ -151,6 +206,8 @@ def test_the_poisson_law_and_the_choice_of_columns() -> None:
 def test_wrong_settings_and_wrong_checkpoints_are_refused() -> None:
     with pytest.raises(ConfigError, match="share"):
         AdaptiveTree(SCHEMA, share=0.0)
+    with pytest.raises(ConfigError, match="archive -1"):
+        AdaptiveTree(SCHEMA, archive=-1)
     with pytest.raises(ConfigError, match="ascend"):
         AdaptiveTree(SCHEMA, drift_delta=0.1, warning_delta=0.05)
     with pytest.raises(CheckpointError, match="5 features"):

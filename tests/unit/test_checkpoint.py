@@ -21,7 +21,9 @@ from connectors.files import FileCheckpointStore
 from stream_moe.engine import format as form
 from stream_moe.engine.checkpoint import AHEAD, Checkpoint, Owner, generations, newest_usable
 from stream_moe.errors import CheckpointError
+from stream_moe.models import build_model
 from stream_moe.report import LabelCounts, PartitionReport
+from stream_moe.types import Schema
 from tests import golden
 from tests.unit.test_engine import EVENTS, filled_log, make_engine, offsets
 
@@ -70,6 +72,25 @@ def test_a_golden_file_is_read_and_goes_on_learning_to_the_recorded_state(versio
     late = -(-golden.EVENTS // 5)  # every fifth label comes on its own
     assert engine.tasks[0]._join.counts == LabelCounts(received=golden.EVENTS, applied=golden.EVENTS)
     assert engine.tasks[0]._join._done.keys() == {str(i) for i in range(0, 5 * late, 5)}
+
+
+def test_trees_of_format_3_get_an_empty_archive() -> None:
+    schema = Schema.numeric(4, ["no", "yes"])
+    rng = np.random.default_rng(1)
+    x, y = rng.random((3000, 4), dtype=np.float32), rng.integers(0, 2, 3000).astype(np.int32)
+    model, other = (build_model("driftmoe", schema, options={"trees": "2"}) for _ in range(2))
+    model.step(x, y)
+    arrays, plain = model.snapshot()
+    for tree in ("0", "1"):
+        del plain["experts"][tree]["recent"], plain["experts"][tree]["counts"]["returns"]
+    recent = {name: array for name, array in arrays.items() if "/recent/" in name}
+    assert len(recent) == 4
+    kept = {name: array for name, array in arrays.items() if name not in recent}
+    state, migrated = form.MIGRATIONS[3]({"plain": plain}, kept | {"experts/9/rates.seen": np.ones(2)})
+    assert migrated.keys() == arrays.keys()
+    other.restore((migrated, state["plain"]))
+    assert other.report().experts[0].returns == 0
+    assert np.isfinite(other.step(x, y)).all()
 
 
 def test_a_newer_file_is_refused_and_not_skipped(tmp_path: Path) -> None:

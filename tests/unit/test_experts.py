@@ -9,6 +9,7 @@ import pytest
 from river import linear_model, naive_bayes
 
 from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.averaged_softmax import LEAST_NOISE, AveragedSoftmax
 from stream_moe.experts.history import HistorySoftmax
 from stream_moe.experts.knn import WindowKNN
 from stream_moe.experts.naive_bayes import NaiveBayes
@@ -243,3 +244,51 @@ def test_an_identifier_of_many_categories_costs_bounded_memory_and_hides_nothing
     proba = learn(expert, np.column_stack([colour, np.arange(20_000)]).astype(np.float32), y)
     assert (proba.argmax(1) == y)[10_000:].mean() > 0.93  # of 0.95
     assert expert.memory_bytes < 2_000_000
+
+
+def noisy(n: int, seed: int = 1) -> tuple[Float32, Int32, Int32]:
+    """A linear border that turns round halfway, the label it gives, and the label with one in ten drawn wrong."""
+    rng = np.random.default_rng(seed)
+    x = rng.random((n, 3)).astype(np.float32)
+    true = ((x[:, 0] + x[:, 1] > 0.8) ^ (np.arange(n) >= n // 2)).astype(np.int32)
+    return x, true, np.where(rng.random(n) < 0.1, 1 - true, true).astype(np.int32)
+
+
+def test_averaged_softmax_finds_a_sharp_border_the_noise_and_the_change() -> None:
+    x, true, y = noisy(40_000)
+    schema = Schema.numeric(3, ["no", "yes"])
+    expert, plain = AveragedSoftmax(schema), SoftmaxRegression(schema)
+    wrong, wrong_plain = (learn(e, x, y).argmax(1) != true for e in (expert, plain))
+    assert wrong[10_000:20_000].mean() < 0.005 < 0.015 < wrong_plain[10_000:20_000].mean()
+    assert wrong[25_000:].mean() < 0.005  # though every label looked like noise at first
+    assert expert._state.noise[0] == pytest.approx(0.2, abs=0.05)  # a random label is right every second time
+    assert 1 <= expert.n_changes < 40
+    clean = AveragedSoftmax(schema)
+    learn(clean, x[:20_000], true[:20_000])
+    assert clean._state.noise[0] < 0.02 + LEAST_NOISE
+
+
+def test_averaged_softmax_grows_without_forgetting() -> None:
+    x, y = mixed(600)
+    expert = AveragedSoftmax(MIXED)
+    learn(expert, x, y)
+    unlabelled = np.full(600, -1, np.int32)
+    before = learn(expert, x, unlabelled)
+    colours = Feature("colour", ("red", "green", "blue", "pink"))
+    expert.grow(Schema((MIXED.features[0], colours, *MIXED.features[2:], Feature("late")), (*MIXED.classes, "new")))
+    late = np.column_stack([x, np.full(600, np.nan)]).astype(np.float32)
+    after = learn(expert, late, unlabelled)
+    assert np.allclose(after[:, :3], before)
+    assert (after[:, 3] == 0).all()
+    learn(expert, late, np.full(600, 3, np.int32))
+    assert (learn(expert, late, unlabelled).argmax(1) == 3).mean() > 0.5
+    with pytest.raises(ConfigError, match="patience 0"):
+        AveragedSoftmax(MIXED, patience=0)
+
+
+def test_value_rates_learn_from_which_classes_are_yet_to_come() -> None:
+    rng = np.random.default_rng(1)
+    y = (np.arange(500) % 20).astype(np.int32)  # every class in turn; the features say nothing
+    x = rng.random((500, 2)).astype(np.float32)
+    right = learn(ValueRates(Schema.numeric(2, list(map(str, range(20))))), x, y).argmax(1) == y
+    assert right[20:].mean() > 0.5

@@ -63,6 +63,7 @@ def test_values_come_from_the_report() -> None:
     assert samples['accuracy_ratio{window="recent"}'] == report.quality.window_accuracy
     assert samples['expert_routed_total{expert="1"}'] == report.learner.experts[1].routed
     assert samples['drift_detections_total{detector="adwin",scope="mixture"}'] == 1
+    assert (samples['expert_resets_total{expert="0"}'], samples['expert_returns_total{expert="0"}']) == (2, 1)
     assert (samples["experts_asleep"], samples["expert_wakes_total"]) == (1, 2)
     assert samples['state{state="running"}'] == 1
     assert sum(samples[f'state{{state="{state}"}}'] for state in STATES) == 1

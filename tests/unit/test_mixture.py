@@ -143,6 +143,16 @@ def test_kinds_can_be_left_out_but_not_all_of_them() -> None:
         DriftMixture(without="trees")
 
 
+def test_a_pool_from_before_a_kind_was_there_goes_on_without_it() -> None:
+    x, y = turning(2000)
+    older, newer = DriftMixture(SCHEMA, trees=2, without="averaged-softmax"), DriftMixture(SCHEMA, trees=2)
+    replay(older, x[:1000], y[:1000])
+    newer.restore(older.snapshot())
+    assert np.array_equal(replay(older, x[1000:], y[1000:]), replay(newer, x[1000:], y[1000:]))
+    assert newer.digest == older.digest
+    assert newer.without == ""  # its owner's parameters are the same
+
+
 def test_wrong_settings_and_another_pools_checkpoint_are_refused() -> None:
     with pytest.raises(ConfigError, match="budget"):
         DriftMixture(SCHEMA, budget=0)
