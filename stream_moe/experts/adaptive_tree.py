@@ -262,7 +262,8 @@ class AdaptiveTree:
                 successor = self._archive.pop(errors.index(min(errors)))
                 self._retired_splits -= successor.tree.n_splits
                 self.n_returns += 1
-        self._archive.append(leaver)
+        if leaver.bytes_used <= ARCHIVE_BYTES:
+            self._archive.append(leaver)
         while len(self._archive) > self._room or sum(p.bytes_used for p in self._archive) > ARCHIVE_BYTES:
             nodes = [planted.tree.n_nodes for planted in self._archive]
             self._archive.pop(nodes.index(min(nodes)))

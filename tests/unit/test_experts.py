@@ -259,7 +259,9 @@ def test_averaged_softmax_finds_a_sharp_border_the_noise_and_the_change() -> Non
     schema = Schema.numeric(3, ["no", "yes"])
     expert, plain = AveragedSoftmax(schema), SoftmaxRegression(schema)
     wrong, wrong_plain = (learn(e, x, y).argmax(1) != true for e in (expert, plain))
-    assert wrong[10_000:20_000].mean() < 0.005 < 0.015 < wrong_plain[10_000:20_000].mean()
+    settled = slice(10_000, 20_000)
+    assert wrong[settled].mean() < 0.005
+    assert wrong_plain[settled].mean() > 0.015
     assert wrong[25_000:].mean() < 0.005  # though every label looked like noise at first
     assert expert._state.noise[0] == pytest.approx(0.2, abs=0.05)  # a random label is right every second time
     assert 1 <= expert.n_changes < 40
