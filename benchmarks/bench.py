@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import re
 import statistics
@@ -19,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from benchmarks import arff
 
 CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -97,31 +97,17 @@ def tree(repeats: int) -> list[Row]:
     return rows
 
 
-@contextmanager
-def as_arff(name: str) -> Iterator[str]:
-    """A stream as a file that MOA reads."""
+def forest(repeats: int) -> list[Row]:
     from stream_moe.streams import open_stream
 
-    stream = open_stream(name)
-    kinds = [
-        f"{{{','.join(map(str, range(len(f.categories))))}}}" if f.categories else "numeric"
-        for f in stream.schema.features
-    ]
-    with tempfile.NamedTemporaryFile("w", suffix=".arff") as file:
-        file.write("@relation stream\n" + "".join(f"@attribute a{i} {kind}\n" for i, kind in enumerate(kinds)))
-        file.write(f"@attribute class {{{','.join(map(str, range(stream.schema.n_classes)))}}}\n@data\n")
-        for block in stream.blocks(4096):
-            for row, label in zip(block.x.tolist(), block.y.tolist(), strict=True):
-                file.write(",".join(["?" if math.isnan(v) else f"{v:.9g}" for v in row] + [str(label)]) + "\n")
-        file.flush()
-        yield file.name
-
-
-def forest(repeats: int) -> list[Row]:
     row = partial(speeds, "driftmoe", target="50 x", repeats=repeats, system="arf-100")
     rows = [row(events=200_000, peer_events=10_000, stream=stream) for stream in ("led_a", "rbf_f")]
-    with as_arff("electricity") as file:
-        return [*rows, row(events=45_312, peer_events=10_000, stream="electricity", file=file)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "electricity.arff"
+        stream = open_stream("electricity")
+        block = next(stream.blocks(45_312))
+        arff.write(file, block.x, block.y, stream.schema)
+        return [*rows, row(events=45_312, peer_events=10_000, stream="electricity", file=str(file))]
 
 
 def accuracy(_: int) -> list[Row]:

@@ -22,6 +22,7 @@ import numpy as np
 from river import datasets
 from river.datasets import synth
 
+from benchmarks import arff
 from benchmarks.bench import shell
 from stream_moe.errors import ConfigError
 from stream_moe.mixture import DriftMixture
@@ -92,22 +93,10 @@ def stored(name: str, n: int, seed: int) -> Table:
     return np.concatenate(x)[:n], np.concatenate(y)[:n], stream.schema
 
 
-def arff(table: Table, path: Path) -> None:
-    x, y, schema = table
-    kinds = [
-        f"{{{','.join(map(str, range(len(f.categories))))}}}" if f.categories else "numeric" for f in schema.features
-    ]
-    head = "".join(f"@attribute a{i} {kind}\n" for i, kind in enumerate(kinds))
-    with path.open("w") as file:
-        file.write(f"@relation s\n{head}@attribute class {{{','.join(map(str, range(schema.n_classes)))}}}\n@data\n")
-        for row, label in zip(x.tolist(), y.tolist(), strict=True):
-            file.write(",".join(["?" if v != v else f"{v:.9g}" for v in row] + [str(label)]) + "\n")  # noqa: PLR0124
-
-
 def forest(table: Table, python: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stream.arff"
-        arff(table, path)
+        arff.write(path, *table)
         told = shell([python, "-m", "benchmarks.peers", "arf-10", str(path), str(len(table[1])), "1"])
     return 100 * float(json.loads(told.splitlines()[-1])["accuracy"])
 

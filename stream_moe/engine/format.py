@@ -9,7 +9,7 @@ not "a newer program's file"; a later version may change anything but this frame
 | 1 | sha256 of the safetensors file alone; everything but the arrays in its header |
 | 2 | names its source and parameters; array ``state.json`` has all but the arrays, as a header ends at 100 MB |
 | 3 | counts what became of each label, and remembers the ids of events that gave up waiting for theirs |
-| 4 | adaptive trees with an archive and their recent events; value rates without a list of the classes seen |
+| 4 | adaptive trees with an archive and their recent events |
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _give_trees_an_archive(state: dict[str, Any], arrays: Arrays) -> State:
     for name in [name for name in arrays if name.endswith("fore/columns")]:
         recent = name.removesuffix("fore/columns") + "recent/"
         arrays[recent + "x"], arrays[recent + "y"] = np.zeros((0, 0), np.float32), np.zeros(0, np.int32)
-    return state, {name: array for name, array in arrays.items() if not name.endswith("rates.seen")}
+    return state, arrays
 
 
 # Version n -> n + 1. Whoever renames or reshapes an array of a learner, or gives one a new parameter, raises VERSION

@@ -20,9 +20,7 @@ from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
 RATES = np.array([0.5, 0.1, 0.01])  # windows of about 2, 10 and 100 events of the same value
 PRIOR_EVENTS = 10.0  # what a value's first rates, those of all values, count for
-# Of all classes together, added to the rates before their logarithm is taken. A class yet to come has its share:
-# that it IS yet to come can be what the weights learn from.
-FLOOR = 0.05
+FLOOR = 0.05  # of all classes together, added to the rates before their logarithm is taken
 FIRST_WEIGHTS = 1.5  # their sum, as of the gates
 WAYS = 4  # rows of a table in which a value may lie
 EXACT_ROWS, BIN_ROWS, PAIR_ROWS = 4096, 64, 1024
@@ -47,6 +45,7 @@ class Rates(NamedTuple):
     events: Float32  # [T] how many it had
     rate: Float32  # [T, R, C]
     overall: Float64  # [R, C] of all events
+    seen: Float64  # [C] 1 = a class that has come; the others get probability 0
     weight: Float64  # [M R + R] of each context's rates, then of the overall ones
     square: Float64  # [M R + R] fading sums of their squared gradients
     feature: Int64  # [K] features that have shown more than two values, in the order they did; -1 = none yet
@@ -129,7 +128,13 @@ def settle(c: Contexts, r: Rates, m: int, hashed: int) -> int:
 def answer(c: Contexts, r: Rates, s: Scratch, proba: Float64) -> None:
     """Write the weighted geometric mean of the rates; a value that is missing or new says nothing."""
     n_rates, n_classes = r.overall.shape
-    floor, scale = FLOOR / n_classes, 1.0 / (1.0 + FLOOR)
+    seen = r.seen.sum()
+    if seen == 0.0:
+        s.row[:] = -1
+        s.log[:] = 0.0
+        proba[:] = 1.0 / n_classes
+        return
+    floor, scale = FLOOR / seen, 1.0 / (1.0 + FLOOR)
     proba[:] = 0.0
     for m in range(c.kind.shape[0] + 1):
         at = -1
@@ -144,9 +149,12 @@ def answer(c: Contexts, r: Rates, s: Scratch, proba: Float64) -> None:
                 rate = np.float64(r.rate[at, k, y]) if at >= 0 else r.overall[k, y]
                 s.log[i, y] = math.log((rate + floor) * scale)
                 proba[y] += r.weight[i] * s.log[i, y]
-    top, total = proba.max(), 0.0
+    top, total = -np.inf, 0.0
     for y in range(n_classes):
-        proba[y] = math.exp(proba[y] - top)
+        if r.seen[y] > 0.0:
+            top = max(top, proba[y])
+    for y in range(n_classes):
+        proba[y] = math.exp(proba[y] - top) if r.seen[y] > 0.0 else 0.0
         total += proba[y]
     for y in range(n_classes):
         proba[y] /= total
@@ -175,6 +183,7 @@ def learn(c: Contexts, r: Rates, s: Scratch, proba: Float64, y: int, step: float
             for i in range(n_classes):
                 r.rate[at, k, i] -= rate * r.rate[at, k, i]
             r.rate[at, k, y] += rate
+    r.seen[y] = 1.0
     for k in range(n_rates):
         for i in range(n_classes):
             r.overall[k, i] += RATES[k] * ((1.0 if i == y else 0.0) - r.overall[k, i])
@@ -322,7 +331,7 @@ class ValueRates(ArrayState):
         t, m = int(rows.sum()), len(kind)
         self._rates = Rates(
             value=np.full(t, -1, np.int64), events=np.zeros(t, np.float32), rate=np.zeros((t, r, c), np.float32),
-            overall=np.full((r, c), 1.0 / c),
+            overall=np.full((r, c), 1.0 / c), seen=np.zeros(c),
             weight=np.full((m + 1) * r, FIRST_WEIGHTS / ((m + 1) * r)),
             square=np.zeros((m + 1) * r), feature=np.full(k, -1, np.int64),
             shown=np.full((schema.n_features, 2), np.nan, np.float32),

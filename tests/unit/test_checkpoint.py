@@ -86,7 +86,7 @@ def test_trees_of_format_3_get_an_empty_archive() -> None:
     recent = {name: array for name, array in arrays.items() if "/recent/" in name}
     assert len(recent) == 4
     kept = {name: array for name, array in arrays.items() if name not in recent}
-    state, migrated = form.MIGRATIONS[3]({"plain": plain}, kept | {"experts/9/rates.seen": np.ones(2)})
+    state, migrated = form.MIGRATIONS[3]({"plain": plain}, kept)
     assert migrated.keys() == arrays.keys()
     other.restore((migrated, state["plain"]))
     assert other.report().experts[0].returns == 0

@@ -286,11 +286,3 @@ def test_averaged_softmax_grows_without_forgetting() -> None:
     assert (learn(expert, late, unlabelled).argmax(1) == 3).mean() > 0.5
     with pytest.raises(ConfigError, match="patience 0"):
         AveragedSoftmax(MIXED, patience=0)
-
-
-def test_value_rates_learn_from_which_classes_are_yet_to_come() -> None:
-    rng = np.random.default_rng(1)
-    y = (np.arange(500) % 20).astype(np.int32)  # every class in turn; the features say nothing
-    x = rng.random((500, 2)).astype(np.float32)
-    right = learn(ValueRates(Schema.numeric(2, list(map(str, range(20))))), x, y).argmax(1) == y
-    assert right[20:].mean() > 0.5
