@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from stream_moe.errors import CheckpointError
+from stream_moe.experts.averaged_softmax import AveragedSoftmax
 from stream_moe.experts.base import Expert, Snapshot
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.knn import WindowKNN
@@ -25,7 +26,7 @@ from stream_moe.types import Feature, Schema
 from tests.laws.cases import NAMES, ONE_ANSWER, SCHEMA, STORABLE, build, events, mixed_stream, run
 from tests.laws.print_digests import digests
 
-EXPERTS: list[Any] = [HoeffdingTree, NaiveBayes, SoftmaxRegression, WindowKNN, NoChange]
+EXPERTS: list[Any] = [HoeffdingTree, NaiveBayes, SoftmaxRegression, AveragedSoftmax, WindowKNN, NoChange]
 N = 700
 few = settings(max_examples=8, deadline=None, derandomize=True)
 
