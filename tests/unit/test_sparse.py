@@ -60,7 +60,7 @@ def test_nothing_but_zeros_leaves_what_was_at_the_start() -> None:
 
 def test_pick_lists_what_either_has() -> None:
     row = np.full(5, -1, np.int32)
-    a, b = np.float32([0, 1, 0, -2, 0]), np.float32([0, 0, 3, 4, 0])
+    a, b = np.array([0, 1, 0, -2, 0], np.float32), np.array([0, 0, 3, 4, 0], np.float32)
     assert row[: pick(a, b, row)].tolist() == [1, 2, 3]
 
 
