@@ -33,7 +33,7 @@ from stream_moe.specialization import Specialization, learner_report
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 TILE = 2048  # rows at a time: bounds the memory for what the experts say; changes no result
-LATEST = ("averaged-softmax",)  # kinds that a checkpoint of format 2 does not have: its pool goes on without them
+LATEST = ("averaged-softmax",)  # kinds that a checkpoint of format 3 does not have: its pool goes on without them
 SLEEPERS = (AdaptiveTree, WindowKNN, MovingPrototypes)  # the dear ones; the others live on every label
 # Temperaments of the trees in turn: how often each looks at its error, and how soon it is alarmed.
 NERVOUS = {"group": 2, "drift_delta": 0.05, "warning_delta": 0.2}
