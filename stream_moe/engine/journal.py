@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stream_moe.errors import ConfigError, LogError
+from stream_moe.errors import ConfigError, LogError, UnavailableError
 from stream_moe.ports import Change, EndOfLogError, Reader, Source
 from stream_moe.types import Block, JournalEntry, RecordBatch
 
@@ -184,7 +184,12 @@ class JournaledSource:
         """Read the entries between two offsets of the journal."""
         self._journal.seek(partition, start)
         deadline = time.monotonic() + JOURNAL_SECONDS
-        while start < stop and time.monotonic() < deadline:
+        while start < stop:
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"journal {self._journal.topic!r}/{partition}: no record from offset {start} on for "
+                    f"{JOURNAL_SECONDS:.0f} s, and it ends at {stop}; is the broker there?"
+                )
             for batch in self._journal.poll(JOURNAL_ROWS, 0.5):
                 start = batch.next_offset
                 deadline = time.monotonic() + JOURNAL_SECONDS

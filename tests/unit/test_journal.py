@@ -25,7 +25,7 @@ from stream_moe.engine import journal
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine, EngineSettings
-from stream_moe.errors import CheckpointError, ConfigError, LogError
+from stream_moe.errors import CheckpointError, ConfigError, LogError, UnavailableError
 from stream_moe.models import build_model
 from stream_moe.report import PartitionReport
 from stream_moe.streams import open_stream
@@ -140,6 +140,16 @@ def test_a_journal_that_lost_blocks_stops_loudly(tmp_path: Path) -> None:
     with pytest.raises(LogError, match=r"'journal'/0 no longer holds all blocks from 1 to \d+"):
         make_engine(log, tmp_path / "b").run()
     make_engine(log, tmp_path / "a").run()  # with the newest checkpoint there is nothing to replay
+
+
+def test_a_journal_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_engine(log := filled_log(), tmp_path / "a").run()
+    monkeypatch.setattr(journal, "JOURNAL_SECONDS", 0.01)
+    source = make_engine(log, tmp_path / "b").source
+    assert isinstance(source, JournaledSource)
+    monkeypatch.setattr(source._journal, "poll", lambda rows, timeout: [])
+    with pytest.raises(UnavailableError, match=r"'journal'/0: no record from offset 0 on"):
+        source._blocks(0)
 
 
 def test_a_topic_that_is_not_the_one_of_the_journal(tmp_path: Path) -> None:
