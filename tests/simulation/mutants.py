@@ -143,14 +143,14 @@ def state_kept_when_fenced() -> Iterator[None]:
             self._whole = True
             raise
 
-    def was_fenced(self: Engine, task: Task, error: FencedError) -> None:
+    def keep(self: Engine, task: Task, error: FencedError) -> None:
         self.tasks.pop(task.partition, None)
         self.source.pause(task.partition)
         self._outcomes["fenced"] += 1
         self._parked[task.partition] = task, float("inf")
         self._to_open[task.partition] = 0.0
 
-    with mock.patch.object(Task, "process", process), mock.patch.object(Engine, "_was_fenced", was_fenced):
+    with mock.patch.object(Task, "process", process), mock.patch.object(Engine, "_drop", keep):
         yield
 
 

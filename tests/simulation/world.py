@@ -10,7 +10,7 @@ from functools import partial
 
 from connectors.memory import MemoryLog, MemoryReader, MemorySink, MemorySource, Record
 from stream_moe.engine.checkpoint import AHEAD
-from stream_moe.errors import CheckpointError, FencedError, InDoubtError, LogError
+from stream_moe.errors import CheckpointError, FencedError, InDoubtError, LogError, UnavailableError
 from stream_moe.types import JournalEntry, RecordBatch
 from tests.simulation.group import Group
 from tests.simulation.inputs import GROUP, TOPIC
@@ -26,7 +26,7 @@ STEPS = (
 )  # fmt: skip
 
 
-class AwayError(LogError):
+class AwayError(UnavailableError):
     """The log does not answer now."""
 
 
