@@ -162,9 +162,7 @@ def ended_if_stuck(health: Health, seconds: int = STUCK_SECONDS) -> Iterator[Non
         while not done.wait(1.0):
             beats, silent = health.beats, silent + 1 if health.beats == beats else 0
             if silent >= seconds:
-                typer.echo(
-                    f"stream-moe: the loop stands still for {seconds} s; start again, nothing is lost", err=True
-                )
+                typer.echo(f"stream-moe: the loop stands still for {seconds} s; start again", err=True)
                 os._exit(StuckError.exit_code)
 
     threading.Thread(target=watch, name="stuck", daemon=True).start()
