@@ -19,8 +19,9 @@ An expert that says NaN (asleep, see `stream_moe.router.sleep`, or broken) absta
 weights stand still, and the bound holds over the events it spoke on.
 
 Under a label delay of d events every level learns from what was said when the event was predicted, with its
-step, or the exponent of its posterior, divided by sqrt(1 + d): the choice that keeps the regret of delayed
-gradients at sqrt(1 + d) times that of prompt ones (Joulani et al., 2013). The bound above is for d = 0.
+step, or the exponent of its posterior and what it gives back to the prior, divided by sqrt(1 + d): the choice that
+keeps the regret of delayed gradients at sqrt(1 + d) times that of prompt ones (Joulani et al., 2013). The bound above
+is for d = 0.
 
 Sources: geometric mixing by gradient: Mattern (2013), Linear and geometric mixtures, as in PAQ's mixers;
 fixed share: Herbster and Warmuth (1998), Tracking the best expert.
@@ -238,7 +239,7 @@ def learn(g: GateArrays, row: Row, y: int, delay: int) -> None:
     logs = row.log[N_GATES:]
     trust = 1.0 / math.sqrt(1.0 + delay)
     rate = RATE * trust
-    share_posterior(g.last, row.p, y, trust, FLOOR, SWITCH, FIRST_PRIOR)
+    share_posterior(g.last, row.p, y, trust, FLOOR, SWITCH * trust, FIRST_PRIOR)
     descend(g.second, g.second_square, row.log, row.p[0], y, rate)
     descend(g.geometric[0], g.square[0], logs, first[ALL], y, rate)
     descend(g.geometric[1], g.square[1], logs, first[KINDS], y, rate)
