@@ -21,10 +21,9 @@ from connectors.kafka import (
     ensure_topics,
     partition_counts,
 )
-from connectors.kafka.settings import require_helpers
 from connectors.kafka.watchdog import Watchdog
 from stream_moe.engine.codec import JsonCodec, schema_from_headers, schema_header
-from stream_moe.errors import ConfigError, FencedError, LogError, StuckError
+from stream_moe.errors import FencedError, LogError, StuckError
 from stream_moe.ports import Change, Sink, Source
 from stream_moe.types import Block, DeadLetter, RecordBatch, Schema
 from tests.kafka.broker import SASL_PASSWORD, SASL_USER, Broker, free_ports
@@ -477,34 +476,3 @@ def test_the_password_is_never_shown(
         assert password not in shown
         assert password not in caplog.text
     assert "kafka" in {record.name.split(".")[0] for record in caplog.records}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"guarantee": "exactly-twice"}, "exactly-twice"),
-        ({"security_protocol": "TLS"}, "'TLS' does not exist"),
-        ({"security_protocol": "SASL_SSL"}, "needs a SASL user name and password"),
-        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "GSSAPI"}, "'GSSAPI' is not supported"),
-        ({"ssl_ca": "/nowhere/ca.pem"}, "no file '/nowhere/ca.pem'"),
-        ({"predictions": "events"}, "must differ"),
-        (
-            {
-                "security_protocol": "SASL_PLAINTEXT",
-                "sasl_mechanism": "PLAIN",
-                "sasl_username": "u",
-                "sasl_password": SecretStr("p"),
-            },
-            "in the clear",
-        ),
-    ],
-)
-def test_settings_that_do_not_fit(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        KafkaSettings("localhost:9092", "events", **options)
-
-
-def test_the_fast_helpers_are_required() -> None:
-    require_helpers()
-    with pytest.raises(ConfigError, match="pip install no_such_helper"):
-        require_helpers(("lz4", "no_such_helper"))
