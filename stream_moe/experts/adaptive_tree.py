@@ -13,7 +13,7 @@ from stream_moe.experts import tree_arrays
 from stream_moe.experts.base import Snapshot
 from stream_moe.experts.draws import choose, poisson_steps, uniform
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
-from stream_moe.experts.pool import pack, unpack
+from stream_moe.experts.pool import pack, unknown_labels, unpack
 from stream_moe.types import Bool, Feature, Float32, Float64, Int32, Int64, Schema
 
 MOST_BYTES = 2**26  # of one tree's leaves: a pool of two dozen stays below 2 GB
@@ -41,9 +41,8 @@ class Planted(NamedTuple):
 
     def errors(self, x: Float32, y: Int32) -> int:
         """How many of the events it gets wrong; it learns nothing."""
-        said, unknown = np.empty((len(y), self.tree.n_classes)), np.full(len(y), -1, np.int32)
-        unknown.setflags(write=False)  # as labels are broadcast; for others numba would compile the trees again
-        self.tree.step(self.view(x), unknown, np.zeros(len(y)), said)
+        said = np.empty((len(y), self.tree.n_classes))
+        self.tree.step(self.view(x), unknown_labels(len(y)), np.zeros(len(y)), said)
         return int((said.argmax(1) != y).sum())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from stream_moe.crew import Crew
 from stream_moe.experts.base import Arrays, Expert, Snapshot
 from stream_moe.experts.forest import Forest
-from stream_moe.types import Bool, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32, Int64, Schema
 
 
 class ExpertPool:
@@ -61,9 +61,7 @@ class ExpertPool:
     def predict(self, x: Float32, asked: Bool | None = None) -> Float64:
         """float64 [E, n, C], learning nothing."""
         shape = (len(self.experts), len(x))
-        unknown = np.full(shape, -1, np.int32)
-        unknown.setflags(write=False)  # as labels are broadcast; for others numba would compile the experts again
-        return self.step(x, unknown, np.zeros(shape), asked)
+        return self.step(x, unknown_labels(shape), np.zeros(shape), asked)
 
     def grow(self, schema: Schema) -> None:
         for expert in self.experts:
@@ -75,6 +73,13 @@ class ExpertPool:
     def restore(self, snapshot: Snapshot) -> None:
         for name, part in unpack(snapshot).items():
             self.experts[int(name)].restore(part)
+
+
+def unknown_labels(shape: int | tuple[int, int]) -> Int32:
+    """Labels to predict by; read-only as broadcast labels are, or numba would compile the experts again for them."""
+    unknown = np.full(shape, UNLABELLED, np.int32)
+    unknown.setflags(write=False)
+    return unknown
 
 
 def step_some(expert: Expert, rows: Int64, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
