@@ -90,7 +90,7 @@ def search(w: Window, n_categories: Int32, row: Float32, scratch: Scratch) -> in
             if j % ABANDON_EVERY == ABANDON_EVERY - 1 and all_beyond(squared, scratch.nearest[k - 1]):
                 beyond = True
                 break
-        if not beyond:
+        if not (beyond or all_beyond(squared, scratch.nearest[k - 1])):
             for i in range(squared.shape[0] - 1, -1, -1):
                 if squared[i] < scratch.nearest[k - 1]:
                     place = k - 1

@@ -52,6 +52,7 @@ class Scratch(NamedTuple):
     score: Float64  # [K]
     distance: Float64  # [K] squared
     log_mass: Float64  # [K] at the moment
+    logs: Float64  # [2, K] of mass and spread, as of the latest event: they seldom change
 
 
 @compiled(_nrt=False, fastmath={"contract", "nsz", "reassoc"})
@@ -78,6 +79,13 @@ def look(x: Float32, n_categories: Int32, moments: Moments, s: Scratch) -> float
 
 
 @compiled(_nrt=False)
+def take_logs(w: Swarm, s: Scratch, k: int) -> None:
+    """Prototype k has changed."""
+    if w.label[k] >= 0:
+        s.logs[0, k], s.logs[1, k] = math.log(w.mass[k]), math.log(w.spread[k])
+
+
+@compiled(_nrt=False)
 def score_all(w: Swarm, s: Scratch, seen: float, drift: float, log_memory: float) -> int:
     """Write each prototype's log density (with its mass) at the row; return the highest one's index, or -1."""
     top = -1
@@ -90,8 +98,8 @@ def score_all(w: Swarm, s: Scratch, seen: float, drift: float, log_memory: float
         # d times the blur keeps the peak as wide as the centre is uncertain.
         peak = math.log(r2 + max(seen, 1.0) * (w.blur[k] + drift * time))
         s.distance[k] = r2
-        s.log_mass[k] = math.log(w.mass[k]) + log_memory * time
-        s.score[k] = s.log_mass[k] - 0.5 * (math.log(w.spread[k]) + r2 / w.spread[k] + max(seen - 1.0, 0.0) * peak)
+        s.log_mass[k] = s.logs[0, k] + log_memory * time
+        s.score[k] = s.log_mass[k] - 0.5 * (s.logs[1, k] + r2 / w.spread[k] + max(seen - 1.0, 0.0) * peak)
         if top < 0 or s.score[k] > s.score[top]:
             top = k
     return top
@@ -163,6 +171,8 @@ def step(
 ) -> None:
     """Test, then follow, row by row."""
     log_memory = math.log(memory)
+    for k in range(w.label.shape[0]):
+        take_logs(w, s, k)
     for t in range(x.shape[0]):
         seen = look(x[t], n_categories, moments, s)
         top = score_all(w, s, seen, drift, log_memory)
@@ -172,6 +182,7 @@ def step(
         if top >= 0 and w.label[top] != y[t]:
             w.mass[top] *= 1.0 - PENALTY
             w.spread[top] = max(w.spread[top] * (1.0 - SHRINKAGE), SMALLEST_SPREAD)
+            take_logs(w, s, top)
         own, weakest = -1, 0
         for k in range(w.label.shape[0]):
             if w.label[k] == y[t] and (own < 0 or s.score[k] > s.score[own]):
@@ -181,8 +192,10 @@ def step(
         w.clock[0] += 1.0
         if own >= 0 and s.distance[own] < reach * w.spread[own]:
             follow(w, s, own, seen, drift, agility, log_memory)
+            take_logs(w, s, own)
         else:
             settle(w, s, weakest, y[t], seen, moments)
+            take_logs(w, s, weakest)
         take_in(moments, x[t], n_categories)
 
 
@@ -268,4 +281,4 @@ class MovingPrototypes(ArrayState):
             spread=np.ones(k), blur=np.zeros(k), gap=np.zeros(k), hits=np.zeros(k), latest=np.zeros(k),
             clock=np.zeros(1),
         )  # fmt: skip
-        self._scratch = Scratch(np.empty(d), np.empty(d), np.empty(k), np.empty(k), np.empty(k))
+        self._scratch = Scratch(np.empty(d), np.empty(d), np.empty(k), np.empty(k), np.empty(k), np.empty((2, k)))

@@ -20,8 +20,9 @@ weights stand still, and the bound holds over the events it spoke on.
 
 Under a label delay of d events every level learns from what was said when the event was predicted, with its
 step, or the exponent of its posterior and what it gives back to the prior, divided by sqrt(1 + d): the choice that
-keeps the regret of delayed gradients at sqrt(1 + d) times that of prompt ones (Joulani et al., 2013). The bound above
-is for d = 0.
+keeps the regret of delayed gradients at sqrt(1 + d) times that of prompt ones (Joulani et al., 2013). So slow a
+posterior can afford to count errors as well, which for one label are mostly noise: at level 3 a wrong name counts
+as BLAME (1 - 1 / sqrt(1 + d)) nats. The bound above is for d = 0.
 
 Sources: geometric mixing by gradient: Mattern (2013), Linear and geometric mixtures, as in PAQ's mixers;
 fixed share: Herbster and Warmuth (1998), Tracking the best expert.
@@ -48,6 +49,7 @@ SHARES = (0.2, 0.05)  # of FAST and SLOW
 SHARPNESS, ACCURACY_RATE = 20.0, 0.01  # of RECENT
 LEAST = 1e-3  # probabilities are raised to this before their logarithm is taken
 FLOOR, SWITCH, FIRST_PRIOR = 1e-4, 1e-4, 0.5  # of level 3
+BLAME = 3.0  # nats at level 3 for a wrong name under a long delay
 LOSS_RATE = 1e-3
 
 
@@ -207,11 +209,12 @@ def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None
 
 @compiled
 def share_posterior(
-    weight: Float64, p: Float64, y: int, trust: float, floor: float, switch: float, first: float
+    weight: Float64, p: Float64, y: int, trust: float, floor: float, switch: float, first: float, blame: float
 ) -> None:
     """Bayes' rule on weight, likelihoods to the power `trust`; then a part `switch` of it goes back to the prior.
 
-    The prior is `first` for part 0 and equal for the rest. Who abstains keeps its weight; the others share theirs.
+    Who names another class than y loses `blame` nats of likelihood besides. The prior is `first` for part 0 and
+    equal for the rest. Who abstains keeps its weight; the others share theirs.
     """
     n = weight.shape[0]
     scale = 1.0 + p.shape[1] * floor
@@ -222,6 +225,8 @@ def share_posterior(
         held += weight[i]
         backs += first if i == 0 else (1.0 - first) / (n - 1)
         likelihood = (p[i, y] + floor) / scale
+        if blame > 0.0 and np.argmax(p[i]) != y:
+            likelihood *= math.exp(-blame)
         weight[i] *= likelihood if trust == 1.0 else likelihood**trust
         total += weight[i]
     for i in range(n):
@@ -239,12 +244,12 @@ def learn(g: GateArrays, row: Row, y: int, delay: int) -> None:
     logs = row.log[N_GATES:]
     trust = 1.0 / math.sqrt(1.0 + delay)
     rate = RATE * trust
-    share_posterior(g.last, row.p, y, trust, FLOOR, SWITCH * trust, FIRST_PRIOR)
+    share_posterior(g.last, row.p, y, trust, FLOOR, SWITCH * trust, FIRST_PRIOR, BLAME * (1.0 - trust))
     descend(g.second, g.second_square, row.log, row.p[0], y, rate)
     descend(g.geometric[0], g.square[0], logs, first[ALL], y, rate)
     descend(g.geometric[1], g.square[1], logs, first[KINDS], y, rate)
     for k in range(2):
-        share_posterior(g.share[k], experts, y, trust, LEAST, SHARES[k] * trust, 1.0 / n_experts)
+        share_posterior(g.share[k], experts, y, trust, LEAST, SHARES[k] * trust, 1.0 / n_experts, 0.0)
     for e in range(n_experts):
         if math.isnan(experts[e, 0]):
             continue
