@@ -175,8 +175,15 @@ def test_dashboard_fits_its_provisioning(path: Path) -> None:
 def test_alert_explains_itself_and_is_tested(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in ("info", "warning", "critical")
     assert set(alert["annotations"]) == {"summary", "runbook"}
+    assert f"\n## {alert['alert']}\n" in (ROOT / "docs" / "runbooks.md").read_text()
     cases = yaml.safe_load((PROMETHEUS / "tests.yml").read_text())["tests"]
     fires = [case for case in cases if alert["alert"] in json.dumps(case["promql_expr_test"])]
     assert fires
     for case in fires:
         assert any(check["exp_samples"] == [] for check in case["promql_expr_test"])
+
+
+def test_runbooks_name_what_there_is() -> None:
+    text = (ROOT / "docs" / "runbooks.md").read_text()
+    assert set(re.findall(r"^## (\w+)", text, re.M)) == {alert["alert"] for alert in ALERTS}
+    assert set(re.findall(r"\bstream_moe_[a-z_]+[a-z]", text)) <= SCRAPED
