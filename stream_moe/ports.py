@@ -22,6 +22,14 @@ class Stream(Protocol):
     def n_events(self) -> int | None:
         """How many events there are; None = endless (generated)."""
 
+    @property
+    def bayes_accuracy(self) -> float | None:
+        """Expected accuracy (0-1) of the best predictor that knows the concept of each event; None = not known.
+
+        No predictor has a higher expected accuracy. The accuracy of n independent events scatters around it with
+        standard deviation sqrt(p (1 - p) / n).
+        """
+
     def blocks(self, rows: int) -> Iterator[Block]:
         """Yield the stream from its start in blocks of `rows` events (the last may be shorter).
 

@@ -45,6 +45,10 @@ class FileStream:
     def n_events(self) -> int:
         return len(self.y)
 
+    @property
+    def bayes_accuracy(self) -> None:
+        """Nobody knows what real data were drawn from."""
+
     def blocks(self, rows: int) -> Iterator[Block]:
         """Yield blocks of `rows` events, the last maybe shorter; ConfigError if `rows` is below 1."""
         if rows < 1:

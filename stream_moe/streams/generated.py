@@ -50,11 +50,14 @@ class GeneratedStream:
     >>> block = next(stream.blocks(3))
     >>> block.x.shape, block.x.dtype.name, block.y.tolist()
     ((3, 3), 'float32', [1, 1, 1])
+    >>> stream.bayes_accuracy
+    0.9
     """
 
     name: str
     schema: Schema
     start: Callable[[], Fill]
+    bayes_accuracy: float | None = None
 
     @property
     def n_events(self) -> None:
@@ -164,14 +167,28 @@ def _rbf(seed: int, n_classes: int, speed: float) -> Fill:
     return lambda x, y: kernels.fill_rbf(state, spare, centres, velocity, labels, deviations, weights, x, y)
 
 
+def led_bayes_accuracy(noise: float) -> float:
+    """Return the accuracy of the most probable digit, given seven segments each wrong with probability `noise`.
+
+    Examples
+    --------
+    >>> round(led_bayes_accuracy(0.1), 4)
+    0.74
+    """
+    digits = np.array([[int(bit) for bit in digit] for digit in SEGMENTS.split()])
+    patterns = np.arange(2**7)[:, None] >> np.arange(7) & 1
+    wrong = (patterns[:, None] != digits).sum(2)
+    return float((noise**wrong * (1 - noise) ** (7 - wrong)).max(1).sum() / len(digits))
+
+
 def generate(name: str, seed: int) -> GeneratedStream:
     """Return the generated stream `name` of `stream_moe.streams.GENERATED`, or one with `_moa` appended."""
     base, ramp = (name.removesuffix("_moa"), "moa") if name.endswith("_moa") else (name, "capymoa")
     kind, _, variant = base.partition("_")
     if kind == "led":
-        return GeneratedStream(name, LED_SCHEMA, lambda: _led(seed, variant, ramp))
+        return GeneratedStream(name, LED_SCHEMA, lambda: _led(seed, variant, ramp), led_bayes_accuracy(0.1))
     if kind == "sea":
-        return GeneratedStream(name, SEA_SCHEMA, lambda: _sea(seed, variant, ramp))
+        return GeneratedStream(name, SEA_SCHEMA, lambda: _sea(seed, variant, ramp), 0.9)
     n_classes = int(variant[1:] or 2)
     schema = Schema.numeric(10, [f"class{k + 1}" for k in range(n_classes)], [f"att{j + 1}" for j in range(10)])
     return GeneratedStream(name, schema, lambda: _rbf(seed, n_classes, RBF_SPEEDS[variant[0]]))

@@ -81,6 +81,14 @@ def test_blocks_fit_the_schema(name: str) -> None:
             assert set(block.x[:, j].tolist()) <= set(range(count))
 
 
+@pytest.mark.parametrize(
+    ("name", "rate"), [("led_a", 0.74), ("sea_g_moa", 0.9), ("rbf_f", None), ("electricity", None)]
+)
+def test_a_stream_tells_the_bayes_rate_where_it_is_known(name: str, rate: float | None) -> None:
+    known = open_stream(name).bayes_accuracy
+    assert known == (None if rate is None else pytest.approx(rate, abs=1e-4))
+
+
 def test_led_is_nominal() -> None:
     schema = open_stream("led").schema
     assert {feature.categories for feature in schema.features} == {("0", "1")}
