@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream_moe.errors import ConfigError, DataError
+from stream_moe.streams.specs import BENCHMARKS, GENERATORS, is_generated
 
 if TYPE_CHECKING:
     from stream_moe.ports import Stream
 
 __all__ = ["benchmark_names", "export_npz", "open_stream"]
 
-GENERATED = ["led_a", "led_g", "sea_a", "sea_g", "rbf_m", "rbf_f", "rbf_m5", "rbf_f5", "led", "sea"]
-DRIFTS_OF_MOA = [f"{name}_moa" for name in ("led_a", "led_g", "sea_a", "sea_g")]
+GENERATED = [*BENCHMARKS, *GENERATORS]
 DROPPED = {"electricity": ("date", "day"), "electricity8": ()}
 NAMED = ["covtype", "airlines", "flights", "weather", "powersupply"]
 NOMINAL = ("carrier", "origin", "dest", "day_of_week", "Airline", "AirportFrom", "AirportTo", "DayOfWeek")
@@ -38,10 +38,12 @@ def benchmark_names() -> list[str]:
 def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, nominal: Sequence[str] = ()) -> Stream:
     """Open a stream by the name of a benchmark or the path of a file.
 
-    Generated streams are endless and depend on `seed` alone. `led`, `sea` hold one concept; `led_a`, `sea_a`
-    drift abruptly and `led_g`, `sea_g` gradually, three times in the first 800,000 events; `rbf_m`, `rbf_f`
-    drift all the time, in 2 classes, and `rbf_m5`, `rbf_f5` in 5. The drifts ramp as CapyMOA 0.15 composes
-    them; with `_moa` appended (`led_g_moa`) as MOA's own ConceptDriftStream does.
+    Generated streams are endless and depend on the name, its options and `seed` alone. `led_a`, `sea_a` drift
+    abruptly and `led_g`, `sea_g` gradually, three times in the first 800,000 events; `rbf_m`, `rbf_f` drift all
+    the time, in 2 classes, and `rbf_m5`, `rbf_f5` in 5. The drifts ramp as CapyMOA 0.15 composes them; with `_moa`
+    appended (`led_g_moa`) as MOA's own ConceptDriftStream does. `led`, `sea`, `rbf`, `agrawal`, `hyperplane`,
+    `tree`, `sine`, `mixed` and `stagger` hold one concept, or several where an option has several values:
+    `sea:function=1,4:every=50000:width=1000`. docs/streams.md lists the options.
 
     `electricity` (6 features; 8 as `electricity8`) comes with the package. The other named data sets are
     looked up in the directory that the environment variable STREAM_MOE_DATA names.
@@ -52,7 +54,7 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
     Parameters
     ----------
     name_or_path
-        A name of `benchmark_names()`, else a path.
+        A name of `benchmark_names()`, one that is generated maybe with `:OPTION=VALUE` appended; else a path.
     seed
         Seed of a generated stream; a file does not use it.
     label
@@ -63,7 +65,7 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
     Raises
     ------
     ConfigError
-        If the name is unknown, or `label` or `nominal` is given to a generated stream.
+        If the name or an option is unknown or does not fit, or `label` or `nominal` is given to a generated stream.
     DataError
         If a file is not there or cannot be read as events.
 
@@ -72,8 +74,10 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
     >>> stream = open_stream("electricity")
     >>> stream.n_events, stream.schema.n_features, stream.schema.classes
     (45312, 6, ('DOWN', 'UP'))
+    >>> open_stream("agrawal:function=3:perturbation=0").bayes_accuracy
+    1.0
     """
-    if name_or_path in GENERATED or name_or_path in DRIFTS_OF_MOA:
+    if is_generated(name_or_path):
         if label is not None or nominal:
             raise ConfigError(f"{name_or_path} is generated: label and nominal are for files, leave them out")
         from stream_moe.streams.generated import generate

@@ -1,43 +1,34 @@
-"""The generated benchmark streams: LED, SEA and drifting RBF, event for event those of MOA.
+"""The generated streams, event for event those of MOA.
 
-LED: Breiman et al., Classification and Regression Trees, 1984. SEA: Street and Kim, KDD 2001. Random RBF and
-the composition of drifts: Bifet et al., MOA, JMLR 11, 2010. Given one seed the arrays equal MOA's bit for bit
-(after rounding to float32); `tests/parity/test_moa_streams.py` holds the figures.
-
-Three drifts join four concepts. There are two ramps in use for the same (position, width):
-`capymoa`, CapyMOA 0.15's composition in Python, which changes only within width/2 of the position, and
-`moa`, MOA's ConceptDriftStream, a sigmoid with unbounded tails that is at 12 and 88 % at those two ends.
+LED: Breiman et al., Classification and Regression Trees, 1984. SEA: Street and Kim, KDD 2001. Random RBF and the
+composition of drifts: Bifet et al., MOA, JMLR 11, 2010. Hyperplane: Hulten, Spencer and Domingos, KDD 2001. Sine and
+mixed: Gama et al., SBIA 2004. STAGGER: Schlimmer and Granger, Machine Learning 1, 1986. Agrawal and random trees have
+files of their own. Given one seed the arrays equal MOA's bit for bit (after rounding to float32);
+`tests/parity` checks it.
 """
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stream_moe.errors import ConfigError
-from stream_moe.streams import java_random, kernels
-from stream_moe.types import Block, Feature, Float32, Float64, Int32, Int64, Schema
+from stream_moe.streams import kernels
+from stream_moe.streams.agrawal import fill_agrawal
+from stream_moe.streams.drifts import Draw, schedule
+from stream_moe.streams.java_random import doubles, seeded
+from stream_moe.streams.random_tree import draw_tree, fill_tree
+from stream_moe.streams.specs import parse
+from stream_moe.types import Block, Feature, Float32, Int32, Schema
 
 Fill = Callable[[Float32, Int32], None]
 """Writes the next events into x [n, d] and y [n]."""
 
-PACES = {"a": (50, (249_975, 499_975, 749_975)), "g": (50_000, (225_000, 475_000, 725_000))}
-LED_DRIFTING = (1, 3, 5, 7)
 SEA_THRESHOLDS = (8.0, 9.0, 7.0, 9.5)
-SEA_FUNCTIONS = (1, 2, 4, 1)
-RBF_SPEEDS = {"m": 0.0001, "f": 0.001}
-RBF_CENTRES = 50
 SEGMENTS = "1110111 0010010 1011101 1011011 0111010 1101011 1101111 1010010 1111111 1111011"
-
-LED_SCHEMA = Schema(
-    tuple(Feature(f"att{j + 1}", ("0", "1")) for j in range(24)), tuple(str(digit) for digit in range(10))
-)
-SEA_SCHEMA = Schema.numeric(3, ["groupA", "groupB"], [f"attrib{j + 1}" for j in range(3)])
 
 
 @dataclass(frozen=True)
@@ -83,91 +74,73 @@ class GeneratedStream:
             yield block
 
 
-class DriftSchedule:
-    """Which of four concepts each event comes from.
+def generate(text: str, seed: int) -> GeneratedStream:
+    """Return the generated stream that `text` names, with its options (see `stream_moe.streams.specs`)."""
+    spec = parse(text, seed)
+    generator = GENERATORS[spec.generator]
+    rates = {generator.bayes_accuracy(**concept) for concept in spec.concepts}
+    rate = rates.pop() if len(rates) == 1 else None
 
-    The concepts are nested: the last drift chooses between concept 3 and everything before it, and an inner
-    drift counts, and draws a random number for, only the events that reach it.
-    """
+    def start() -> Fill:
+        fills = [generator.start(**concept) for concept in spec.concepts]
+        return _composed(fills, schedule(spec.drifts, len(fills))) if spec.drifts else fills[0]
 
-    def __init__(self, pace: str, ramp: str) -> None:
-        self._width, self._positions = PACES[pace]
-        self._counts = [0] * len(self._positions)
-        self._ramp = _capymoa_ramp if ramp == "capymoa" else _moa_ramp
-        # Both systems seed every drift with 1, whatever the seed of the concepts.
-        self._uniforms = [_python_uniforms(1) if ramp == "capymoa" else _java_uniforms(1) for _ in self._positions]
-
-    def draw(self, n: int) -> npt.NDArray[np.int8]:
-        """Return int8 [n], the concepts of the next n events."""
-        concepts = np.zeros(n, np.int8)
-        left = np.arange(n)
-        for drift in reversed(range(len(self._positions))):
-            number = self._counts[drift] + np.arange(1, len(left) + 1)
-            self._counts[drift] += len(left)
-            after = self._uniforms[drift](len(left)) <= self._ramp(number, self._positions[drift], self._width)
-            concepts[left[after]] = drift + 1
-            left = left[~after]
-        return concepts
+    return GeneratedStream(
+        text, generator.schema(**spec.concepts[0]), start, rates.pop() if len(rates) == 1 else None
+    )
 
 
-def _moa_ramp(number: Int64, position: int, width: int) -> Float64:
-    with np.errstate(over="ignore"):
-        return np.asarray(1.0 / (1.0 + np.exp(-4.0 * (number - position) / width)))
+def _composed(fills: list[Fill], draw: Draw) -> Fill:
+    """Let each concept write the events that are drawn from it, in their order."""
+
+    def fill(x: Float32, y: Int32) -> None:
+        concepts = draw(len(y))
+        present = np.unique(concepts) if (concepts != concepts[0]).any() else concepts[:1]
+        if len(present) == 1:
+            fills[present[0]](x, y)
+            return
+        for concept in present:
+            at = np.flatnonzero(concepts == concept)
+            part_x, part_y = np.empty((len(at), x.shape[1]), np.float32), np.empty(len(at), np.int32)
+            fills[concept](part_x, part_y)
+            x[at], y[at] = part_x, part_y
+
+    return fill
 
 
-def _capymoa_ramp(number: Int64, position: int, width: int) -> Float64:
-    progress = (number - (position - width / 2)) / width
-    inside = np.clip(progress, 0.0, 1.0)
-    ramp = 1.0 / (1.0 + np.exp(-2.0 * math.log(99.0) * (inside - 0.5)))
-    return np.where(progress <= 0.0, 0.0, np.where(progress >= 1.0, 1.0, ramp))
+@dataclass(frozen=True)
+class Generator:
+    """What a name of `specs.GENERATORS` stands for; each function takes the options of one concept by name."""
+
+    schema: Callable[..., Schema]
+    start: Callable[..., Fill]
+    bayes_accuracy: Callable[..., float | None]
 
 
-def _python_uniforms(seed: int) -> Callable[[int], Float64]:
-    """Return what `random.Random(seed).random` would give, as arrays: both are MT19937 with 53 bits."""
-    key = random.Random(seed).getstate()[1]
-    twister = np.random.RandomState()
-    twister.set_state(("MT19937", np.array(key[:-1], np.uint32), key[-1], 0, 0.0))
-    return twister.random_sample
+def _numbered(prefix: str, n: int) -> list[str]:
+    return [f"{prefix}{i + 1}" for i in range(n)]
 
 
-def _java_uniforms(seed: int) -> Callable[[int], Float64]:
-    state = java_random.seeded(seed)
-    return lambda n: java_random.doubles(state, n)
+def _percent(share: float) -> int:
+    return round(share * 100)
 
 
-def _one_concept(n: int) -> npt.NDArray[np.int8]:
-    return np.zeros(n, np.int8)
+def _led_schema(**_: Any) -> Schema:
+    return Schema(
+        tuple(Feature(name, ("0", "1")) for name in _numbered("att", 24)), tuple(str(digit) for digit in range(10))
+    )
 
 
-def _led(seed: int, pace: str, ramp: str) -> Fill:
-    draw = DriftSchedule(pace, ramp).draw if pace else _one_concept
+def _led(seed: int, drifting: int, noise: float) -> Fill:
     segments = np.array([[int(bit) for bit in digit] for digit in SEGMENTS.split()], np.int8)
-    columns = np.tile(np.arange(24, dtype=np.int8), (len(LED_DRIFTING), 1))
-    for concept, drifting in enumerate(LED_DRIFTING):  # the first segments change places with noise bits
-        columns[concept, :drifting] += 7
-        columns[concept, 7 : 7 + drifting] -= 7
-    state = java_random.seeded(seed, len(LED_DRIFTING))
-    return lambda x, y: kernels.fill_led(draw(len(y)), state, segments, columns, x, y)
+    columns = np.arange(24, dtype=np.int8)
+    columns[:drifting] += 7  # the first segments change places with noise bits
+    columns[7 : 7 + drifting] -= 7
+    random, percent = seeded(seed), _percent(noise)
+    return lambda x, y: kernels.fill_led(random, segments, columns, percent, x, y)
 
 
-def _sea(seed: int, pace: str, ramp: str) -> Fill:
-    draw = DriftSchedule(pace, ramp).draw if pace else _one_concept
-    thresholds = np.array([SEA_THRESHOLDS[function - 1] for function in SEA_FUNCTIONS])
-    state = java_random.seeded(seed, len(SEA_FUNCTIONS))
-    return lambda x, y: kernels.fill_sea(draw(len(y)), state, thresholds, x, y)
-
-
-def _rbf(seed: int, n_classes: int, speed: float) -> Fill:
-    centres, velocity = np.empty((RBF_CENTRES, 10)), np.empty((RBF_CENTRES, 10))
-    deviations, weights = np.empty(RBF_CENTRES), np.empty(RBF_CENTRES)
-    labels = np.empty(RBF_CENTRES, np.int32)
-    model = java_random.seeded(seed, 2)
-    kernels.build_rbf(model, n_classes, centres, velocity, labels, deviations, weights, speed)
-    state, spare = java_random.seeded(seed), np.full(1, np.nan)
-    return lambda x, y: kernels.fill_rbf(state, spare, centres, velocity, labels, deviations, weights, x, y)
-
-
-def led_bayes_accuracy(noise: float) -> float:
+def led_bayes_accuracy(noise: float, **_: Any) -> float:
     """Return the accuracy of the most probable digit, given seven segments each wrong with probability `noise`.
 
     Examples
@@ -181,14 +154,108 @@ def led_bayes_accuracy(noise: float) -> float:
     return float((noise**wrong * (1 - noise) ** (7 - wrong)).max(1).sum() / len(digits))
 
 
-def generate(name: str, seed: int) -> GeneratedStream:
-    """Return the generated stream `name` of `stream_moe.streams.GENERATED`, or one with `_moa` appended."""
-    base, ramp = (name.removesuffix("_moa"), "moa") if name.endswith("_moa") else (name, "capymoa")
-    kind, _, variant = base.partition("_")
-    if kind == "led":
-        return GeneratedStream(name, LED_SCHEMA, lambda: _led(seed, variant, ramp), led_bayes_accuracy(0.1))
-    if kind == "sea":
-        return GeneratedStream(name, SEA_SCHEMA, lambda: _sea(seed, variant, ramp), 0.9)
-    n_classes = int(variant[1:] or 2)
-    schema = Schema.numeric(10, [f"class{k + 1}" for k in range(n_classes)], [f"att{j + 1}" for j in range(10)])
-    return GeneratedStream(name, schema, lambda: _rbf(seed, n_classes, RBF_SPEEDS[variant[0]]))
+def _sea(seed: int, function: int, noise: float) -> Fill:
+    random, threshold, percent = seeded(seed), SEA_THRESHOLDS[function - 1], _percent(noise)
+    return lambda x, y: kernels.fill_sea(random, threshold, percent, x, y)
+
+
+def _rbf_schema(features: int, classes: int, **_: Any) -> Schema:
+    return Schema.numeric(features, _numbered("class", classes), _numbered("att", features))
+
+
+def _rbf(seed: int, centres: int, speed: float, features: int, classes: int, model: int) -> Fill:
+    place, velocity = np.empty((centres, features)), np.empty((centres, features))
+    deviations, weights = np.empty(centres), np.empty(centres)
+    labels = np.empty(centres, np.int32)
+    kernels.build_rbf(seeded(model, 2), classes, place, velocity, labels, deviations, weights, speed)
+    random, spare = seeded(seed), np.full(1, np.nan)
+    return lambda x, y: kernels.fill_rbf(random, spare, place, velocity, labels, deviations, weights, x, y)
+
+
+def _agrawal_schema(**_: Any) -> Schema:
+    levels, cars = tuple(f"level{i}" for i in range(5)), tuple(_numbered("car", 20))
+    nominal = {"elevel": levels, "car": cars, "zipcode": tuple(_numbered("zipcode", 9))}
+    names = ("salary", "commission", "age", "elevel", "car", "zipcode", "hvalue", "hyears", "loan")
+    return Schema(tuple(Feature(name, nominal.get(name)) for name in names), ("groupA", "groupB"))
+
+
+def _agrawal(seed: int, function: int, perturbation: float) -> Fill:
+    random = seeded(seed)
+    return lambda x, y: fill_agrawal(random, function, perturbation, x, y)
+
+
+def _hyperplane(seed: int, features: int, drifting: int, speed: float, reversal: float, noise: float) -> Fill:
+    random = seeded(seed)
+    weights, directions = doubles(random, features), np.ones(features)
+    percents = (_percent(reversal), _percent(noise))
+    return lambda x, y: kernels.fill_hyperplane(
+        random, weights, directions, min(drifting, features), speed, *percents, x, y
+    )
+
+
+def _tree_schema(nominal: int, numeric: int, values: int, classes: int, **_: Any) -> Schema:
+    categories = tuple(_numbered("value", values))
+    features = [Feature(name, categories) for name in _numbered("nominal", nominal)]
+    features += [Feature(name) for name in _numbered("numeric", numeric)]
+    return Schema(tuple(features), tuple(_numbered("class", classes)))
+
+
+def _tree(seed: int, model: int, nominal: int, values: int, **shape: Any) -> Fill:
+    tree, random = draw_tree(model, nominal=nominal, values=values, **shape), seeded(seed)
+    return lambda x, y: fill_tree(random, nominal, values, tree.attribute, tree.threshold, tree.children, x, y)
+
+
+def _sine(seed: int, function: int, **_: Any) -> Fill:
+    random = seeded(seed)
+    return lambda x, y: kernels.fill_sine(random, function, x, y)
+
+
+def _mixed_schema(**_: Any) -> Schema:
+    booleans = (Feature("v", ("0", "1")), Feature("w", ("0", "1")))
+    return Schema((*booleans, Feature("x"), Feature("y")), ("positive", "negative"))
+
+
+def _mixed(seed: int, function: int) -> Fill:
+    random = seeded(seed)
+    return lambda x, y: kernels.fill_mixed(random, function, x, y)
+
+
+def _stagger_schema(**_: Any) -> Schema:
+    names = {
+        "size": ("small", "medium", "large"),
+        "color": ("red", "blue", "green"),
+        "shape": ("circle", "square", "triangle"),
+    }
+    return Schema(tuple(Feature(name, values) for name, values in names.items()), ("false", "true"))
+
+
+def _stagger(seed: int, function: int) -> Fill:
+    random = seeded(seed)
+    return lambda x, y: kernels.fill_stagger(random, function, x, y)
+
+
+def _wrong_labels(noise: float, **_: Any) -> float:
+    return max(noise, 1.0 - noise)
+
+
+GENERATORS = {
+    "led": Generator(_led_schema, _led, led_bayes_accuracy),
+    "sea": Generator(
+        lambda **_: Schema.numeric(3, ["groupA", "groupB"], _numbered("attrib", 3)), _sea, _wrong_labels
+    ),
+    # The centres overlap, and by how much changes as they move.
+    "rbf": Generator(_rbf_schema, _rbf, lambda **_: None),
+    # A perturbed value no longer tells the group, and nobody has worked out how often.
+    "agrawal": Generator(_agrawal_schema, _agrawal, lambda perturbation, **_: None if perturbation else 1.0),
+    "hyperplane": Generator(lambda features, **_: _rbf_schema(features, 2), _hyperplane, _wrong_labels),
+    "tree": Generator(_tree_schema, _tree, lambda **_: 1.0),
+    "sine": Generator(
+        lambda irrelevant, **_: Schema.numeric(
+            2 + irrelevant, ["positive", "negative"], _numbered("att", 2 + irrelevant)
+        ),
+        _sine,
+        lambda **_: 1.0,
+    ),
+    "mixed": Generator(_mixed_schema, _mixed, lambda **_: 1.0),
+    "stagger": Generator(_stagger_schema, _stagger, lambda **_: 1.0),
+}

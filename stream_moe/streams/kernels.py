@@ -2,46 +2,117 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from stream_moe.compiled import compiled
 from stream_moe.streams.java_random import next_double, next_gaussian, next_int
 
-NOISE_PERCENT = 10  # MOA's default of LED and SEA, and the benchmark's
-
 
 @compiled
-def fill_led(concepts, random, segments, columns, x, y):  # type: ignore[no-untyped-def]
+def fill_led(random, segments, columns, noise, x, y):  # type: ignore[no-untyped-def]
     """Fill x float32 [n, 24], y int32 [n] with LED events.
 
-    concepts int8 [n] names each event's concept; random int64 [concepts] holds a generator for each;
-    segments int8 [10, 7] the digits; columns int8 [concepts, 24] where segment or noise bit i is put.
+    segments int8 [10, 7] holds the digits; columns int8 [24] where segment or noise bit i is put; noise is the
+    percentage of wrong segments.
     """
     for t in range(len(y)):
-        k = concepts[t]
-        digit = next_int(random, k, 10)
+        digit = next_int(random, 0, 10)
         y[t] = digit
         for i in range(7):
-            flipped = 1 + next_int(random, k, 100) <= NOISE_PERCENT
-            x[t, columns[k, i]] = segments[digit, i] ^ flipped
+            flipped = 1 + next_int(random, 0, 100) <= noise
+            x[t, columns[i]] = segments[digit, i] ^ flipped
         for i in range(7, 24):
-            x[t, columns[k, i]] = next_int(random, k, 2)
+            x[t, columns[i]] = next_int(random, 0, 2)
 
 
 @compiled
-def fill_sea(concepts, random, thresholds, x, y):  # type: ignore[no-untyped-def]
-    """Fill x float32 [n, 3], y int32 [n] with SEA events; thresholds float64 [concepts]."""
+def fill_sea(random, threshold, noise, x, y):  # type: ignore[no-untyped-def]
+    """Fill x float32 [n, 3], y int32 [n] with SEA events; noise is the percentage of wrong labels."""
     for t in range(len(y)):
-        k = concepts[t]
-        a = 10.0 * next_double(random, k)
-        b = 10.0 * next_double(random, k)
+        a = 10.0 * next_double(random, 0)
+        b = 10.0 * next_double(random, 0)
         x[t, 0] = a
         x[t, 1] = b
-        x[t, 2] = 10.0 * next_double(random, k)
-        label = 0 if a + b <= thresholds[k] else 1
-        if 1 + next_int(random, k, 100) <= NOISE_PERCENT:
+        x[t, 2] = 10.0 * next_double(random, 0)
+        label = 0 if a + b <= threshold else 1
+        if 1 + next_int(random, 0, 100) <= noise:
             label = 1 - label
         y[t] = label
+
+
+@compiled
+def fill_hyperplane(random, weights, directions, drifting, speed, reversal, noise, x, y):  # type: ignore[no-untyped-def]
+    """Fill x float32 [n, d], y int32 [n] with points beside a plane, changing weights and directions float64 [d].
+
+    After each event the first `drifting` weights move by `speed`, and each turns back in `reversal` percent of
+    them; noise is the percentage of wrong labels.
+    """
+    for t in range(len(y)):
+        reached = 0.0
+        total = 0.0
+        for j in range(len(weights)):
+            value = next_double(random, 0)
+            x[t, j] = value
+            reached += weights[j] * value
+            total += weights[j]
+        label = 1 if reached >= total * 0.5 else 0
+        if 1 + next_int(random, 0, 100) <= noise:
+            label = 1 - label
+        y[t] = label
+        for j in range(drifting):
+            weights[j] += directions[j] * speed
+            if 1 + next_int(random, 0, 100) <= reversal:
+                directions[j] = -directions[j]
+
+
+@compiled
+def fill_sine(random, function, x, y):  # type: ignore[no-untyped-def]
+    """Fill x float32 [n, 2 or 4], y int32 [n]: is the point of the unit square below a sine curve?"""
+    for t in range(len(y)):
+        a = next_double(random, 0)
+        b = next_double(random, 0)
+        x[t, 0] = a
+        x[t, 1] = b
+        for j in range(2, x.shape[1]):
+            x[t, j] = next_double(random, 0)
+        curve = math.sin(a) if function <= 2 else 0.5 + 0.3 * math.sin(3.0 * math.pi * a)
+        y[t] = (b >= curve) ^ (function % 2 == 0)
+
+
+@compiled
+def fill_mixed(random, function, x, y):  # type: ignore[no-untyped-def]
+    """Fill x float32 [n, 4], y int32 [n]: do two of three conditions hold, of two booleans and a sine curve?"""
+    for t in range(len(y)):
+        v = next_double(random, 0) >= 0.5
+        w = next_double(random, 0) >= 0.5
+        a = next_double(random, 0)
+        b = next_double(random, 0)
+        x[t, 0] = v
+        x[t, 1] = w
+        x[t, 2] = a
+        x[t, 3] = b
+        below = b < 0.5 + 0.3 * math.sin(3.0 * math.pi * a)
+        y[t] = (int(v) + int(w) + int(below) < 2) ^ (function == 2)
+
+
+@compiled
+def fill_stagger(random, function, x, y):  # type: ignore[no-untyped-def]
+    """Fill x float32 [n, 3], y int32 [n]: size small, medium, large; red, blue, green; circle, square, triangle."""
+    for t in range(len(y)):
+        size = next_int(random, 0, 3)
+        colour = next_int(random, 0, 3)
+        shape = next_int(random, 0, 3)
+        x[t, 0] = size
+        x[t, 1] = colour
+        x[t, 2] = shape
+        if function == 1:
+            y[t] = size == 0 and colour == 0
+        elif function == 2:
+            y[t] = colour == 2 or shape == 0
+        else:
+            y[t] = size != 0
 
 
 @compiled

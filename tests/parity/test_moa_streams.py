@@ -1,6 +1,6 @@
 """Our generated streams against MOA's, byte for byte, and against what theory says of them.
 
-`moa_streams.jsonl` holds one fact a line as `python tests/parity/dump_moa.py NAME EVENTS SEED` printed it
+`moa_streams.jsonl` holds one fact a line as `python -m tests.parity.dump_moa EVENTS SEED NAME` printed it
 (CapyMOA 0.15.1, Java 17), so that parity is checked without Java.
 """
 

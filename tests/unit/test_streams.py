@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from stream_moe.errors import ConfigError, DataError
-from stream_moe.streams import DRIFTS_OF_MOA, GENERATED, benchmark_names, export_npz, open_stream
+from stream_moe.streams import GENERATED, benchmark_names, export_npz, open_stream
 from stream_moe.streams.java_random import doubles, next_gaussian, next_int, seeded
+from stream_moe.streams.specs import DRIFTS_OF_MOA
 from stream_moe.types import Float32, Int32
 
 ALL_GENERATED = [*GENERATED, *DRIFTS_OF_MOA]
-SHAPES = {"led": (24, 10), "sea": (3, 2), "rbf": (10, 2)}
+SHAPES = {
+    "led": (24, 10), "sea": (3, 2), "rbf": (10, 2), "agr": (9, 2), "hyp": (10, 2), "tre": (10, 2), "sin": (4, 2),
+    "mix": (4, 2), "sta": (3, 2),
+}  # fmt: skip
 
 
 def take(name: str, rows: int, events: int, seed: int = 1) -> tuple[Float32, Int32]:
