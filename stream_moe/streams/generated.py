@@ -85,9 +85,8 @@ def generate(text: str, seed: int) -> GeneratedStream:
         fills = [generator.start(**concept) for concept in spec.concepts]
         return _composed(fills, schedule(spec.drifts, len(fills))) if spec.drifts else fills[0]
 
-    return GeneratedStream(
-        text, generator.schema(**spec.concepts[0]), start, rates.pop() if len(rates) == 1 else None
-    )
+    start()  # options that do not fit each other fail here, not at the first block
+    return GeneratedStream(text, generator.schema(**spec.concepts[0]), start, rate)
 
 
 def _composed(fills: list[Fill], draw: Draw) -> Fill:
@@ -194,6 +193,8 @@ def _hyperplane(seed: int, features: int, drifting: int, speed: float, reversal:
 
 
 def _tree_schema(nominal: int, numeric: int, values: int, classes: int, **_: Any) -> Schema:
+    if nominal + numeric == 0:
+        raise ConfigError("tree: nominal=0 and numeric=0; give the events at least one attribute")
     categories = tuple(_numbered("value", values))
     features = [Feature(name, categories) for name in _numbered("nominal", nominal)]
     features += [Feature(name) for name in _numbered("numeric", numeric)]

@@ -6,6 +6,7 @@ A tree is drawn node by node; its leaves have classes at random, and its events 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from stream_moe.errors import ConfigError
 from stream_moe.streams.java_random import next_double, next_int, seeded
 from stream_moe.types import Float64, Int32
 
-MAX_NODES = 1_000_000
+MAX_NODES = 100_000
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class RandomTree:
     children: Int32
 
 
+@lru_cache(maxsize=16)  # drawn when a stream is opened, so that a mistake shows there, and again at its start
 def draw_tree(
     seed: int,
     *,
@@ -45,7 +47,7 @@ def draw_tree(
     Raises
     ------
     ConfigError
-        If the tree has more than a million nodes.
+        If the tree has more than 100,000 nodes.
     """
     random = seeded(seed)
     attributes: list[int] = []

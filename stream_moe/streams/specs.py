@@ -37,8 +37,8 @@ class Option:
             value = float(text) if self.step != "whole" else int(text)
         except ValueError:
             value = math.nan
-        in_percent = self.step != "percent" or abs(value * 100 - round(value * 100)) < 1e-9
-        if not (self.low <= value <= self.high and in_percent):
+        fits = self.low <= value <= self.high
+        if not fits or (self.step == "percent" and abs(value * 100 - round(value * 100)) > 1e-9):
             kind = {"whole": "a whole number", "percent": "a share in whole percents", "any": "a number"}[self.step]
             raise ConfigError(f"{where}={text}: must be {kind} from {self.low:g} to {self.high:g}")
         return value

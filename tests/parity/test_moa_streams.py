@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_moe.streams import open_stream
+from stream_moe.streams import GENERATED, open_stream
 from stream_moe.types import Block, Float32, Int32
 
 FACTS = [json.loads(line) for line in (Path(__file__).parent / "moa_streams.jsonl").read_text().splitlines()]
@@ -35,6 +35,10 @@ def test_facts_cover_every_generated_stream_and_every_drift() -> None:
     assert {f["name"] for f in FACTS if f["events"] == 200_000} >= {
         "led", "sea", "led_a", "led_g", "sea_a", "sea_g", "rbf_m", "rbf_f", "rbf_m5", "rbf_f5",
     }  # fmt: skip
+    assert {f["name"].partition(":")[0] for f in FACTS if f["events"] >= 20_000} >= set(GENERATED)
+    assert {f["name"] for f in FACTS if f["name"].startswith("agrawal:f") and f["events"] >= 20_000} >= {
+        f"agrawal:function={function}" for function in range(1, 11)
+    }
     assert {f["name"] for f in FACTS if f["events"] == 800_000} >= {"led_a", "led_g", "sea_a", "sea_g"}
 
 
