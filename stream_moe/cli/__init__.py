@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from stream_moe import __version__
+from stream_moe.cli.datasets import datasets
 from stream_moe.cli.demo import demo
 from stream_moe.cli.export import export
 from stream_moe.cli.inspect import inspect
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, replay, run, produce, export, inspect):
+for verb in (demo, replay, run, produce, export, inspect, datasets):
     app.command()(verb)
 
 

@@ -153,9 +153,10 @@ def load_schema(name: str) -> Schema:
 
     from stream_moe.errors import ConfigError
     from stream_moe.streams import benchmark_names, open_stream
+    from stream_moe.streams.specs import is_generated
     from stream_moe.types import Schema
 
-    if name in benchmark_names():
+    if name in benchmark_names() or is_generated(name):
         return open_stream(name).schema
     try:
         return Schema.from_dict(json.loads(Path(name).read_text()))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stream_moe.errors import ConfigError, DataError
+from stream_moe.errors import ConfigError
+from stream_moe.streams.datasets import DATA_SETS, open_data_set
 from stream_moe.streams.specs import BENCHMARKS, GENERATORS, is_generated
 
 if TYPE_CHECKING:
@@ -17,22 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["benchmark_names", "export_npz", "open_stream"]
 
 GENERATED = [*BENCHMARKS, *GENERATORS]
-DROPPED = {"electricity": ("date", "day"), "electricity8": ()}
-NAMED = ["covtype", "airlines", "flights", "weather", "powersupply"]
-NOMINAL = ("carrier", "origin", "dest", "day_of_week", "Airline", "AirportFrom", "AirportTo", "DayOfWeek")
-SUFFIXES = (".csv.xz", ".csv.gz", ".csv", ".arff", ".parquet", ".npz")
-DATA_VARIABLE = "STREAM_MOE_DATA"
 
 
 def benchmark_names() -> list[str]:
-    """Return the names `open_stream` knows: generated, shipped, then those found in $STREAM_MOE_DATA.
+    """Return the names `open_stream` knows: generated streams, then data sets.
 
     Examples
     --------
     >>> benchmark_names()[:4]
     ['led_a', 'led_g', 'sea_a', 'sea_g']
     """
-    return [*GENERATED, *DROPPED, *NAMED]
+    return [*GENERATED, *DATA_SETS]
 
 
 def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, nominal: Sequence[str] = ()) -> Stream:
@@ -45,8 +41,9 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
     `tree`, `sine`, `mixed` and `stagger` hold one concept, or several where an option has several values:
     `sea:function=1,4:every=50000:width=1000`. docs/streams.md lists the options.
 
-    `electricity` (6 features; 8 as `electricity8`) comes with the package. The other named data sets are
-    looked up in the directory that the environment variable STREAM_MOE_DATA names.
+    `electricity` (6 features; 8 as `electricity8`) comes with the package. Another data set is looked up in the
+    directory that the environment variable STREAM_MOE_DATA names, then in the user's cache, and is downloaded if
+    it is in neither. `stream_moe.streams.datasets.DATA_SETS` has their shapes and licences.
 
     A file is read whole when it is opened: .csv, .arff, .jsonl (each also .gz or .xz), .parquet, .npz. See
     `stream_moe.streams.files.read_file` for what its columns become.
@@ -67,7 +64,7 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
     ConfigError
         If the name or an option is unknown or does not fit, or `label` or `nominal` is given to a generated stream.
     DataError
-        If a file is not there or cannot be read as events.
+        If a file is not there or cannot be read as events, or a data set cannot be had or is not the one known.
 
     Examples
     --------
@@ -84,13 +81,11 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
 
         return generate(name_or_path, seed)
 
+    if name_or_path in DATA_SETS:
+        return open_data_set(name_or_path, label=label, nominal=nominal)
+
     from stream_moe.streams.files import is_known_format, read_file
 
-    if name_or_path in DROPPED:
-        path = Path(__file__).parent / "data" / "electricity.csv.xz"
-        return read_file(path, name=name_or_path, label=label, nominal=nominal, drop=DROPPED[name_or_path])
-    if name_or_path in NAMED:
-        return read_file(_find(name_or_path), name_or_path, label=label, nominal=nominal, usually_nominal=NOMINAL)
     path = Path(name_or_path)
     if not (is_known_format(path) or path.exists()):
         close = difflib.get_close_matches(name_or_path, benchmark_names(), 1)
@@ -118,20 +113,3 @@ def export_npz(stream: Stream, events: int, path: str | os.PathLike[str]) -> int
     from stream_moe.streams.npz import write_npz
 
     return write_npz(stream, events, Path(path))
-
-
-def _find(name: str) -> Path:
-    folder = os.environ.get(DATA_VARIABLE)
-    if not folder:
-        raise DataError(
-            f"{name} does not come with the package: set {DATA_VARIABLE} to a directory that holds "
-            f"{name}.csv.xz (or {', '.join(SUFFIXES[1:])}), or give the path of the file"
-        )
-    for suffix in SUFFIXES:
-        path = Path(folder) / f"{name}{suffix}"
-        if path.is_file():
-            return path
-    raise DataError(
-        f"{name}: no {name}.csv.xz (or {', '.join(SUFFIXES[1:])}) in {DATA_VARIABLE}={folder}; "
-        "put it there or give the path of the file"
-    )

@@ -11,7 +11,7 @@ from stream_moe.errors import DataError
 from stream_moe.streams.tables import Chunk, Column, Table, is_missing, is_number, to_float32, vocabulary
 from stream_moe.types import Feature, Float32, Int32
 
-MAX_CLASSES = 10_000
+MAX_CLASSES = 1000  # every event costs time and memory for each class
 
 
 class Codes(dict[Any, int]):

@@ -122,7 +122,8 @@ def read_file(
             if label is not None:
                 raise DataError(f"{path}: the labels of an .npz file are its array y; leave label out")
             return FileStream(name, *read_npz(path, nominal))
-        return _read_table(READERS[suffix](path), name, label, nominal, drop, usually_nominal)
+        table = READERS[suffix](path)
+        return read_table(table, name, label=label, nominal=nominal, drop=drop, usually_nominal=usually_nominal)
     except (EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be decompressed ({error}); it was cut off or damaged, get it again"
@@ -137,14 +138,16 @@ def read_file(
         ) from None
 
 
-def _read_table(
+def read_table(
     table: Table,
     name: str,
-    label: str | None,
-    nominal: Sequence[str],
-    drop: Sequence[str],
-    usually_nominal: Sequence[str],
+    *,
+    label: str | None = None,
+    nominal: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    usually_nominal: Sequence[str] = (),
 ) -> FileStream:
+    """Read a table to its end as a stream; see `read_file`."""
     names = [column.name for column in table.columns]
     if not names:
         raise DataError(f"{table.path}: declares no columns; it needs features and a label")

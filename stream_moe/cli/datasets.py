@@ -1,0 +1,60 @@
+"""`stream-moe datasets`: the streams that have names, and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from stream_moe.cli import options as o
+
+_NUMBERS = ("events", "features", "classes")
+_KEYS = ("name", *_NUMBERS, "licence", "where")
+
+
+def datasets(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="Only these; get them if need be, and check them.")
+    ] = None,
+    json: o.JsonFile = None,
+) -> None:
+    """List the named streams with shape, licence and whereabouts; given names, get those and check them."""
+    o.check_writable(json)
+    from stream_moe.errors import ConfigError
+    from stream_moe.streams import GENERATED, open_stream
+    from stream_moe.streams.datasets import DATA_SETS, whereabouts
+
+    for name in names or ():
+        if name not in DATA_SETS:
+            raise ConfigError(f"{name!r} is not a data set; the data sets are {', '.join(DATA_SETS)}")
+    rows = [] if names else [_generated(name) for name in GENERATED]
+    for data_set in [DATA_SETS[name] for name in names or DATA_SETS]:
+        if names:
+            open_stream(data_set.name)  # downloads it where it is not here, and checks it in any case
+        shape = (data_set.name, data_set.events, data_set.features, data_set.classes)
+        rows.append((*shape, data_set.licence, whereabouts(data_set)))
+    _print_table([_KEYS, *([_text(cell) for cell in row] for row in rows)])
+    o.write_json(json, {"streams": [dict(zip(_KEYS, row, strict=True)) for row in rows]})
+
+
+def _text(cell: str | int | None) -> str:
+    return "endless" if cell is None else cell if isinstance(cell, str) else f"{cell:,}"
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under the first one, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if key in _NUMBERS else cell.ljust(width)
+            for key, cell, width in zip(_KEYS, row, widths, strict=True)
+        ]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def _generated(name: str) -> tuple[str, int | None, int, int, str, str]:
+    from stream_moe.streams import open_stream
+
+    schema = open_stream(name).schema
+    return name, None, schema.n_features, schema.n_classes, "-", "generated"
