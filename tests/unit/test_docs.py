@@ -57,3 +57,15 @@ def test_the_security_page_has_every_setting_and_option() -> None:
     assert len(secure) == 9
     for name in [*secure, "--metrics-host", "--metrics-cert", "--metrics-key", "--metrics-auth-file"]:
         assert f"`{name}`" in page, name
+
+
+def test_the_streams_page_has_every_name_and_option() -> None:
+    from stream_moe.streams import benchmark_names
+    from stream_moe.streams.specs import DRIFT_OPTIONS, GENERATORS
+
+    page = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()
+    options = {option for generator in GENERATORS.values() for option in generator}
+    for name in [*benchmark_names(), *options]:
+        assert f"`{name}`" in page, name
+    for name in DRIFT_OPTIONS:
+        assert f"`{name}=" in page, name
