@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "driftmoe"
 ON_CUDA = {"driftmoe-data"}  # whose router a device can hold
 
-Stream = Annotated[str, typer.Argument(metavar="STREAM", help="Name of a benchmark, or path of a file.")]
+Stream = Annotated[
+    str, typer.Argument(metavar="STREAM", help="Name of a stream, maybe with :OPTION=VALUE, or a file.")
+]
 Events = Annotated[int | None, typer.Option(min=1, help="How many events; needed where a stream is endless.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the model, and of a generated stream.")]
 Label = Annotated[str | None, typer.Option(help="Label column of a file; its last one unless named.")]

@@ -74,7 +74,9 @@ def _from_river(data_set: DataSet) -> Table:
             source.path.unlink(missing_ok=True)
             raise RuntimeError(f"what came is not the {source.size:,} bytes that river expects")
     events = iter(source)
-    first = next(events)
+    first = next(events, None)
+    if first is None:
+        raise RuntimeError("it holds no events")
     names = list(first[0])
 
     def rows() -> Iterator[Sequence[Any]]:
