@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from stream_moe.types import Int64
+import numpy as np
+
+from stream_moe.types import Float64, Int64
 
 
 @dataclass(slots=True)
@@ -54,13 +57,25 @@ class QualityReport:
 
     events: int
     accuracy: float
-    window_accuracy: float
+    window_accuracy: float  # 0-1, over about the last 1,000 labelled events
     kappa: float
     kappa_majority: float
     kappa_temporal: float
     log_loss: float
     class_predictions: Int64  # [C]
     class_labels: Int64  # [C]
+    class_right: Int64  # [C] of class_labels, those predicted right
+
+    @property
+    def class_recall(self) -> Float64:
+        """float64 [C]: share of each class's events that were predicted right; NaN for a class not seen yet."""
+        seen = self.class_labels > 0
+        return np.divide(self.class_right, self.class_labels, out=np.full(len(seen), math.nan), where=seen)
+
+    @property
+    def g_mean(self) -> float:
+        """Geometric mean of the recall of the classes seen (Kubat & Matwin 1997; Sun et al. 2006); 0 before any."""
+        return geometric_mean(self.class_recall)
 
 
 @dataclass(slots=True)
@@ -117,6 +132,18 @@ class GroupReport:
     rebalances: int = 0  # changes of the partitions
     outcomes: dict[str, int] = field(default_factory=dict)  # transactions: committed, fenced, in_doubt
     watchdog_fired: int = 0  # calls of the log's client that outlasted their deadline
+
+
+def geometric_mean(recall: Float64) -> float:
+    """Geometric mean of the recalls [C] that are not NaN; 0 where none is.
+
+    Examples
+    --------
+    >>> round(geometric_mean(np.array([0.9, 0.4, np.nan])), 3)
+    0.6
+    """
+    seen = recall[~np.isnan(recall)]
+    return float(np.prod(seen) ** (1 / len(seen))) if len(seen) else 0.0
 
 
 def total_quality(parts: Sequence[QualityReport]) -> QualityReport:

@@ -47,12 +47,15 @@ def print_summary(result: dict[str, Any]) -> None:
         typer.echo(f"\n{result['model']} on {result['stream']}: no partition for this member, nothing learnt")
         return
     experts = result["experts"]
+    error = result.get("calibration_error")  # a daemon keeps none
+    calibration = "" if error is None else f"     calibration error {error:.4f}"
     lines = [
         f"{result['model']} on {result['stream']}, seed {result['seed']}",
         f"  accuracy        {result['accuracy']:.4%}   (recent {result['window_accuracy']:.2%})",
         f"  kappa           {result['kappa']:.4f}     above the majority class {result['kappa_majority']:.4f}, "
         f"above no-change {result['kappa_temporal']:.4f}",
-        f"  log-loss        {result['log_loss']:.4f}",
+        f"  log-loss        {result['log_loss']:.4f}" + calibration,
+        f"  G-mean          {result['g_mean']:.4f}",
         f"  speed           {result['events_per_second']:,.0f} events/s over {result['events']:,} events "
         f"({result['seconds']:.2f} s, start-up {result['startup_seconds']:.2f} s)",
         f"  CPU             {result['cpu_seconds']:.2f} s, {result['events_per_cpu_second']:,.0f} events/CPU-second; "

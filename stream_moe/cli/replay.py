@@ -13,9 +13,9 @@ from stream_moe.cli.console import ProgressTable, print_summary
 
 if TYPE_CHECKING:
     from stream_moe.evaluation.prequential import Progress
+    from stream_moe.report import LearnerReport
 
 CSV_EVERY = 5000
-_CSV_SCORES = ("accuracy", "window_accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss")
 
 
 def replay(
@@ -25,6 +25,7 @@ def replay(
     seed: o.Seed = 1,
     chunk: Annotated[int, typer.Option(min=1, help="Rows per block; changes no result.")] = 4096,
     label_delay: Annotated[int, typer.Option(min=0, help="A label arrives so many events after its event.")] = 0,
+    window: Annotated[int, typer.Option(min=1, help="Events that the windowed scores look back.")] = 1000,
     label: o.Label = None,
     nominal: o.Nominal = "",
     settings: o.Settings = [],  # noqa: B006 (typer copies it)
@@ -45,11 +46,13 @@ def replay(
     source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
     table, rows = ProgressTable(quiet), list[dict[str, float]]()
 
+    def row(events: int, seconds: float, scores: dict[str, float], learner: LearnerReport) -> None:
+        rows.append({"events": events, "seconds": seconds, **scores, "drifts": learner.mixture_drifts})
+
     def progress(at: Progress) -> None:
         table.update(at.events, at.seconds, at.quality, at.learner)
         if at.events % CSV_EVERY == 0:
-            scores = {name: getattr(at.quality, name) for name in _CSV_SCORES}
-            rows.append({"events": at.events, "seconds": at.seconds, **scores, "drifts": at.learner.mixture_drifts})
+            row(at.events, at.seconds, at.scores, at.learner)
 
     table.header()
     result = prequential.replay(
@@ -58,17 +61,22 @@ def replay(
         events=events,
         chunk=chunk,
         label_delay=label_delay,
+        window=window,
         on_progress=progress,
         progress_at=prequential.doubling_and_every(CSV_EVERY),
         started=started,
     )
     table.update(result.events, result.seconds, result.quality, result.learner, final=True)
-    content = {"model": model, "stream": source.name, "seed": seed, "label_delay": label_delay, **result.to_dict()}
+    content = {"model": model, "stream": source.name, "seed": seed, "label_delay": label_delay, "window": window}
+    content |= {"classes": list(source.schema.classes), **result.to_dict()}
     if not quiet:
         print_summary(content)
     o.write_json(json, content)
     if csv is not None:
-        header = ",".join(["events", "seconds", *_CSV_SCORES, "drifts"])
-        o.write_text(csv, "\n".join([header, *(",".join(f"{v:.10g}" for v in row.values()) for row in rows)]) + "\n")
+        if not rows or rows[-1]["events"] < result.events:  # the last row is the end
+            row(result.events, result.seconds, result.summary, result.learner)
+        o.write_text(
+            csv, "\n".join([",".join(rows[0]), *(",".join(f"{v:.10g}" for v in row.values()) for row in rows)]) + "\n"
+        )
     if report is not None:
         o.write_text(report, report_page.render(content, rows))

@@ -47,7 +47,7 @@ def score(scores: Scores, proba: Float64, y: Int32) -> None:
 
 
 class Prequential:
-    """Accuracy, three kappas and log-loss of a stream of predictions.
+    """Accuracy, three kappas, log-loss and recall by class of a stream of predictions.
 
     Kappa compares with chance (Cohen 1960), kappa_majority with the majority class so far, kappa_temporal with
     the previous label (Bifet et al., Efficient online evaluation of big data stream classifiers, 2015). Both
@@ -66,6 +66,8 @@ class Prequential:
     >>> report = quality.report()
     >>> report.events, round(report.accuracy, 3), round(report.kappa, 3), round(report.log_loss, 3)
     (3, 0.667, 0.4, 0.415)
+    >>> report.class_recall.tolist(), round(report.g_mean, 3)
+    ([1.0, 0.5], 0.707)
     """
 
     def __init__(self, n_classes: int) -> None:
@@ -77,6 +79,11 @@ class Prequential:
     def events(self) -> int:
         """Labelled events scored."""
         return int(self._scores.counts[EVENTS])
+
+    @property
+    def confusion(self) -> Int64:
+        """int64 [C, C]: events by true class and predicted class."""
+        return self._scores.confusion.copy()
 
     def update(self, proba: Float64, y: Int32) -> None:
         """Score predictions float64 [n, C] against labels int32 [n] (-1 = none: not scored), in order."""
@@ -91,12 +98,13 @@ class Prequential:
             events=int(counts[EVENTS]),
             accuracy=accuracy,
             window_accuracy=float(sums[MOVING]),
-            kappa=_above(accuracy, chance),
-            kappa_majority=_above(accuracy, int(counts[MAJORITY_RIGHT]) / n),
-            kappa_temporal=_above(accuracy, int(counts[NO_CHANGE_RIGHT]) / n),
+            kappa=above(accuracy, chance),
+            kappa_majority=above(accuracy, int(counts[MAJORITY_RIGHT]) / n),
+            kappa_temporal=above(accuracy, int(counts[NO_CHANGE_RIGHT]) / n),
             log_loss=float(sums[LOG_LOSS]) / n,
             class_predictions=confusion.sum(0),
             class_labels=confusion.sum(1),
+            class_right=confusion.diagonal().copy(),
         )
 
     def snapshot(self) -> Snapshot:
@@ -106,6 +114,12 @@ class Prequential:
         fill(self._scores._asdict(), snapshot[0], "quality")
 
 
-def _above(accuracy: float, reference: float) -> float:
-    """Share of the reference's errors that are avoided; 0 where the reference makes none."""
+def above(accuracy: float, reference: float) -> float:
+    """Share of the reference's errors that are avoided; 0 where the reference makes none.
+
+    Examples
+    --------
+    >>> round(above(0.9, 0.8), 3), above(0.5, 0.5), above(1.0, 1.0)
+    (0.5, 0.0, 0.0)
+    """
     return (accuracy - reference) / (1.0 - reference) if reference < 1.0 else 0.0

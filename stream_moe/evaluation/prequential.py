@@ -6,14 +6,15 @@ import math
 import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from stream_moe.classifier import BlockClassifier
 from stream_moe.errors import DataError
-from stream_moe.evaluation.metrics import Prequential
+from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
+from stream_moe.evaluation.window import WINDOW
 from stream_moe.ports import Stream
 from stream_moe.report import LearnerReport, QualityReport
 from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Schema
@@ -29,6 +30,7 @@ class Progress:
     seconds: float
     quality: QualityReport
     learner: LearnerReport
+    scores: dict[str, float]  # of `Scoreboard.summary`: since the start, and over the window as window_...
 
 
 @dataclass(slots=True)
@@ -46,19 +48,22 @@ class ReplayResult:
     quality: QualityReport
     learner: LearnerReport
     phases: dict[str, float]  # seconds by phase, of the learner's or the engine's blocks
+    scores: dict[str, Any] = field(default_factory=dict)  # of `Scoreboard.to_dict`; an engine keeps `quality` alone
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Return the scores of one number each, as in `Progress.scores`."""
+        return {name: value for name, value in self.scores.items() if not isinstance(value, list)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        scores = {k: v for k, v in asdict(self.quality).items() if not k.startswith("class_") and k != "events"}
         learner = asdict(self.learner)
         experts = learner.pop("experts")
         learner["expert_class"] = self.learner.expert_class.tolist()
         return {
             "events": self.events,
-            **scores,
-            "class_labels": self.quality.class_labels.tolist(),
-            "class_predictions": self.quality.class_predictions.tolist(),
+            **(self.scores or quality_dict(self.quality)),
             "events_per_second": self.events / self.seconds if self.seconds else 0.0,
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
@@ -80,6 +85,7 @@ def replay(
     events: int | None = None,
     chunk: int = 4096,
     label_delay: int = 0,
+    window: int = WINDOW,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     progress_at: Iterator[int] | None = None,
     started: float | None = None,
@@ -98,6 +104,8 @@ def replay(
         Rows per block; the result does not depend on it.
     label_delay
         d: x_t is predicted at t, and learns its own label after x_{t+d} was predicted. 0 = at once.
+    window
+        Events of the sliding window.
     on_progress, progress_at
         Called at each of these ascending event counts.
     started
@@ -115,11 +123,11 @@ def replay(
     if events is None and stream.n_events is None:
         raise DataError(f"stream {stream.name!r} is endless; say how many events with --events")
     wanted = min(n for n in (events, stream.n_events, 2**62) if n is not None)
-    learner, quality = make_learner(stream.schema), Prequential(stream.schema.n_classes)
+    learner, scores = make_learner(stream.schema), Scoreboard(stream.schema, window)
     blocks = stream.blocks(chunk)
     warm = next(stream.blocks(WARM_UP_ROWS))
     make_learner(stream.schema).step(warm.x, warm.y)
-    Prequential(stream.schema.n_classes).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
+    Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
     delayed = DelayedLabels(label_delay, stream.schema)
     marks = progress_at if progress_at is not None else iter(())
     mark = next(marks, None)
@@ -130,20 +138,21 @@ def replay(
         rows = min(wanted, mark if mark is not None else wanted) - done  # a block is cut where progress is due
         x, y = block.x[:rows], block.y[:rows]
         if label_delay:
-            delayed.step(learner, quality, x, y)
+            delayed.step(learner, scores, x, y)
         else:
-            quality.update(learner.step(x, y), y)
+            scores.update(learner.step(x, y), y)
         done += len(y)
         block = Block(block.x[rows:], block.y[rows:]) if rows < len(block) else next(blocks, None)
         if done == mark:
-            on_progress(Progress(done, time.perf_counter() - begin, quality.report(), learner.report()))
+            at = time.perf_counter() - begin
+            on_progress(Progress(done, at, scores.report(), learner.report(), scores.summary()))
             mark = next(marks, None)
     if label_delay:
-        delayed.drain(learner, quality)
+        delayed.drain(learner, scores)
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     return ReplayResult(
-        done, seconds, cpu_seconds, begin - started, learner.digest, quality.report(), learner.report(),
-        learner.phases.seconds,
+        done, seconds, cpu_seconds, begin - started, learner.digest, scores.report(),
+        learner.report(), learner.phases.seconds, scores.to_dict(),
     )  # fmt: skip
 
 
@@ -164,7 +173,7 @@ class DelayedLabels:
         self._y: Int32 = np.empty(0, np.int32)
         self._proba: Float64 = np.empty((0, schema.n_classes))
 
-    def step(self, learner: BlockClassifier, quality: Prequential, x: Float32, y: Int32) -> None:
+    def step(self, learner: BlockClassifier, scores: Scoreboard, x: Float32, y: Int32) -> None:
         """Predict n events, each followed by the label that arrives right after it."""
         held = len(self._y)
         self._x, self._y = np.concatenate([self._x, x]), np.concatenate([self._y, y])
@@ -177,13 +186,13 @@ class DelayedLabels:
         asked = np.ones(len(rows), np.bool_)
         asked[silent + 1 :: 2] = False
         self._proba = np.concatenate([self._proba, learner.step(rows, labels)[asked]])
-        quality.update(self._proba[:due], self._y[:due])
+        scores.update(self._proba[:due], self._y[:due])
         self._x, self._y, self._proba = self._x[due:], self._y[due:], self._proba[due:]
 
-    def drain(self, learner: BlockClassifier, quality: Prequential) -> None:
+    def drain(self, learner: BlockClassifier, scores: Scoreboard) -> None:
         """Let the labels still on their way arrive after the last event."""
         learner.step(self._x, self._y)
-        quality.update(self._proba, self._y)
+        scores.update(self._proba, self._y)
 
 
 def doubling_and_every(step: int) -> Iterator[int]:

@@ -41,6 +41,7 @@ def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> Partition
         log_loss=0.33,
         class_predictions=expert_class.sum(0),
         class_labels=expert_class.sum(0),
+        class_right=expert_class[0],
     )
     names = tuple("abc") if classes == 3 else tuple(f"class-{c}" for c in range(classes))
     fields: dict[str, Any] = {

@@ -1,0 +1,89 @@
+"""Everything that a replay keeps of its predictions: since the start, over the window, by confidence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from typing import Any
+
+from stream_moe.evaluation.calibration import Calibration
+from stream_moe.evaluation.metrics import Prequential
+from stream_moe.evaluation.window import WINDOW, SlidingWindow
+from stream_moe.report import QualityReport
+from stream_moe.types import Float64, Int32, Schema
+
+SCORES = ("accuracy", "window_accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss", "g_mean")
+
+
+class Scoreboard:
+    """The scores of one replay.
+
+    Parameters
+    ----------
+    schema
+        Of the stream.
+    window
+        Events of the sliding window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = Scoreboard(Schema.numeric(1, ["no", "yes"]))
+    >>> scores.update(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.int32([0, 1, 1]))
+    >>> found = scores.to_dict()
+    >>> found["class_recall"], round(found["g_mean"], 3), found["window_events"]
+    ([1.0, 0.5], 0.707, 3)
+    """
+
+    def __init__(self, schema: Schema, window: int = WINDOW) -> None:
+        self.quality = Prequential(schema.n_classes)
+        self.window = SlidingWindow(schema.n_classes, window)
+        self.calibration = Calibration()
+
+    @property
+    def events(self) -> int:
+        """Labelled events scored."""
+        return self.quality.events
+
+    def update(self, proba: Float64, y: Int32) -> None:
+        """Score predictions float64 [n, C] against labels int32 [n] (-1 = none: not scored), in order."""
+        self.quality.update(proba, y)
+        self.window.update(proba, y)
+        self.calibration.update(proba, y)
+
+    def report(self) -> QualityReport:
+        """Return the scores since the start; the recent accuracy is that of the sliding window."""
+        return replace(self.quality.report(), window_accuracy=self.window.report().accuracy)
+
+    def extra(self) -> dict[str, float]:
+        """Return the scores of one number each that no `QualityReport` has: calibration, and over the window."""
+        recent = {f"window_{name}": value for name, value in asdict(self.window.report()).items()}
+        return {"calibration_error": self.calibration.error, **recent}
+
+    def summary(self) -> dict[str, float]:
+        """Return all scores of one number each: the row of a table over time."""
+        return numbers(self.quality.report()) | self.extra()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all scores as plain values for JSON: of one number each, by class and by confidence."""
+        bins = [{name: _or_none(value) for name, value in asdict(each).items()} for each in self.calibration.bins()]
+        return quality_dict(self.report()) | self.extra() | {"calibration": bins}
+
+
+def numbers(quality: QualityReport) -> dict[str, float]:
+    """Return the scores of one number each."""
+    return {name: getattr(quality, name) for name in SCORES}
+
+
+def quality_dict(quality: QualityReport) -> dict[str, Any]:
+    """Return a report as plain values for JSON."""
+    return numbers(quality) | {
+        "class_labels": quality.class_labels.tolist(),
+        "class_predictions": quality.class_predictions.tolist(),
+        "class_recall": [_or_none(recall) for recall in quality.class_recall.tolist()],
+    }
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
