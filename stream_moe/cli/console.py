@@ -64,6 +64,7 @@ def print_summary(result: dict[str, Any]) -> None:
         f"  drift           {result['drifts']} in the mixture, {sum(e['drifts'] for e in experts)} in experts",
         f"  state           {result['state_digest'][:16]}",
     ]
+    lines += [f"  {name:<15} {value}" for name, value in result.get("metrics", {}).items()]
     lines += ["", "  expert                 routed   trained  accuracy   nodes  drifts"]
     for number, expert in enumerate(experts):
         lines.append(

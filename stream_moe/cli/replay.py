@@ -10,6 +10,8 @@ import typer
 
 from stream_moe.cli import options as o
 from stream_moe.cli.console import ProgressTable, print_summary
+from stream_moe.cli.folds import FoldReplay, cross_validate
+from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
     from stream_moe.evaluation.prequential import Progress
@@ -26,6 +28,11 @@ def replay(
     chunk: Annotated[int, typer.Option(min=1, help="Rows per block; changes no result.")] = 4096,
     label_delay: Annotated[int, typer.Option(min=0, help="A label arrives so many events after its event.")] = 0,
     window: Annotated[int, typer.Option(min=1, help="Events that the windowed scores look back.")] = 1000,
+    metric: Annotated[
+        list[str], typer.Option(metavar="A,B", help="Metrics of river by name, as MacroF1; may be repeated.")
+    ] = [],  # noqa: B006 (typer copies it)
+    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate: fold j tests, the others train.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes over the folds; changes no result.")] = 1,
     label: o.Label = None,
     nominal: o.Nominal = "",
     settings: o.Settings = [],  # noqa: B006 (typer copies it)
@@ -39,6 +46,17 @@ def replay(
     """Replay a stream: test each event, then train on it."""
     started = time.perf_counter()
     o.check_writable(json, csv, report)
+    names = [name for each in metric for name in o.split_names(each)]
+    if folds is None and workers > 1:
+        raise ConfigError(f"--workers {workers}: processes are for folds; add --folds, or use --threads")
+    if folds is not None:
+        if csv is not None or report is not None or names:
+            raise ConfigError("--folds: --csv, --report and --metric are of one learner; leave them out, or --folds")
+        replay_fold = FoldReplay(
+            stream, model, events, seed, chunk, label_delay, label, nominal, tuple(settings), threads, device, window
+        )
+        cross_validate(replay_fold, folds, workers, json, quiet)
+        return
     make_learner = o.learner_factory(model, seed, settings, threads, device)
     from stream_moe.evaluation import prequential, report_page
     from stream_moe.streams import open_stream
@@ -62,6 +80,7 @@ def replay(
         chunk=chunk,
         label_delay=label_delay,
         window=window,
+        metrics=names,
         on_progress=progress,
         progress_at=prequential.doubling_and_every(CSV_EVERY),
         started=started,

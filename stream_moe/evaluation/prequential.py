@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from stream_moe.classifier import BlockClassifier
 from stream_moe.errors import DataError
+from stream_moe.evaluation.cross_validation import Fold
 from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
 from stream_moe.evaluation.window import WINDOW
 from stream_moe.ports import Stream
@@ -53,7 +54,7 @@ class ReplayResult:
     @property
     def summary(self) -> dict[str, float]:
         """Return the scores of one number each, as in `Progress.scores`."""
-        return {name: value for name, value in self.scores.items() if not isinstance(value, list)}
+        return {name: value for name, value in self.scores.items() if isinstance(value, int | float)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -86,6 +87,8 @@ def replay(
     chunk: int = 4096,
     label_delay: int = 0,
     window: int = WINDOW,
+    fold: Fold | None = None,
+    metrics: Sequence[str] = (),
     on_progress: Callable[[Progress], None] = lambda progress: None,
     progress_at: Iterator[int] | None = None,
     started: float | None = None,
@@ -106,6 +109,10 @@ def replay(
         d: x_t is predicted at t, and learns its own label after x_{t+d} was predicted. 0 = at once.
     window
         Events of the sliding window.
+    fold
+        Score the events of this fold alone, and learn all others; None = every event is scored, then learnt.
+    metrics
+        Names of river's metrics to compute as well; see `stream_moe.evaluation.river_metrics`.
     on_progress, progress_at
         Called at each of these ascending event counts.
     started
@@ -123,12 +130,13 @@ def replay(
     if events is None and stream.n_events is None:
         raise DataError(f"stream {stream.name!r} is endless; say how many events with --events")
     wanted = min(n for n in (events, stream.n_events, 2**62) if n is not None)
-    learner, scores = make_learner(stream.schema), Scoreboard(stream.schema, window)
+    learner, scores = make_learner(stream.schema), Scoreboard(stream.schema, window, metrics)
     blocks = stream.blocks(chunk)
     warm = next(stream.blocks(WARM_UP_ROWS))
     make_learner(stream.schema).step(warm.x, warm.y)
     Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
     delayed = DelayedLabels(label_delay, stream.schema)
+    tests = fold.start() if fold is not None else None
     marks = progress_at if progress_at is not None else iter(())
     mark = next(marks, None)
     done = 0
@@ -137,10 +145,14 @@ def replay(
     while block is not None and done < wanted:
         rows = min(wanted, mark if mark is not None else wanted) - done  # a block is cut where progress is due
         x, y = block.x[:rows], block.y[:rows]
+        learnt = scored = y
+        if tests is not None:
+            drawn = tests(len(y))
+            learnt, scored = (np.where(mine, y, UNLABELLED).astype(np.int32) for mine in (~drawn, drawn))
         if label_delay:
-            delayed.step(learner, scores, x, y)
+            delayed.step(learner, scores, x, learnt, scored)
         else:
-            scores.update(learner.step(x, y), y)
+            scores.update(learner.step(x, learnt), scored)
         done += len(y)
         block = Block(block.x[rows:], block.y[rows:]) if rows < len(block) else next(blocks, None)
         if done == mark:
@@ -170,29 +182,38 @@ class DelayedLabels:
     def __init__(self, delay: int, schema: Schema) -> None:
         self._delay = delay
         self._x: Float32 = np.empty((0, schema.n_features), np.float32)
-        self._y: Int32 = np.empty(0, np.int32)
+        self._learnt: Int32 = np.empty(0, np.int32)
+        self._scored: Int32 = np.empty(0, np.int32)
         self._proba: Float64 = np.empty((0, schema.n_classes))
 
-    def step(self, learner: BlockClassifier, scores: Scoreboard, x: Float32, y: Int32) -> None:
-        """Predict n events, each followed by the label that arrives right after it."""
-        held = len(self._y)
-        self._x, self._y = np.concatenate([self._x, x]), np.concatenate([self._y, y])
-        due = max(held + len(y) - self._delay, 0)  # labels that arrive during this block
-        silent = len(y) - due  # events at its start after which none does
-        rows = np.empty((len(y) + due, x.shape[1]), np.float32)
+    def step(self, learner: BlockClassifier, scores: Scoreboard, x: Float32, learnt: Int32, scored: Int32) -> None:
+        """Predict n events, each followed by the label that arrives right after it.
+
+        `learnt` and `scored` int32 [n] are the labels to learn and to score by, -1 where there is none.
+        """
+        held = len(self._learnt)
+        self._x, self._learnt = np.concatenate([self._x, x]), np.concatenate([self._learnt, learnt])
+        self._scored = np.concatenate([self._scored, scored])
+        due = max(held + len(learnt) - self._delay, 0)  # labels that arrive during this block
+        silent = len(learnt) - due  # events at its start after which none does
+        rows = np.empty((len(learnt) + due, x.shape[1]), np.float32)
         labels = np.full(len(rows), UNLABELLED, np.int32)
         rows[:silent], rows[silent::2], rows[silent + 1 :: 2] = x[:silent], x[silent:], self._x[:due]
-        labels[silent + 1 :: 2] = self._y[:due]
+        labels[silent + 1 :: 2] = self._learnt[:due]
         asked = np.ones(len(rows), np.bool_)
         asked[silent + 1 :: 2] = False
-        self._proba = np.concatenate([self._proba, learner.step(rows, labels)[asked]])
-        scores.update(self._proba[:due], self._y[:due])
-        self._x, self._y, self._proba = self._x[due:], self._y[due:], self._proba[due:]
+        given = asked | (labels >= 0)  # a label that never comes must not ask again
+        self._proba = np.concatenate([self._proba, learner.step(rows[given], labels[given])[asked[given]]])
+        scores.update(self._proba[:due], self._scored[:due])
+        self._x, self._learnt = self._x[due:], self._learnt[due:]
+        self._scored, self._proba = self._scored[due:], self._proba[due:]
 
     def drain(self, learner: BlockClassifier, scores: Scoreboard) -> None:
         """Let the labels still on their way arrive after the last event."""
-        learner.step(self._x, self._y)
-        scores.update(self._proba, self._y)
+        given = self._learnt >= 0
+        if given.any():
+            learner.step(self._x[given], self._learnt[given])
+        scores.update(self._proba, self._scored)
 
 
 def doubling_and_every(step: int) -> Iterator[int]:

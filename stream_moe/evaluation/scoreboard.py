@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from stream_moe.evaluation.calibration import Calibration
 from stream_moe.evaluation.metrics import Prequential
+from stream_moe.evaluation.river_metrics import RiverMetrics
 from stream_moe.evaluation.window import WINDOW, SlidingWindow
 from stream_moe.report import QualityReport
 from stream_moe.types import Float64, Int32, Schema
@@ -24,6 +26,8 @@ class Scoreboard:
         Of the stream.
     window
         Events of the sliding window.
+    metrics
+        Names of river's metrics to keep as well.
 
     Examples
     --------
@@ -35,10 +39,11 @@ class Scoreboard:
     ([1.0, 0.5], 0.707, 3)
     """
 
-    def __init__(self, schema: Schema, window: int = WINDOW) -> None:
+    def __init__(self, schema: Schema, window: int = WINDOW, metrics: Sequence[str] = ()) -> None:
         self.quality = Prequential(schema.n_classes)
         self.window = SlidingWindow(schema.n_classes, window)
         self.calibration = Calibration()
+        self.metrics = RiverMetrics(metrics, schema) if metrics else None
 
     @property
     def events(self) -> int:
@@ -50,6 +55,8 @@ class Scoreboard:
         self.quality.update(proba, y)
         self.window.update(proba, y)
         self.calibration.update(proba, y)
+        if self.metrics is not None:
+            self.metrics.update(proba, y)
 
     def report(self) -> QualityReport:
         """Return the scores since the start; the recent accuracy is that of the sliding window."""
@@ -67,7 +74,8 @@ class Scoreboard:
     def to_dict(self) -> dict[str, Any]:
         """Return all scores as plain values for JSON: of one number each, by class and by confidence."""
         bins = [{name: _or_none(value) for name, value in asdict(each).items()} for each in self.calibration.bins()]
-        return quality_dict(self.report()) | self.extra() | {"calibration": bins}
+        metrics = {} if self.metrics is None else {"metrics": self.metrics.values(self.quality.confusion)}
+        return quality_dict(self.report()) | self.extra() | {"calibration": bins} | metrics
 
 
 def numbers(quality: QualityReport) -> dict[str, float]:
