@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from stream_moe import __version__
+from stream_moe.cli.audit import audit
 from stream_moe.cli.datasets import datasets
 from stream_moe.cli.demo import demo
 from stream_moe.cli.export import export
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, replay, run, produce, export, inspect, datasets):
+for verb in (demo, replay, run, produce, export, inspect, datasets, audit):
     app.command()(verb)
 
 

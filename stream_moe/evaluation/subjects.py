@@ -1,0 +1,157 @@
+"""What an audit takes apart: any model as blocks in, predictions out, in the order of calls that was asked for."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from stream_moe.errors import ConfigError
+from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
+
+
+class Subject(Protocol):
+    """Test then train over a block: x float32 [n, d], y int32 [n] (-1 = predict only) to probabilities [n, C]."""
+
+    def step(self, x: Float32, y: Int32) -> Float64: ...
+
+
+class OneByOne:
+    """A model of single events as a subject: it is asked about each event, then told the label.
+
+    Parameters
+    ----------
+    model
+        Has `learn_one(x, y)` and `predict_proba_one(x)` or `predict_one(x)`, with x a dict by feature name (a missing
+        value has no key) and y a class name, as river's classifiers.
+    schema
+        Of the stream.
+    asks
+        How often it is asked about each event; the last answer counts.
+
+    Notes
+    -----
+    A class that is answered counts with probability 1; no answer counts as all classes alike.
+    """
+
+    def __init__(self, model: Any, schema: Schema, asks: int = 1) -> None:
+        self._model, self._schema, self._asks = model, schema, asks
+        self._by_class = not hasattr(model, "predict_proba_one")
+
+    def step(self, x: Float32, y: Int32) -> Float64:
+        proba = np.empty((len(x), self._schema.n_classes))
+        for t, row in enumerate(x):
+            for _ in range(self._asks):
+                self._predict(row, proba[t])
+            if y[t] >= 0:
+                self._model.learn_one(self._event(row), self._schema.classes[y[t]])
+        return proba
+
+    def _event(self, row: Float32) -> dict[str, Any]:
+        """Return a dict of its own for each call, so that nothing is remembered in one."""
+        return {
+            feature.name: value if feature.categories is None else feature.categories[int(value)]
+            for feature, value in zip(self._schema.features, row.tolist(), strict=True)
+            if not math.isnan(value)
+        }
+
+    def _predict(self, row: Float32, proba: Float64) -> None:
+        if self._by_class:
+            answer = self._model.predict_one(self._event(row))
+            found = {} if answer is None else {answer: 1.0}
+        else:
+            found = self._model.predict_proba_one(self._event(row)) or {}
+        proba[:] = [found.get(name, 0.0) for name in self._schema.classes]
+        total = proba.sum()
+        proba[:] = proba / total if 0 < total < math.inf else 1 / len(proba)
+
+
+class TrainThenTest:
+    """Any subject in the wrong order: each event is learnt, and only then asked about."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+
+    def step(self, x: Float32, y: Int32) -> Float64:
+        labels = np.full(2 * len(y), UNLABELLED, np.int32)
+        labels[::2] = y
+        return self._subject.step(np.repeat(x, 2, axis=0), labels)[1::2]
+
+
+class Guarded:
+    """A user's model: what goes wrong in it is told in one line."""
+
+    def __init__(self, subject: Subject, name: str) -> None:
+        self._subject, self._name = subject, name
+
+    def step(self, x: Float32, y: Int32) -> Float64:
+        try:
+            proba = np.asarray(self._subject.step(x, y), np.float64)
+        except Exception as error:
+            raise _told(self._name, error) from error
+        if proba.ndim != 2 or len(proba) != len(y):
+            raise ConfigError(
+                f"{self._name}: step gave shape {proba.shape} for {len(y)} events; give float64 [n, classes]"
+            )
+        return proba
+
+
+def load_class(name: str, folder: Path) -> Callable[..., Any]:
+    """Import a user's class, which runs the module's code.
+
+    Parameters
+    ----------
+    name
+        `package.module:Class`.
+    folder
+        Where the module is looked for first.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be imported, or has not the methods of a model.
+    """
+    module_name, colon, class_name = name.partition(":")
+    if not (module_name and colon and class_name.isidentifier()):
+        raise ConfigError(f"--class {name!r}: write it as package.module:Class")
+    sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise _told(f"--class {name}", error) from error
+    finally:
+        sys.path.remove(str(folder))
+    kind = getattr(module, class_name, None)
+    if not isinstance(kind, type):
+        raise ConfigError(f"--class {name}: {module.__name__} has no class {class_name!r}")
+    one_by_one = hasattr(kind, "learn_one") and (hasattr(kind, "predict_one") or hasattr(kind, "predict_proba_one"))
+    if not (one_by_one or hasattr(kind, "step")):
+        raise ConfigError(
+            f"--class {name}: it needs learn_one(x, y) and predict_one(x) or predict_proba_one(x), or step(x, y) of "
+            "blocks"
+        )
+    return kind
+
+
+def make_user_subject(name: str, kind: Callable[..., Any], schema: Schema, seed: int, asks: int = 1) -> Subject:
+    """Make a new one of a user's class; its constructor gets `schema` and `seed` where it has such parameters."""
+    try:
+        parameters = inspect.signature(kind).parameters
+        given = {key: value for key, value in {"schema": schema, "seed": seed}.items() if key in parameters}
+        model = kind(**given)
+    except Exception as error:
+        raise _told(name, error) from error
+    return Guarded(model if hasattr(model, "step") else OneByOne(model, schema, asks), name)
+
+
+def _told(name: str, error: Exception) -> ConfigError:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(str(error).split())
+    return ConfigError(f"{name}: {type(error).__name__}: {what} ({Path(where.filename).name}, line {where.lineno})")
