@@ -32,8 +32,8 @@ def audit(
         typer.Option(
             "--class",
             metavar="MODULE:CLASS",
-            help="Audit a class of your own instead; this IMPORTS AND RUNS that module's code, looked for in the "
-            "current directory first.",
+            help="Audit a class of your own instead; this IMPORTS AND RUNS that module's code, which is "
+            "installed or lies in the current directory.",
         ),
     ] = None,
     events: Annotated[int, typer.Option(min=2, help="How many events are scored.")] = 20_000,

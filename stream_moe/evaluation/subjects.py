@@ -111,7 +111,7 @@ def load_class(name: str, folder: Path) -> Callable[..., Any]:
     name
         `package.module:Class`.
     folder
-        Where the module is looked for first.
+        Where the module is looked for if it is not installed; it stays on the path, as the class may import more.
 
     Raises
     ------
@@ -121,13 +121,12 @@ def load_class(name: str, folder: Path) -> Callable[..., Any]:
     module_name, colon, class_name = name.partition(":")
     if not (module_name and colon and class_name.isidentifier()):
         raise ConfigError(f"--class {name!r}: write it as package.module:Class")
-    sys.path.insert(0, str(folder))
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # at the end: a file named like a module of ours must not take its place
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
         raise _told(f"--class {name}", error) from error
-    finally:
-        sys.path.remove(str(folder))
     kind = getattr(module, class_name, None)
     if not isinstance(kind, type):
         raise ConfigError(f"--class {name}: {module.__name__} has no class {class_name!r}")

@@ -45,6 +45,7 @@ def test_replay_writes_everything_it_was_asked_for(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "out.json").read_text())
     promised = {
         "model", "stream", "events", "seed", "accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss",
+        "class_recall", "g_mean", "calibration_error", "calibration", "classes", "window_kappa", "window_events",
         "events_per_second", "seconds", "startup_seconds", "peak_memory_bytes", "state_digest", "drifts", "experts",
     }  # fmt: skip
     assert promised <= set(result)
@@ -146,6 +147,18 @@ def test_demo(tmp_path: Path) -> None:
         (["replay", "electricity", "--model", "hoeffding-tree", "--set", "max_bytes=9"], "max_bytes"),
         (["replay", "electricity", "--json", "no/such/dir/x.json"], "no/such/dir"),
         (["replay", "electricity", "--frobnicate"], "--frobnicate"),
+        (["replay", "electricity", "--folds", "1"], "folds"),
+        (["replay", "electricity", "--folds", "3", "--csv", "x.csv"], "--folds"),
+        (
+            ["replay", "electricity", "--folds", "400", "--events", "20"],
+            "drawn no labelled event; give fewer --folds",
+        ),
+        (["replay", "electricity", "--workers", "2"], "add --folds"),
+        (["replay", "electricity", "--window", "999999999"], "window: 999999999"),
+        (["replay", "electricity", "--metric", "Macro"], "river has no 'Macro'"),
+        (["audit", "no_such_stream"], "no_such_stream"),
+        (["audit", "electricity", "--order", "both"], "both"),
+        (["audit", "electricity", "--class", "a:B", "--model", "knn"], "leave --model and --set out"),
         (["export", "sea_a", "--out", "x.npz"], "--events"),
         (["inspect", "missing.ckpt"], "missing.ckpt"),
         (["run"], "state-dir"),
