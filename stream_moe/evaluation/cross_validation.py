@@ -98,7 +98,7 @@ def run_folds(
 def combine(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Put the results of all folds together: mean of each score, its spread and 95 % interval, the folds' own.
 
-    `kappa_temporal` compares with the label before it in the same fold, as one evaluator for each fold sees it.
+    `kappa_temporal` compares with the label before it in the stream, whichever fold that is in, as without folds.
 
     Raises
     ------

@@ -26,20 +26,26 @@ class Scores(NamedTuple):
 
 
 @compiled
-def score(scores: Scores, proba: Float64, y: Int32) -> None:
+def score(scores: Scores, proba: Float64, y: Int32, seen: Int32) -> None:
     labels = scores.confusion.sum(1)
+    majority = np.argmax(labels) if scores.counts[EVENTS] > 0 else -1  # the first of several
     for t in range(y.shape[0]):
+        previous = scores.counts[LAST_LABEL]
+        if seen[t] >= 0:
+            scores.counts[LAST_LABEL] = seen[t]
         if y[t] < 0:
             continue
         predicted = np.argmax(proba[t])
         scores.confusion[y[t], predicted] += 1
         scores.counts[EVENTS] += 1
-        if labels.sum() > 0 and np.argmax(labels) == y[t]:
+        if majority == y[t]:
             scores.counts[MAJORITY_RIGHT] += 1
-        if scores.counts[LAST_LABEL] == y[t]:
+        if previous == y[t]:
             scores.counts[NO_CHANGE_RIGHT] += 1
-        scores.counts[LAST_LABEL] = y[t]
         labels[y[t]] += 1
+        most = labels[majority] if majority >= 0 else 0
+        if labels[y[t]] > most or (labels[y[t]] == most and y[t] < majority):
+            majority = y[t]
         scores.sums[LOG_LOSS] -= math.log(max(proba[t, y[t]], MIN_PROBABILITY))
         right = 1.0 if predicted == y[t] else 0.0
         n = min(np.float64(scores.counts[EVENTS]), 1.0 / RECENT)  # a plain mean until the window is full
@@ -85,9 +91,12 @@ class Prequential:
         """int64 [C, C]: events by true class and predicted class."""
         return self._scores.confusion.copy()
 
-    def update(self, proba: Float64, y: Int32) -> None:
-        """Score predictions float64 [n, C] against labels int32 [n] (-1 = none: not scored), in order."""
-        score(self._scores, proba, y)
+    def update(self, proba: Float64, y: Int32, seen: Int32 | None = None) -> None:
+        """Score predictions float64 [n, C] against labels int32 [n] (-1 = none: not scored), in order.
+
+        `seen` int32 [n] are all labels of the stream, for the no-change reference, where `y` has only some of them.
+        """
+        score(self._scores, proba, y, y if seen is None else seen)
 
     def report(self) -> QualityReport:
         confusion, sums, counts = self._scores

@@ -152,7 +152,7 @@ def replay(
         if label_delay:
             delayed.step(learner, scores, x, learnt, scored)
         else:
-            scores.update(learner.step(x, learnt), scored)
+            scores.update(learner.step(x, learnt), scored, y)
         done += len(y)
         block = Block(block.x[rows:], block.y[rows:]) if rows < len(block) else next(blocks, None)
         if done == mark:
@@ -204,7 +204,7 @@ class DelayedLabels:
         asked[silent + 1 :: 2] = False
         given = asked | (labels >= 0)  # a label that never comes must not ask again
         self._proba = np.concatenate([self._proba, learner.step(rows[given], labels[given])[asked[given]]])
-        scores.update(self._proba[:due], self._scored[:due])
+        self._score(scores, due)
         self._x, self._learnt = self._x[due:], self._learnt[due:]
         self._scored, self._proba = self._scored[due:], self._proba[due:]
 
@@ -213,7 +213,11 @@ class DelayedLabels:
         given = self._learnt >= 0
         if given.any():
             learner.step(self._x[given], self._learnt[given])
-        scores.update(self._proba, self._scored)
+        self._score(scores, len(self._proba))
+
+    def _score(self, scores: Scoreboard, due: int) -> None:
+        learnt, scored = self._learnt[:due], self._scored[:due]
+        scores.update(self._proba[:due], scored, np.maximum(learnt, scored))
 
 
 def doubling_and_every(step: int) -> Iterator[int]:

@@ -50,10 +50,13 @@ class Scoreboard:
         """Labelled events scored."""
         return self.quality.events
 
-    def update(self, proba: Float64, y: Int32) -> None:
-        """Score predictions float64 [n, C] against labels int32 [n] (-1 = none: not scored), in order."""
-        self.quality.update(proba, y)
-        self.window.update(proba, y)
+    def update(self, proba: Float64, y: Int32, seen: Int32 | None = None) -> None:
+        """Score predictions float64 [n, C] against labels int32 [n] (-1 = none: not scored), in order.
+
+        `seen` int32 [n] are all labels of the stream, where `y` has only some of them.
+        """
+        self.quality.update(proba, y, seen)
+        self.window.update(proba, y, seen)
         self.calibration.update(proba, y)
         if self.metrics is not None:
             self.metrics.update(proba, y)

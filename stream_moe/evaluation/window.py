@@ -31,10 +31,12 @@ class Ring(NamedTuple):
 
 
 @compiled(_nrt=False)
-def remember(ring: Ring, proba: Float64, y: Int32) -> None:
+def remember(ring: Ring, proba: Float64, y: Int32, seen: Int32) -> None:
     counts, labels = ring.counts, ring.labels
     for t in range(y.shape[0]):
-        label = y[t]
+        label, previous = y[t], counts[LAST_LABEL]
+        if seen[t] >= 0:
+            counts[LAST_LABEL] = seen[t]
         if label < 0:
             continue
         best = 0
@@ -44,12 +46,11 @@ def remember(ring: Ring, proba: Float64, y: Int32) -> None:
         place = counts[EVENTS] % ring.classes.shape[0]
         ring.classes[place, LABEL], ring.classes[place, PREDICTED] = label, best
         ring.reference[place, BY_MAJORITY] = counts[MAJORITY] == label
-        ring.reference[place, BY_NO_CHANGE] = counts[LAST_LABEL] == label
+        ring.reference[place, BY_NO_CHANGE] = previous == label
         labels[label] += 1
         major = counts[MAJORITY]
         if major < 0 or labels[label] > labels[major] or (labels[label] == labels[major] and label < major):
             counts[MAJORITY] = label
-        counts[LAST_LABEL] = label
         counts[EVENTS] += 1
 
 
@@ -98,9 +99,12 @@ class SlidingWindow:
             np.array([0, -1, -1], np.int64),
         )
 
-    def update(self, proba: Float64, y: Int32) -> None:
-        """Take in predictions float64 [n, C] with labels int32 [n] (-1 = none: not counted), in order."""
-        remember(self._ring, proba, y)
+    def update(self, proba: Float64, y: Int32, seen: Int32 | None = None) -> None:
+        """Take in predictions float64 [n, C] with labels int32 [n] (-1 = none: not counted), in order.
+
+        `seen` int32 [n] are all labels of the stream, for the no-change reference, where `y` has only some of them.
+        """
+        remember(self._ring, proba, y, y if seen is None else seen)
 
     def report(self) -> WindowReport:
         n = min(int(self._ring.counts[EVENTS]), len(self._ring.classes))
