@@ -79,14 +79,18 @@ def run_folds(
     ------
     StreamMoeError
         If a worker dies.
+    DataError
+        If a fold has no labelled event; the folds after it are not run.
     """
     jobs = [Fold(index, folds, seed) for index in range(folds)]
     if workers == 1:
-        yield from map(run, jobs)
+        for job in jobs:
+            yield _tested(run(job), job)
         return
     pool = ProcessPoolExecutor(min(workers, folds), get_context("spawn"), _die_when_interrupted)
     try:
-        yield from pool.map(run, jobs)
+        for job, result in zip(jobs, pool.map(run, jobs), strict=True):
+            yield _tested(result, job)
     except BrokenProcessPool:
         raise StreamMoeError(
             f"a process of --workers {workers} died (out of memory, or killed); give fewer workers"
@@ -100,11 +104,6 @@ def combine(results: list[dict[str, Any]]) -> dict[str, Any]:
 
     `kappa_temporal` compares with the label before it in the stream, whichever fold that is in, as without folds.
 
-    Raises
-    ------
-    DataError
-        If a fold has no labelled event.
-
     Examples
     --------
     >>> one = dict.fromkeys(SCORES, 0.5) | {"class_labels": [3, 4], "events": 70, "seconds": 1.0, "cpu_seconds": 1.0}
@@ -113,11 +112,6 @@ def combine(results: list[dict[str, Any]]) -> dict[str, Any]:
     (0.6, 0.141, 14)
     """
     tested = [sum(result["class_labels"]) for result in results]
-    if not all(tested):
-        raise DataError(
-            f"fold {tested.index(0) + 1} of {len(tested)} was drawn no labelled event; give fewer --folds or more "
-            "--events"
-        )
     intervals = {name: asdict(mean_interval([result[name] for result in results])) for name in SCORES}
     own = ("seconds", "cpu_seconds", "state_digest")
     return {
@@ -133,6 +127,14 @@ def combine(results: list[dict[str, Any]]) -> dict[str, Any]:
         "seconds": sum(result["seconds"] for result in results),
         "cpu_seconds": sum(result["cpu_seconds"] for result in results),
     }
+
+
+def _tested(result: dict[str, Any], fold: Fold) -> dict[str, Any]:
+    if not any(result["class_labels"]):
+        raise DataError(
+            f"fold {fold.index + 1} of {fold.folds} was drawn no labelled event; give fewer --folds or more --events"
+        )
+    return result
 
 
 def _die_when_interrupted() -> None:

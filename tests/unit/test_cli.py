@@ -150,7 +150,7 @@ def test_demo(tmp_path: Path) -> None:
         (["replay", "electricity", "--folds", "1"], "folds"),
         (["replay", "electricity", "--folds", "3", "--csv", "x.csv"], "--folds"),
         (
-            ["replay", "electricity", "--folds", "400", "--events", "20"],
+            ["replay", "electricity", "--folds", "400", "--events", "20", "--model", "knn"],
             "drawn no labelled event; give fewer --folds",
         ),
         (["replay", "electricity", "--workers", "2"], "add --folds"),

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from stream_moe.errors import ConfigError, DataError
-from stream_moe.evaluation.cross_validation import SCORES, Fold, combine
+from stream_moe.evaluation.cross_validation import Fold, run_folds
 from stream_moe.evaluation.intervals import mean_interval
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.evaluation.prequential import replay
@@ -109,7 +109,13 @@ def test_the_interval_is_that_of_student() -> None:
         mean_interval([])
 
 
-def test_a_fold_without_an_event_is_told() -> None:
-    one = dict.fromkeys(SCORES, 0.5) | {"events": 3, "seconds": 1.0, "cpu_seconds": 1.0}
-    with pytest.raises(DataError, match="fold 2 of 2 was drawn no labelled event; give fewer --folds"):
-        combine([one | {"class_labels": [1, 2]}, one | {"class_labels": [0, 0]}])
+def test_a_fold_without_an_event_is_told_before_the_others_run() -> None:
+    ran = []
+
+    def run(fold: Fold) -> dict[str, Any]:
+        ran.append(fold.index)
+        return {"class_labels": [0, 0] if fold.index == 1 else [1, 2]}
+
+    with pytest.raises(DataError, match="fold 2 of 9 was drawn no labelled event; give fewer --folds"):
+        list(run_folds(run, 9))
+    assert ran == [0, 1]
