@@ -98,7 +98,7 @@ def audit(
         say(f"{stage.events:>12,}{stage.accuracy:>11.2%}{stage.standard_error:>12.2%}{above:>13}")
 
     stages = checks.score(make(), source, events, on_stage=row)
-    bayes = getattr(source, "bayes_accuracy", None)
+    bayes = source.bayes_accuracy
     found.append(checks.check_score(stages, bayes))
     say("")
     tell(found[-1])

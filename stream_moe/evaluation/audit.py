@@ -147,7 +147,7 @@ def score(
     on_stage: Callable[[Stage], None] = lambda stage: None,
 ) -> list[Stage]:
     """Score a subject on the first events of a stream, and compare each tenth of the way with the Bayes rate."""
-    quality, bayes = Prequential(stream.schema.n_classes), getattr(stream, "bayes_accuracy", None)
+    quality, bayes = Prequential(stream.schema.n_classes), stream.bayes_accuracy
     marks = iter(sorted({-(-events * n // STAGES) for n in range(1, STAGES + 1)}))
     mark, done, stages = next(marks), 0, list[Stage]()
     for block in labelled_blocks(stream, events, BLOCK):

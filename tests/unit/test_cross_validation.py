@@ -70,7 +70,7 @@ def test_an_event_of_a_fold_is_never_learnt_there() -> None:
     stream, fold = open_stream("electricity"), Fold(0, 2)
 
     class Flipped:
-        name, schema, n_events = stream.name, stream.schema, stream.n_events
+        name, schema, n_events, bayes_accuracy = stream.name, stream.schema, stream.n_events, None
 
         def blocks(self, rows: int) -> Any:
             drawn = fold.start()
