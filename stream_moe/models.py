@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from stream_moe.classifier import BlockClassifier
     from stream_moe.types import Schema
@@ -44,6 +44,17 @@ def model_names() -> list[str]:
     return [_DEFAULT, *_PUBLISHED, *_EXPERTS]
 
 
+def check_name(name: str, options: Iterable[str] = ()) -> None:
+    """Raise ConfigError for a name that cannot be a model; of another library's only its settings are looked at."""
+    if name not in model_names() and ":" not in name:
+        raise ConfigError(
+            f"model: {name!r} does not exist; choose one of {', '.join(model_names())}, or another library's: "
+            "river:CLASS(...), capymoa:CLASS(...)"
+        )
+    if ":" in name and list(options):
+        raise ConfigError(f"{name}: its settings go into its brackets, as in river:ARFClassifier(n_models=10)")
+
+
 def build_model(
     name: str,
     schema: Schema | None,
@@ -58,7 +69,7 @@ def build_model(
     Parameters
     ----------
     name
-        One of `model_names()`.
+        One of `model_names()`, or another library's as `stream_moe.baselines.build_baseline` takes it.
     schema
         Features and classes; None = learn them from the events.
     seed, threads, device
@@ -81,6 +92,11 @@ def build_model(
     Traceback (most recent call last):
     stream_moe.errors.ConfigError: knn: no setting 'neighbours'; its settings are k, window
     """
+    check_name(name, options or {})
+    if ":" in name:
+        from stream_moe.baselines import build_baseline
+
+        return build_baseline(name, schema, seed=seed)
     if name == _DEFAULT:
         from stream_moe.mixture import DriftMixture
 
@@ -91,18 +107,16 @@ def build_model(
         settings = _settings(name, DriftMoE, options or {})
         variant: Literal["data", "task"] = "data" if name == "driftmoe-data" else "task"
         return DriftMoE(schema, variant=variant, seed=seed, threads=threads, device=device, **settings)
-    if name in _EXPERTS:
-        from stream_moe.single import SingleExpert
-        from stream_moe.types import Schema
+    from stream_moe.single import SingleExpert
+    from stream_moe.types import Schema
 
-        expert = _expert_class(name)
-        settings = _settings(name, expert, options or {})
-        if "seed" in inspect.signature(expert).parameters:
-            settings["seed"] = seed
-        if schema is None:  # a wrong value must be told now, not at the first event
-            expert(Schema.numeric(1, ["any"]), **settings)
-        return SingleExpert(schema, expert=expert, parameters=settings or None)
-    raise ConfigError(f"model: {name!r} does not exist; choose one of {', '.join(model_names())}")
+    expert = _expert_class(name)
+    settings = _settings(name, expert, options or {})
+    if "seed" in inspect.signature(expert).parameters:
+        settings["seed"] = seed
+    if schema is None:  # a wrong value must be told now, not at the first event
+        expert(Schema.numeric(1, ["any"]), **settings)
+    return SingleExpert(schema, expert=expert, parameters=settings or None)
 
 
 def _expert_class(name: str) -> Callable[..., Any]:

@@ -69,10 +69,9 @@ def learner_factory(
     model: str, seed: int, settings: list[str], threads: int, device: str
 ) -> Callable[[Schema], BlockClassifier]:
     """Return what builds the model for a schema; ConfigError for a model or parameter that does not exist."""
-    from stream_moe.models import build_model, model_names
+    from stream_moe.models import build_model, check_name
 
-    if model not in model_names():
-        raise ConfigError(f"--model {model!r}: no such model; choose one of {', '.join(model_names())}")
+    check_name(model)
     if device not in {"cpu", "cuda", "auto"}:
         raise ConfigError(f"--device {device!r}: choose cpu, cuda or auto")
     options = {}

@@ -13,6 +13,7 @@ import typer
 from stream_moe.cli import options as o
 from stream_moe.cli.console import print_summary
 from stream_moe.cli.serving import Serving, ended_if_stuck, stop_on_signals
+from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
     from stream_moe.ports import Source
@@ -84,6 +85,8 @@ def run(
     """
     started = time.perf_counter()
     o.check_writable(json)
+    if ":" in model:
+        raise ConfigError(f"--model {model}: the state of another library's model cannot be kept; replay takes it")
     from connectors.kafka import KafkaReader, KafkaSettings, KafkaSink, KafkaSource
     from connectors.objects import open_store
     from stream_moe.config import kafka_values

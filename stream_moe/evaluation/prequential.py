@@ -38,7 +38,8 @@ class Progress:
 class ReplayResult:
     """What a replay found. `seconds` and `cpu_seconds` (all threads) are the steady state.
 
-    Start-up and compilation are `startup_seconds`.
+    Start-up and compilation are `startup_seconds`. `state_digest` is a sha256 over the whole state; of another
+    library's model, whose state cannot be read, over its settings, the events learnt and what it said to each.
     """
 
     events: int

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+from collections.abc import Hashable, Sequence
 from typing import Any
 
+import numpy as np
 from river import base
 
-from stream_moe.errors import CheckpointError
+from stream_moe.errors import CheckpointError, ConfigError, DataError
 from stream_moe.experts.base import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Schema
 
@@ -30,11 +32,12 @@ class RiverExpert:
     -----
     A missing value is left out of the dict. A model whose `learn_one` takes a weight gets the event's weight;
     any other learns an event of positive weight once. Classes it does not name get probability 0; while it
-    names none, all are equal.
+    names none, all are equal. A tie goes to the class that the model's own `predict_one` would name. A model for
+    two classes only gets them as False and True, which is what river's have them as.
 
     A river model is a web of Python objects that only pickle could store, and checkpoints hold no pickle. So
-    `snapshot` gives a fingerprint: a running hash over the events learnt, enough to compare two runs, and
-    `restore` raises CheckpointError unless this model has learnt just the same.
+    `snapshot` gives a fingerprint: a running hash over parameters, events learnt and what was said to each before,
+    enough to compare two runs, and `restore` raises CheckpointError unless this model has learnt just the same.
 
     Examples
     --------
@@ -56,7 +59,7 @@ class RiverExpert:
         self._model = model.clone()
         parameters = inspect.signature(self._model.learn_one).parameters
         self._weight_name = next((name for name in ("w", "sample_weight") if name in parameters), None)
-        self._fingerprint = hashlib.sha256(repr(model).encode()).hexdigest()
+        self._fingerprint = hashlib.sha256(f"{self.kind}{model._get_params()!r}".encode()).hexdigest()
         self.grow(schema)
 
     @property
@@ -71,21 +74,42 @@ class RiverExpert:
                 for feature, value in zip(self._schema.features, row.tolist(), strict=True)
                 if not math.isnan(value)
             }
-            self._predict(event, proba[t])
-            if y[t] >= 0 and weight[t] > 0:
-                extra = {self._weight_name: float(weight[t])} if self._weight_name else {}
-                self._model.learn_one(event, self._schema.classes[y[t]], **extra)
-                learnt = f"{self._fingerprint}{sorted(event.items())}{y[t]}{weight[t]!r}"
+            label = int(y[t])
+            learn = label >= 0 and weight[t] > 0
+            try:
+                self._predict(event, proba[t])
+                if learn:
+                    extra = {self._weight_name: float(weight[t])} if self._weight_name else {}
+                    self._model.learn_one(event, self._labels[label], **extra)
+            except Exception as error:  # many a river model takes only numbers, or no missing value
+                what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                raise DataError(
+                    f"{self.kind}: it does not take such an event ({what}): {str(event)[:200]}"
+                ) from error
+            if learn:
+                learnt = f"{self._fingerprint}{sorted(event.items())}{label}{weight[t]!r}{proba[t].tolist()}"
                 self._fingerprint = hashlib.sha256(learnt.encode()).hexdigest()
 
     def _predict(self, event: dict[str, Any], proba: Float64) -> None:
         found = self._model.predict_proba_one(event)
-        proba[:] = [found.get(name, 0.0) for name in self._schema.classes]
+        proba[:] = [found.get(label, 0.0) for label in self._labels]
         total = proba.sum()
-        proba[:] = proba / total if 0 < total < math.inf else 1 / len(proba)
+        if not 0 < total < math.inf:
+            proba[:] = 1 / len(proba)
+            return
+        proba /= total
+        named = self._index.get(max(found, key=found.__getitem__))
+        if named is not None and proba.argmax() < named:
+            proba[named] = np.nextafter(proba[named], 2.0)
 
     def grow(self, schema: Schema) -> None:
         self._schema, self.n_classes = schema, schema.n_classes
+        self._labels: Sequence[Hashable] = schema.classes
+        if not self._model._multiclass:
+            if self.n_classes > 2:
+                raise ConfigError(f"{self.kind}: it tells two classes apart; the stream has {self.n_classes}")
+            self._labels = [False, True][: self.n_classes]
+        self._index = {label: index for index, label in enumerate(self._labels)}
 
     def snapshot(self) -> Snapshot:
         return {}, {"fingerprint": self._fingerprint}

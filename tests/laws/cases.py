@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +26,10 @@ SCHEMA = Schema(
     ),
     ("w", "x", "y", "z"),
 )
-NAMES = [*model_names(), "river"]
-STORABLE = [name for name in NAMES if name != "river"]
+HAS_JAVA = bool(shutil.which("java") or os.environ.get("JAVA_HOME"))
+FOREIGN = ["river", "capymoa:ARF3"] if HAS_JAVA else ["river"]
+NAMES = [*model_names(), *FOREIGN]
+STORABLE = model_names()
 ONE_ANSWER = [name for name in NAMES if name != "driftmoe-task"]  # its `step` answers under dropout, as published
 # Small mini-batches and windows: a short stream must fill them several times.
 OPTIONS = {
