@@ -38,9 +38,10 @@ class MoaExpert:
 
     Notes
     -----
-    Votes are scaled to sum to 1; while there are none, all classes are equal. MOA's state cannot be stored without
-    Java's serialization, so `snapshot` gives a fingerprint: a running hash over settings, events learnt and what
-    was said to each before. That compares two runs; `restore` raises CheckpointError unless both are just the same.
+    Votes are scaled to sum to 1 (an infinite one takes all); while there are none, all classes are equal. MOA's state
+    cannot be stored without Java's serialization, so `snapshot` gives a fingerprint: a running hash over settings,
+    events learnt and what was said to each before. That compares two runs; `restore` raises CheckpointError unless
+    both are just the same.
     """
 
     n_nodes = 0
@@ -83,11 +84,7 @@ class MoaExpert:
             self._loop.invokeWithArguments([*columns, votes])
         except jpype.JException as error:
             raise DataError(f"{self.kind}: failed inside MOA: {_one_line(error)}") from error
-        proba[:] = np.array(votes).reshape(proba.shape)
-        proba[~np.isfinite(proba) | (proba < 0)] = 0.0
-        total = proba.sum(1, keepdims=True)
-        np.divide(proba, total, out=proba, where=total > 0)
-        proba[total[:, 0] <= 0] = 1 / self.n_classes
+        proba[:] = shares(np.array(votes).reshape(proba.shape))
         self._hash.update(np.column_stack([rows[:, :-1], y, weight, proba])[learnt].tobytes())
 
     def grow(self, schema: Schema) -> None:
@@ -107,6 +104,21 @@ class MoaExpert:
             )
 
 
+def shares(votes: Float64) -> Float64:
+    """Scale votes [n, C] to sum to 1 in each row; infinite ones, which naive Bayes does give, share all of it.
+
+    Examples
+    --------
+    >>> shares(np.array([[1.0, 3.0], [np.inf, 9.0], [0.0, 0.0], [np.nan, 2.0], [1e308, 1e308]])).tolist()
+    [[0.25, 0.75], [1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.5, 0.5]]
+    """
+    infinite = np.isposinf(votes)
+    votes = np.where(infinite.any(1, keepdims=True), infinite, np.nan_to_num(votes, nan=0.0, neginf=0.0).clip(0.0))
+    top = votes.max(1, keepdims=True)
+    votes = np.divide(votes, top, out=np.ones_like(votes), where=top > 0)
+    return votes / votes.sum(1, keepdims=True)
+
+
 def moa_classifiers(asked: str) -> dict[str, type[Any]]:
     """Return CapyMOA's classes that are nothing but a MOA learner, by name; ConfigError where it cannot be loaded."""
     try:
@@ -120,12 +132,15 @@ def moa_classifiers(asked: str) -> dict[str, type[Any]]:
             "JAVA_HOME or PATH name it"
         ) from None
     kinds: dict[str, Any] = {name: getattr(offered, name, None) for name in offered.__all__}
-    whole = (MOAClassifier.train, MOAClassifier.predict_proba)
     return {
         name: kind
         for name, kind in kinds.items()
-        if inspect.isclass(kind) and issubclass(kind, MOAClassifier) and (kind.train, kind.predict_proba) == whole
+        if inspect.isclass(kind) and issubclass(kind, MOAClassifier) and _steps(kind) == _steps(MOAClassifier)
     }
+
+
+def _steps(classifier: Any) -> tuple[Any, Any]:
+    return classifier.train, classifier.predict_proba
 
 
 def constructor_parameters(classifier: type[Any]) -> list[str]:
