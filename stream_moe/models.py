@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = "driftmoe"
 _PUBLISHED = ["driftmoe-data", "driftmoe-task"]
+_TWO_STAGE = "driftmoe-two-stage"
 _EXPERTS = [
     "adaptive-tree",
     "hoeffding-tree",
@@ -28,7 +29,7 @@ _EXPERTS = [
     "averaged-softmax",
     "no-change",
 ]
-_NOT_SETTINGS = {"schema", "variant", "seed", "threads", "device"}  # have a way of their own
+_NOT_SETTINGS = {"schema", "seed", "threads", "device"}  # have a way of their own
 _LARGEST = 2**53  # beyond it a number no longer fits every array's type
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -41,7 +42,7 @@ def model_names() -> list[str]:
     >>> model_names()[:3]
     ['driftmoe', 'driftmoe-data', 'driftmoe-task']
     """
-    return [_DEFAULT, *_PUBLISHED, *_EXPERTS]
+    return [_DEFAULT, *_PUBLISHED, _TWO_STAGE, *_EXPERTS]
 
 
 def check_name(name: str, options: Iterable[str] = ()) -> None:
@@ -104,9 +105,13 @@ def build_model(
     if name in _PUBLISHED:
         from stream_moe.moe import DriftMoE
 
-        settings = _settings(name, DriftMoE, options or {})
+        settings = _settings(name, DriftMoE, options or {}, "variant")
         variant: Literal["data", "task"] = "data" if name == "driftmoe-data" else "task"
         return DriftMoE(schema, variant=variant, seed=seed, threads=threads, device=device, **settings)
+    if name == _TWO_STAGE:
+        from stream_moe.two_stage import TwoStage
+
+        return TwoStage(schema, seed=seed, threads=threads, **_settings(name, TwoStage, options or {}))
     from stream_moe.single import SingleExpert
     from stream_moe.types import Schema
 
@@ -138,9 +143,9 @@ def _expert_class(name: str) -> Callable[..., Any]:
     return {kind.kind: kind for kind in kinds}[name]
 
 
-def _settings(name: str, factory: Callable[..., Any], options: dict[str, str]) -> dict[str, Any]:
-    """Convert text to what the parameters of `factory` are annotated with."""
-    names = [p for p in inspect.signature(factory).parameters if p not in _NOT_SETTINGS]
+def _settings(name: str, factory: Callable[..., Any], options: dict[str, str], *fixed: str) -> dict[str, Any]:
+    """Convert text to what the parameters of `factory` are annotated with; those `fixed` by the name are none."""
+    names = [p for p in inspect.signature(factory).parameters if p not in {*_NOT_SETTINGS, *fixed}]
     hints = get_type_hints(factory.__init__) if options else {}
     for key in options:
         if key not in names:

@@ -37,6 +37,20 @@ from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
 ONE_AGAINST_REST = ("rest", "class")
 
 
+def voted(weights: Float32, yes: Float64 | None) -> Float64:
+    """Answers [n, C]: weights times what each class's expert gives its class; weights alone where all give 0.
+
+    Examples
+    --------
+    >>> weights = np.float32([[0.5, 0.5], [0.25, 0.75]])
+    >>> voted(weights, np.array([[0.2, 0.6], [0.0, 0.0]])).round(6).tolist()
+    [[0.25, 0.75], [0.25, 0.75]]
+    """
+    answer = weights.astype(float) if yes is None else weights * yes
+    answer = np.where(answer.sum(1, keepdims=True) > 0, answer, weights)
+    return answer / answer.sum(1, keepdims=True)
+
+
 class DriftMoE(BlockClassifier):
     """The published mixture of Hoeffding trees under a learned router.
 
@@ -52,6 +66,8 @@ class DriftMoE(BlockClassifier):
         k, how many experts learn each event (data variant).
     mini_batch
         B, events per step of the router (data variant).
+    hidden
+        Width of the router's first hidden layer; the second has half of it.
     temperature
         Of the softmax over the logits.
     learning_rate
@@ -69,7 +85,8 @@ class DriftMoE(BlockClassifier):
 
     Notes
     -----
-    Tree parameters and router widths as in the paper; no dropout in the data variant, 0.2 in the task variant.
+    Tree parameters and, unless `hidden` is given, router widths as in the paper; no dropout in the data variant, 0.2
+    in the task variant.
 
     Examples
     --------
@@ -86,6 +103,7 @@ class DriftMoE(BlockClassifier):
         n_experts: int = 12,
         top_k: int = 3,
         mini_batch: int = 256,
+        hidden: int = 256,
         temperature: float = 0.8,
         learning_rate: float = 2e-3,
         grace_period: float = 50,
@@ -103,12 +121,14 @@ class DriftMoE(BlockClassifier):
                 f"top_k {top_k} must lie in 1..n_experts ({n_experts}), mini_batch {mini_batch} must be at least "
                 f"1, temperature {temperature} and learning_rate {learning_rate} above 0"
             )
+        if hidden < 2:
+            raise ConfigError(f"hidden: {hidden}; the router's layers have {hidden} and half as many, give 2 or more")
         if threads < 1:
             raise ConfigError(f"threads: {threads}; give 1 or more")
         if variant == "task" and device != "cpu":
             raise ConfigError(f"device: {device!r}; the task variant's router learns event by event, on the CPU only")
         self.variant, self.n_trees, self.top_k, self.mini_batch = variant, n_experts, top_k, mini_batch
-        self.temperature, self.learning_rate, self.vote = temperature, learning_rate, vote
+        self.temperature, self.learning_rate, self.hidden, self.vote = temperature, learning_rate, hidden, vote
         self.grace_period, self.delta, self.tie_threshold = grace_period, delta, tie_threshold
         self.seed, self.threads, self.device = seed, threads, device
         super().__init__(schema, n_experts=n_experts)
@@ -151,8 +171,7 @@ class DriftMoE(BlockClassifier):
         self.phases.end("update")  # routing and learning are one there
         experts = self._experts(x, own, chosen)[..., 1].T  # [n, C] each expert on its own class
         right[:] = (experts > 0.5) == (target > 0)
-        answer = weights * experts if self.vote else weights.astype(float)
-        return answer / answer.sum(1, keepdims=True)
+        return voted(weights, experts if self.vote else None)
 
     def _experts(self, x: Float32, y: Int32, weight: Float64) -> Float64:
         return self.phases.experts(lambda: self.pool.step(x, y, weight), lambda: self.pool.predict(x))
@@ -186,8 +205,7 @@ class DriftMoE(BlockClassifier):
         softmax_rows(self.router.logits(x), self.temperature if self.variant == "data" else 1.0, weights)
         if self.variant == "data":  # by weight, not by logit: two logits may differ by less than their weights can
             return experts[weights.argmax(1), np.arange(len(x))]
-        answer = weights * experts[..., 1].T if self.vote else weights.astype(float)
-        return answer / answer.sum(1, keepdims=True)
+        return voted(weights, experts[..., 1].T if self.vote else None)
 
     @property
     def n_experts(self) -> int:
@@ -204,11 +222,17 @@ class DriftMoE(BlockClassifier):
         self.batch = MiniBatch(self.router, self.mini_batch)
 
     def _router(self, n_features: int, n_experts: int) -> Router:
-        rate, seed = self.learning_rate, self.seed
+        rate, seed, hidden = self.learning_rate, self.seed, (self.hidden, self.hidden // 2)
         if self.device == "cpu":
-            return Router(n_features, n_experts, learning_rate=rate, seed=seed, crew=self.crew)
+            return Router(n_features, n_experts, hidden=hidden, learning_rate=rate, seed=seed, crew=self.crew)
         return DeviceRouter(
-            n_features, n_experts, device=self.device, tile=self.mini_batch, learning_rate=rate, seed=seed
+            n_features,
+            n_experts,
+            device=self.device,
+            tile=self.mini_batch,
+            hidden=hidden,
+            learning_rate=rate,
+            seed=seed,
         )
 
     def _tree(self, schema: Schema) -> HoeffdingTree:

@@ -177,6 +177,7 @@ class Task:
         """The parameters of learner and label join, without those that change only where and how fast it runs."""
         parameters = self.learner._get_params()
         learning = {k: v for k, v in parameters.items() if k not in {"schema", "threads", "device"}}
+        learning = {k: v for k, v in learning.items() if (k, v) != ("hidden", 256)}  # older ones had no other width
         usual = EngineSettings(self.settings.model)
         bounds = {name: getattr(self.settings, name) for name in ("max_waiting", "label_seconds")}
         changed = {name: value for name, value in bounds.items() if value != getattr(usual, name)}

@@ -28,12 +28,15 @@ SCHEMA = Schema(
 )
 HAS_JAVA = bool(shutil.which("java") or os.environ.get("JAVA_HOME"))
 FOREIGN = ["river", "capymoa:ARF3"] if HAS_JAVA else ["river"]
-NAMES = [*model_names(), *FOREIGN]
-STORABLE = model_names()
+STORABLE = [*model_names(), "two-stage-task", "two-stage-gmm"]
+NAMES = [*STORABLE, *FOREIGN]
 ONE_ANSWER = [name for name in NAMES if name != "driftmoe-task"]  # its `step` answers under dropout, as published
 # Small mini-batches and windows: a short stream must fill them several times.
 OPTIONS = {
     "driftmoe-data": {"mini_batch": "48", "n_experts": "5"},
+    "driftmoe-two-stage": {"mini_batch": "48", "n_experts": "5", "burn_in": "60", "first_half": "150"},
+    "two-stage-task": {"variant": "task", "mini_batch": "48", "first_half": "150"},
+    "two-stage-gmm": {"clusters": "gmm", "mini_batch": "48", "n_experts": "4", "burn_in": "60", "first_half": "150"},
     "knn": {"window": "100"},
     "hoeffding-tree": {"delta": "0.01"},
 }
@@ -42,7 +45,8 @@ OPTIONS = {
 def build(name: str, schema: Schema | None = SCHEMA, *, threads: int = 1) -> BlockClassifier:
     if name == "river":
         return SingleExpert(schema, expert=RiverExpert, parameters={"model": tree.HoeffdingTreeClassifier()})
-    return build_model(name, schema, seed=3, threads=threads, options=OPTIONS.get(name))
+    model = "driftmoe-two-stage" if name.startswith("two-stage") else name
+    return build_model(model, schema, seed=3, threads=threads, options=OPTIONS.get(name))
 
 
 def mixed_stream(n: int, seed: int = 1) -> tuple[Float32, Int32]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from stream_moe.errors import ConfigError
 from stream_moe.models import build_model, model_names
 from stream_moe.moe import DriftMoE
 from stream_moe.types import Schema
+from tests.laws.cases import SCHEMA as MIXED
+from tests.laws.cases import mixed_stream
 
 SCHEMA = Schema.numeric(2, ["no", "yes"])
 
@@ -35,6 +38,51 @@ def test_settings_are_converted_by_annotation() -> None:
     assert "'leaf_prediction': 'majority', 'max_nodes': 7" in repr(tree)
 
 
+DATA = {"n_experts": "6", "top_k": "2", "mini_batch": "64"}
+TWO_STAGE = {"n_experts": "6", "mini_batch": "64", "burn_in": "200", "first_half": "600"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "changes"),
+    [
+        (
+            "driftmoe-data",
+            DATA,
+            {
+                "n_experts": "7", "top_k": "3", "mini_batch": "65", "temperature": "0.5", "hidden": "64",
+                "learning_rate": "0.01", "grace_period": "100", "delta": "0.5", "tie_threshold": "0.5",
+            },
+        ),
+        ("driftmoe-task", {}, {"vote": "true", "hidden": "64", "learning_rate": "0.01", "delta": "0.5"}),
+        (
+            "driftmoe-two-stage",
+            TWO_STAGE,
+            {
+                "variant": "task", "clusters": "gmm", "burn_in": "201", "first_half": "601", "n_experts": "2",
+                "mini_batch": "65", "hidden": "64", "temperature": "0.5", "learning_rate": "0.01",
+                "grace_period": "100", "delta": "0.5", "tie_threshold": "0.5",
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_every_setting_of_the_variants_acts(name: str, options: dict[str, str], changes: dict[str, str]) -> None:
+    x, y = mixed_stream(1500)
+
+    def digest(options: dict[str, str], seed: int = 1) -> str:
+        model = build_model(name, MIXED, seed=seed, options=options)
+        assert np.allclose(model.step(x, y).sum(1), 1)
+        return model.digest
+
+    usual = digest(options)
+    assert digest(options) == usual != digest(options, seed=2)
+    assert [key for key, value in changes.items() if digest(options | {key: value}) == usual] == []
+    with pytest.raises(ConfigError) as found:
+        build_model(name, MIXED, options={"no such": ""})
+    told = str(found.value).partition("its settings are ")[2].split(", ")
+    unused = {"n_experts", "top_k", "mini_batch", "temperature", "grace_period", "tie_threshold"}
+    assert set(told) - set(changes) <= {"driftmoe-data": {"vote"}, "driftmoe-task": unused}.get(name, set())
+
+
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
@@ -53,6 +101,9 @@ def test_settings_are_converted_by_annotation() -> None:
         ("knn", {"k": "0"}, r"k 0 must lie in"),
         ("driftmoe-task", {"vote": "maybe"}, r"vote: 'maybe'; choose one of true, yes"),
         ("driftmoe-data", {"top_k": "13"}, r"top_k 13"),
+        ("driftmoe-data", {"hidden": "1"}, r"hidden: 1; the router's layers"),
+        ("driftmoe-two-stage", {"burn_in": "1"}, r"burn_in 1 must lie between"),
+        ("driftmoe-two-stage", {"variant": "both"}, r"variant: 'both'; choose one of data, task"),
         ("hoeffding-tree", {"leaf_prediction": "bayes"}, r"'bayes'; choose one of majority, naive-bayes, adaptive"),
         ("hoeffding-tree", {"delta": "2"}, r"delta 2.0"),
     ],

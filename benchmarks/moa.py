@@ -1,0 +1,61 @@
+"""Events per second of MOA's learners: by blocks as `capymoa:` models go, by a call a step, and all in Java.
+
+    python -m benchmarks.moa [--stream led_a] [--events 200000] [--model HoeffdingTree ...]
+
+"all in Java" is CapyMOA's `prequential_evaluation`, which gives final scores only, over MOA's own generator or, for a
+stream that MOA does not generate, over a numpy array.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+import numpy as np
+
+from benchmarks.peers import open_stream as moa_stream
+from stream_moe.baselines import CAPYMOA_NAMES
+from stream_moe.models import build_model
+from stream_moe.streams import open_stream
+
+ROWS = 4096
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stream", default="led_a")
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--model", action="append", default=[])
+    given = parser.parse_args()
+    import capymoa.classifier as offered
+    from capymoa.core import LabeledInstance
+    from capymoa.evaluation import prequential_evaluation
+
+    stream, n = open_stream(given.stream, seed=1), given.events
+    block = next(stream.blocks(n))
+    print(f"| {given.stream}, {n:,} events, events/s | by blocks | a call a step | all in Java |\n{'| --- ' * 4}|")
+    for name in given.model or ["HoeffdingTree", "NoChange"]:
+        model = build_model(f"capymoa:{name}", stream.schema)
+        start = time.perf_counter()
+        blocks = range(0, n, ROWS)
+        said = np.concatenate([model.step(block.x[s : s + ROWS], block.y[s : s + ROWS]) for s in blocks])
+        ours, right = time.perf_counter() - start, (said.argmax(1) == block.y).mean()
+        theirs = moa_stream(given.stream, 1)
+        learner = getattr(offered, CAPYMOA_NAMES.get(name, name))
+        whole = prequential_evaluation(theirs, learner(schema=theirs.get_schema()), max_instances=n, window_size=n)
+        each, few = learner(schema=theirs.get_schema()), n // 5
+        start = time.perf_counter()
+        for row, label in zip(block.x[:few], block.y[:few], strict=True):
+            event = LabeledInstance.from_array(theirs.get_schema(), row, int(label))
+            each.predict_proba(event)
+            each.train(event)
+        called = few / (time.perf_counter() - start)
+        in_java = n / whole.wallclock()
+        print(f"| {name}, accuracy {100 * right:.2f} and {whole.cumulative.accuracy():.2f} | {n / ours:,.0f} | "
+              f"{called:,.0f} | {in_java:,.0f} |", flush=True)  # fmt: skip
+    os._exit(0)  # Java's threads would keep the process alive
+
+
+if __name__ == "__main__":
+    main()
