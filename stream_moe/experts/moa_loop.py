@@ -1,7 +1,7 @@
 """MOA's own loop over a block, put together in Java without a line of Java: test, then train, and keep every vote.
 
-CapyMOA offers two ways: one call a step from Python (35,000 events/s where a Hoeffding tree takes 146,000 here), or a
-whole evaluation in Java, which tells its final scores only. `java.lang.invoke.MethodHandles` composes calls and
+CapyMOA offers two ways: one call a step from Python, less than half as fast for a Hoeffding tree
+(`python -m benchmarks.moa`), or a whole evaluation in Java, which tells its final scores only. `java.lang.invoke.MethodHandles` composes calls and
 loops into code that Java compiles as it does any other.
 """
 
