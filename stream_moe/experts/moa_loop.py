@@ -1,8 +1,8 @@
 """MOA's own loop over a block, put together in Java without a line of Java: test, then train, and keep every vote.
 
 CapyMOA offers two ways: one call a step from Python, less than half as fast for a Hoeffding tree
-(`python -m benchmarks.moa`), or a whole evaluation in Java, which tells its final scores only. `java.lang.invoke.MethodHandles` composes calls and
-loops into code that Java compiles as it does any other.
+(`python -m benchmarks.moa`), or a whole evaluation in Java, which tells its final scores only.
+`java.lang.invoke.MethodHandles` composes calls and loops into code that Java compiles as it does any other.
 """
 
 from __future__ import annotations
