@@ -46,6 +46,7 @@ class LearnerReport:
     mixture_warnings: int = 0
     mixture_drifts: int = 0
     last_drift_event: int = -1  # labelled events seen when the latest drift was detected
+    last_mixture_drift: int = -1  # the same, of the mixture alone
     model_bytes: int = 0
     expert_detector: str = "adwin"  # which detector counted each expert's warnings and drifts
     mixture_detector: str = "adwin"
@@ -156,8 +157,8 @@ def total_learner(parts: Sequence[LearnerReport], events: Sequence[int]) -> Lear
     plain = [{k: v for k, v in asdict(part).items() if k != "experts"} for part in parts]
     columns = zip(*(part.experts for part in parts), strict=True)
     experts = [ExpertReport(**_total([asdict(expert) for expert in column], events)) for column in columns]
-    latest = max(part.last_drift_event for part in parts)
-    return LearnerReport(experts=experts, **_total(plain, events) | {"last_drift_event": latest})
+    latest = {name: max(getattr(part, name) for part in parts) for name in ("last_drift_event", "last_mixture_drift")}
+    return LearnerReport(experts=experts, **_total(plain, events) | latest)
 
 
 def _total(parts: Sequence[dict[str, Any]], weights: Sequence[int]) -> dict[str, Any]:

@@ -168,5 +168,6 @@ def learner_report(
         mixture_warnings=int(monitor.warnings[-1]),
         mixture_drifts=int(monitor.drifts[-1]),
         last_drift_event=int(monitor.last_drift.max()),
+        last_mixture_drift=int(monitor.last_drift[-1]),
         model_bytes=sum(expert.memory_bytes for expert in experts),
     )

@@ -15,6 +15,7 @@ from stream_moe.classifier import BlockClassifier
 from stream_moe.errors import DataError
 from stream_moe.evaluation.cross_validation import Fold
 from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
+from stream_moe.evaluation.timeline import Timeline
 from stream_moe.evaluation.window import WINDOW
 from stream_moe.ports import Stream
 from stream_moe.report import LearnerReport, QualityReport
@@ -51,6 +52,7 @@ class ReplayResult:
     learner: LearnerReport
     phases: dict[str, float]  # seconds by phase, of the learner's or the engine's blocks
     scores: dict[str, Any] = field(default_factory=dict)  # of `Scoreboard.to_dict`; an engine keeps `quality` alone
+    timeline: dict[str, Any] | None = None  # of `Timeline.to_dict`
 
     @property
     def summary(self) -> dict[str, float]:
@@ -77,6 +79,7 @@ class ReplayResult:
             "drifts": self.learner.mixture_drifts,
             "experts": experts,
             "specialization": {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in learner.items()},
+            **({} if self.timeline is None else {"timeline": self.timeline}),
         }
 
 
@@ -138,13 +141,15 @@ def replay(
     Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
     delayed = DelayedLabels(label_delay, stream.schema)
     tests = fold.start() if fold is not None else None
+    timeline = Timeline(wanted)
     marks = progress_at if progress_at is not None else iter(())
-    mark = next(marks, None)
+    mark, samples = next(marks, None), timeline.marks()
+    sample = next(samples)
     done = 0
     begin, cpu_begin = time.perf_counter(), time.process_time()
     block = next(blocks, None)
     while block is not None and done < wanted:
-        rows = min(wanted, mark if mark is not None else wanted) - done  # a block is cut where progress is due
+        rows = min(wanted, sample, mark if mark is not None else wanted) - done  # cut where progress is due
         x, y = block.x[:rows], block.y[:rows]
         learnt = scored = y
         if tests is not None:
@@ -160,12 +165,16 @@ def replay(
             at = time.perf_counter() - begin
             on_progress(Progress(done, at, scores.report(), learner.report(), scores.summary()))
             mark = next(marks, None)
+        if done == sample:
+            timeline.sample(done, scores.quality, learner.report())
+            sample = next(samples)
     if label_delay:
         delayed.drain(learner, scores)
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
+    timeline.sample(done, scores.quality, learner.report())
     return ReplayResult(
         done, seconds, cpu_seconds, begin - started, learner.digest, scores.report(),
-        learner.report(), learner.phases.seconds, scores.to_dict(),
+        learner.report(), learner.phases.seconds, scores.to_dict(), timeline.to_dict(),
     )  # fmt: skip
 
 
