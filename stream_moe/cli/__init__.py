@@ -12,6 +12,7 @@ from stream_moe import __version__
 from stream_moe.cli.audit import audit
 from stream_moe.cli.datasets import datasets
 from stream_moe.cli.demo import demo
+from stream_moe.cli.experiment import experiment
 from stream_moe.cli.export import export
 from stream_moe.cli.inspect import inspect
 from stream_moe.cli.options import refuse_secrets
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, replay, run, produce, export, inspect, datasets, audit):
+for verb in (demo, replay, run, produce, export, inspect, datasets, audit, experiment):
     app.command()(verb)
 
 

@@ -1,0 +1,141 @@
+"""`stream-moe experiment`: a grid of replays from a TOML file."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream_moe.cli import options as o
+from stream_moe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stream_moe.experiments.runner import Outcome
+
+INCOMPLETE = 1  # exit code: some runs failed
+
+
+def experiment(
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE|NAME", help="A TOML file, or the name of one that is shipped.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; as many as cores unless given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the results; experiments/NAME unless given.")] = None,
+    events: o.Events = None,
+    seeds: Annotated[str | None, typer.Option(metavar="1,2", help="These seeds instead of the file's.")] = None,
+    streams: Annotated[str | None, typer.Option(metavar="A,B", help="These streams instead of the file's.")] = None,
+    models: Annotated[str | None, typer.Option(metavar="A,B", help="These models instead of the file's.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs as well.")] = False,
+    names: Annotated[bool, typer.Option("--list", help="List the experiments that are shipped, and leave.")] = False,
+) -> None:
+    """Make all runs of an experiment; those that are finished already are not made again."""
+    from stream_moe.experiments import plan
+
+    if names:
+        for name in plan.shipped():
+            typer.echo(f"{name:<18}{plan.load(name, check=False).about}")
+        return
+    if file is None:
+        raise ConfigError("which experiment? give a TOML file or a name of `stream-moe experiment --list`")
+    wanted = plan.load(
+        file,
+        events=events,
+        seeds=None if seeds is None else _whole_numbers(seeds),
+        streams=None if streams is None else o.split_names(streams),
+        models=None if models is None else o.split_names(models),
+    )
+    if tensorboard or wanted.tensorboard:
+        from stream_moe.experiments.tensorboard import check_installed
+
+        check_installed()
+    from stream_moe.experiments.runner import make_runs
+    from stream_moe.experiments.store import RunStore
+    from stream_moe.experiments.table import summary
+
+    folder = out or Path("experiments") / wanted.name
+    store, runs, begin = RunStore(folder), wanted.runs(), time.perf_counter()
+    with store.lock():
+        there = sum(store.find(run) is not None for run in runs)
+        jobs = min(jobs or os.cpu_count() or 1, max(len(runs) - there, 1))
+        typer.echo(
+            f"{wanted.name}: {len(runs):,} runs, {there:,} of them there already; {jobs} at a time, in {folder}"
+        )
+        with _progress(len(runs), there) as tell:
+            outcomes = make_runs(runs, store, jobs, tell)
+        if tensorboard or wanted.tensorboard:
+            from stream_moe.experiments.tensorboard import write_logs
+
+            write_logs(folder / "tensorboard", [found for run in runs if (found := store.find(run)) is not None])
+    results = [result for run in runs if (result := outcomes[run].result) is not None]
+    if results:
+        typer.echo("\n" + summary(results, wanted.published))
+    typer.echo(f"\n{time.perf_counter() - begin:,.0f} s; {folder / 'results.csv'}, {folder / 'results.jsonl'}")
+    if failed := [outcome for outcome in outcomes.values() if outcome.result is None]:
+        for reason in dict.fromkeys(outcome.reason for outcome in failed):
+            typer.echo(f"stream-moe: {sum(each.reason == reason for each in failed)} runs failed: {reason}", err=True)
+        raise typer.Exit(INCOMPLETE)
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in o.split_names(text)]
+    except ValueError:
+        raise ConfigError(f"--seeds {text!r}: write whole numbers, as 1,2,3") from None
+
+
+@contextmanager
+def _progress(total: int, there: int) -> Iterator[Callable[[Outcome], None]]:
+    """Give a callback that shows an outcome: a bar with the time left on a terminal, else a line each."""
+    if sys.stdout.isatty():
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        # A run lasts seconds to minutes: the speed is that of the last hour, not of the last half minute.
+        with Progress(*columns, speed_estimate_period=3600) as bar:
+            task = bar.add_task("runs", total=total, completed=there)
+
+            def show(outcome: Outcome) -> None:
+                bar.console.print(_told(outcome), highlight=False, markup=False)
+                bar.advance(task)
+
+            yield show
+        return
+    begin, done = time.monotonic(), there
+
+    def say(outcome: Outcome) -> None:
+        nonlocal done
+        done += 1
+        left = (time.monotonic() - begin) / (done - there) * (total - done)
+        typer.echo(f"{done}/{total}  {_told(outcome)}" + (f"; about {_span(left)} left" if done < total else ""))
+
+    yield say
+
+
+def _told(outcome: Outcome) -> str:
+    run, result = outcome.run, outcome.result
+    name = " ".join(part for part in (run.stream, run.model, run.variant, f"seed {run.seed}") if part)
+    if result is None:
+        return f"{name}: failed: {outcome.reason}"
+    return f"{name}: {result['accuracy']:.2%} in {result['seconds']:.1f} s"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,140 @@
+"""Finished runs on disk: a file each, and all of them as one CSV and one JSON Lines file.
+
+A file appears under its name only when it is whole, so after a kill a run is there or it is not. The two tables are
+written anew from the runs whenever one is added; they hold nothing that the runs do not.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stream_moe.errors import ConfigError, StreamMoeError
+from stream_moe.experiments.plan import Run
+
+COLUMNS = (
+    "stream", "model", "settings", "seed", "label_delay", "folds", "status", "reason", "events", "accuracy", "kappa",
+    "kappa_majority", "kappa_temporal", "log_loss", "drifts", "seconds", "cpu_seconds", "startup_seconds",
+    "events_per_second", "peak_memory_bytes", "state_digest", "key",
+)  # fmt: skip
+BULKY = ("timeline", "experts", "specialization")  # only in the file of the run
+
+
+class StoreFullError(StreamMoeError):
+    """Nothing more can be written; what was finished before is kept."""
+
+    exit_code = 1
+
+
+class RunStore:
+    """The directory of an experiment.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._runs = folder / "runs"
+        self._results: dict[str, dict[str, Any]] = {}
+        self._failed: dict[str, dict[str, Any]] = {}
+        try:
+            self._runs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{folder}: {error.strerror}; name a directory you may write to with --out") from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other experiments out of the directory; the kernel gives the lock back when this process ends."""
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ConfigError(f"{self.folder}: another experiment is writing there; wait, or use --out") from None
+            for torn in self._runs.glob("*.part"):
+                torn.unlink(missing_ok=True)
+            yield
+
+    def find(self, run: Run) -> dict[str, Any] | None:
+        """Return the result of a run that was finished, now or in an earlier life."""
+        key = run.key
+        if key not in self._results:
+            path = self._runs / f"{key}.json"
+            if not path.exists():
+                return None
+            self._results[key] = read_result(path)
+        return self._results[key]
+
+    def add(self, run: Run, result: dict[str, Any]) -> None:
+        """Keep a finished run.
+
+        Raises
+        ------
+        StoreFullError
+            If it cannot be written; nothing of it is left then.
+        """
+        key = run.key
+        kept = {"key": key, "status": "done", **result, **run.to_dict()}
+        self._write(self._runs / f"{key}.json", json.dumps(kept, separators=(",", ":")) + "\n")
+        self._results[key] = kept
+        self._failed.pop(key, None)
+
+    def fail(self, run: Run, reason: str) -> None:
+        """Note that a run failed; the next start makes it again."""
+        self._failed[run.key] = {"key": run.key, "status": "failed", "reason": reason, **run.to_dict()}
+
+    def write_tables(self, runs: Iterable[Run]) -> None:
+        """Write results.csv and results.jsonl: a row for each run that is finished or failed, in order."""
+        keys = [run.key for run in runs]
+        rows = [row for key in keys if (row := self._results.get(key) or self._failed.get(key)) is not None]
+        slim = [{name: value for name, value in row.items() if name not in BULKY} for row in rows]
+        self._write(self.folder / "results.jsonl", "".join(json.dumps(row) + "\n" for row in slim))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self._write(self.folder / "results.csv", text.getvalue())
+
+    def _write(self, path: Path, text: str) -> None:
+        partial = path.with_name(path.name + ".part")
+        try:
+            with partial.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+            way_out = "make room" if full else "see to it"
+            raise StoreFullError(
+                f"{path}: {error.strerror}; the runs finished before are kept: {way_out} and start it again to go on"
+            ) from None
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a result; ConfigError where the file is not one."""
+    try:
+        result = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ValueError:  # not UTF-8, not JSON
+        raise ConfigError(f"{path}: not a result in JSON, as `replay --json` writes it") from None
+    if not isinstance(result, dict) or not {"model", "stream", "accuracy"} <= result.keys():
+        raise ConfigError(f"{path}: no result of a replay: model, stream and accuracy are not all in it")
+    return result
