@@ -18,6 +18,7 @@ from stream_moe.cli.inspect import inspect
 from stream_moe.cli.options import refuse_secrets
 from stream_moe.cli.produce import produce
 from stream_moe.cli.replay import replay
+from stream_moe.cli.report import report
 from stream_moe.cli.run import run
 from stream_moe.errors import StreamMoeError, StuckError
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, replay, run, produce, export, inspect, datasets, audit, experiment):
+for verb in (demo, replay, run, produce, export, inspect, datasets, audit, experiment, report):
     app.command()(verb)
 
 

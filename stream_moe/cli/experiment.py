@@ -61,6 +61,7 @@ def experiment(
     folder = out or Path("experiments") / wanted.name
     store, runs, begin = RunStore(folder), wanted.runs(), time.perf_counter()
     with store.lock():
+        store.describe(wanted)
         there = sum(store.find(run) is not None for run in runs)
         jobs = min(jobs or os.cpu_count() or 1, max(len(runs) - there, 1))
         typer.echo(

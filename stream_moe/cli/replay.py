@@ -58,7 +58,7 @@ def replay(
         cross_validate(replay_fold, folds, workers, json, quiet)
         return
     make_learner = o.learner_factory(model, seed, settings, threads, device)
-    from stream_moe.evaluation import prequential, report_page
+    from stream_moe.evaluation import prequential
     from stream_moe.streams import open_stream
 
     source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
@@ -98,4 +98,6 @@ def replay(
             csv, "\n".join([",".join(rows[0]), *(",".join(f"{v:.10g}" for v in row.values()) for row in rows)]) + "\n"
         )
     if report is not None:
-        o.write_text(report, report_page.render(content, rows))
+        from stream_moe.pictures.page import render_page
+
+        o.write_text(report, render_page([content]))

@@ -30,6 +30,11 @@ class Cell:
     cpu_seconds: float  # mean
 
     @property
+    def name(self) -> str:
+        """The model, with its variant where there is one."""
+        return f"{self.model} ({self.variant})" if self.variant else self.model
+
+    @property
     def mean(self) -> float:
         return statistics.mean(self.scores)
 
@@ -75,6 +80,12 @@ def cells(results: Iterable[Mapping[str, Any]]) -> list[Cell]:
         )
         for (stream, variant, model), found in groups.items()
     ]  # fmt: skip
+
+
+def competitor(result: Mapping[str, Any]) -> str:
+    """Return what competes: the model, with its variant where there is one."""
+    variant = variant_of(result)
+    return f"{result['model']} ({variant})" if variant else str(result["model"])
 
 
 def variant_of(result: Mapping[str, Any]) -> str:

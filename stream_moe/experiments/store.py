@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_moe.errors import ConfigError, StreamMoeError
-from stream_moe.experiments.plan import Run
+from stream_moe.experiments.plan import Experiment, Run
 
 COLUMNS = (
     "stream", "model", "settings", "seed", "label_delay", "folds", "status", "reason", "events", "accuracy", "kappa",
@@ -69,6 +69,10 @@ class RunStore:
             for torn in self._runs.glob("*.part"):
                 torn.unlink(missing_ok=True)
             yield
+
+    def describe(self, experiment: Experiment) -> None:
+        """Write experiment.json: what was asked for, for whoever reads the results."""
+        self._write(self.folder / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
 
     def find(self, run: Run) -> dict[str, Any] | None:
         """Return the result of a run that was finished, now or in an earlier life."""
@@ -125,6 +129,15 @@ class RunStore:
             raise StoreFullError(
                 f"{path}: {error.strerror}; the runs finished before are kept: {way_out} and start it again to go on"
             ) from None
+
+
+def read_experiment(folder: Path) -> dict[str, Any]:
+    """Return what `RunStore.describe` wrote; empty where nothing is."""
+    path = folder / "experiment.json"
+    try:
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+    except (OSError, ValueError):
+        raise ConfigError(f"{path}: not what `stream-moe experiment` writes; move it away") from None
 
 
 def read_result(path: Path) -> dict[str, Any]:

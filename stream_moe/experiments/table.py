@@ -39,7 +39,7 @@ def summary(results: Sequence[Mapping[str, Any]], published: Mapping[str, Mappin
 
 def _row(cell: Cell, figure: float | None) -> tuple[str, ...]:
     known = "-" if math.isnan(cell.half_width) else f"{100 * cell.half_width:.2f}"
-    against = ("", "") if figure is None else (f"{figure:.2f}", f"{100 * cell.mean - figure:+.2f}")
+    against = ("", "") if figure is None else (f"{figure:.2f}", f"{round(100 * cell.mean - figure, 2) + 0.0:+.2f}")
     runs, accuracy = str(len(cell.scores)), f"{100 * cell.mean:.2f}"
     return (
         cell.stream,
