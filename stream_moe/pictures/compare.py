@@ -26,10 +26,11 @@ def comparison_pictures(results: Sequence[Result], published: Published | None =
     if (ranks := ranks_of(found)) is not None:
         pictures.append(critical_difference(ranks))
     streams = list(dict.fromkeys(result["stream"] for result in results))
-    drawn = [
-        over_time(stream, [r for r in results if r["stream"] == stream], names) for stream in streams[:MOST_STREAMS]
-    ]
-    return pictures + [picture for picture in drawn if picture is not None]
+    for n, stream in enumerate(streams[:MOST_STREAMS]):
+        own = [result for result in results if result["stream"] == stream]
+        picture = over_time(f"over-time-{n + 1}-{slug(stream)}", stream, own, names)
+        pictures += [] if picture is None else [picture]
+    return pictures
 
 
 def ranks_of(found: Sequence[Cell]) -> Ranks | None:
@@ -115,7 +116,7 @@ def critical_difference(ranks: Ranks) -> Picture:
     )
 
 
-def over_time(stream: str, results: Sequence[Result], names: Sequence[str]) -> Picture | None:
+def over_time(name: str, stream: str, results: Sequence[Result], names: Sequence[str]) -> Picture | None:
     """Accuracy between samples of every competitor on a stream, mean over seeds; None without timelines."""
     figure = over_events(y="accuracy, %")
     groups: dict[str, list[Result]] = {}
@@ -123,24 +124,24 @@ def over_time(stream: str, results: Sequence[Result], names: Sequence[str]) -> P
         if len(result.get("timeline", {}).get("events", [])) > 1:
             groups.setdefault(competitor(result), []).append(result)
     last: dict[str, float] = {}
-    for name, group in groups.items():
-        n = names.index(name)  # one colour for a competitor on the whole page
+    for who, group in groups.items():
+        n = names.index(who)  # one colour for a competitor on the whole page
         events = group[0]["timeline"]["events"]
         alike = [r for r in group if r["timeline"]["events"] == events]
         values = np.array([percent(r["timeline"]["accuracy"]) for r in alike], float)
         mean = values.mean(0)
-        last[name] = float(np.nanmean(mean[-max(len(mean) // 10, 1) :]))
+        last[who] = float(np.nanmean(mean[-max(len(mean) // 10, 1) :]))
         figure.add_scatter(
-            x=events, y=[None if math.isnan(v) else v for v in mean.tolist()], mode="lines", name=name,
+            x=events, y=[None if math.isnan(v) else v for v in mean.tolist()], mode="lines", name=who,
             line={"color": colour(n), "width": 2, "dash": dash(n)}, hovertemplate="%{y:.2f}",
         )  # fmt: skip
     if not groups:
         return None
     figure.update_layout(height=320 + 16 * len(groups))
-    leader = max(last, key=lambda name: last[name])
+    leader = max(last, key=lambda who: last[who])
     title = f"{stream}: {leader} leads at the end" if len(groups) > 1 else f"{stream}: {leader}"
     words = "Accuracy of the events between two points, mean over the seeds."
-    return Picture(f"over-time-{slug(stream)}", title, words, figure)
+    return Picture(name, title, words, figure)
 
 
 def slug(name: str) -> str:
