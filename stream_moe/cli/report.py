@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -33,37 +33,21 @@ def report(
     if out is None and pictures is None:
         raise ConfigError("nothing to write: give --out FILE.html or --pictures DIR")
     o.check_writable(out)
-    from stream_moe.experiments.store import read_experiment
+    from stream_moe.experiments.store import read_experiment, read_result, read_results
 
-    found = [result for path in results for result in _read(path)]
+    found = [each for path in results for each in (read_results(path) if path.is_dir() else [read_result(path)])]
     told = read_experiment(results[0]) if len(results) == 1 else {}
-    if pictures is not None:
-        from stream_moe.pictures.export import check_installed, write_pictures
+    try:
+        if pictures is not None:
+            from stream_moe.pictures.export import check_installed, write_pictures
 
-        check_installed()
-        for path in write_pictures(found, pictures, form.value, told.get("published")):
-            typer.echo(path)
-    if out is not None:
-        from stream_moe.pictures.page import render_page
+            check_installed()
+            for path in write_pictures(found, pictures, form.value, told.get("published")):
+                typer.echo(path)
+        if out is not None:
+            from stream_moe.pictures.page import render_page
 
-        o.write_text(out, render_page(found, title or told.get("name", ""), told.get("published")))
-        typer.echo(out)
-
-
-def _order(result: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(
-        result.get(key) or default
-        for key, default in (("stream", ""), ("label_delay", 0), ("model", ""), ("settings", ""), ("seed", 0))
-    )
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    from stream_moe.experiments.store import read_result
-
-    if not path.is_dir():
-        return [read_result(path)]
-    files = sorted((path / "runs").glob("*.json")) or sorted(path.glob("*.json"))
-    if not files:
-        raise ConfigError(f"{path}: no results in it; give a directory of `stream-moe experiment` or a JSON file")
-    found = [read_result(file) for file in files]
-    return sorted(found, key=_order)
+            o.write_text(out, render_page(found, title or told.get("name", ""), told.get("published")))
+            typer.echo(out)
+    except KeyError as error:
+        raise ConfigError(f"a result has no {error}; make it again with `replay --json` of this version") from None

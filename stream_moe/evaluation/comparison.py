@@ -26,6 +26,7 @@ class Cell:
     model: str
     events: int
     scores: tuple[float, ...]  # accuracy by seed
+    half_width: float  # of the 95 % interval of the mean; NaN where there is none
     kappa: float  # mean
     cpu_seconds: float  # mean
 
@@ -37,11 +38,6 @@ class Cell:
     @property
     def mean(self) -> float:
         return statistics.mean(self.scores)
-
-    @property
-    def half_width(self) -> float:
-        """Of the 95 % interval of the mean; NaN for one seed."""
-        return half_width(self.scores)
 
 
 def half_width(scores: Sequence[float]) -> float:
@@ -75,11 +71,19 @@ def cells(results: Iterable[Mapping[str, Any]]) -> list[Cell]:
     return [
         Cell(
             stream, variant, model, min(int(r["events"]) for r in found), tuple(float(r["accuracy"]) for r in found),
-            statistics.mean(float(r.get("kappa") or 0.0) for r in found),
+            _half_width(found), statistics.mean(float(r.get("kappa") or 0.0) for r in found),
             statistics.mean(float(r.get("cpu_seconds") or 0.0) for r in found),
         )
         for (stream, variant, model), found in groups.items()
     ]  # fmt: skip
+
+
+def _half_width(results: Sequence[Mapping[str, Any]]) -> float:
+    """Over seeds; over folds where there is one seed of a cross-validation."""
+    if len(results) == 1 and "intervals" in results[0]:
+        interval = results[0]["intervals"]["accuracy"]
+        return float(interval["high"] - interval["low"]) / 2
+    return half_width([float(result["accuracy"]) for result in results])
 
 
 def competitor(result: Mapping[str, Any]) -> str:

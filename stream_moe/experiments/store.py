@@ -22,8 +22,8 @@ from stream_moe.experiments.plan import Experiment, Run
 
 COLUMNS = (
     "stream", "model", "settings", "seed", "label_delay", "folds", "status", "reason", "events", "accuracy", "kappa",
-    "kappa_majority", "kappa_temporal", "log_loss", "drifts", "seconds", "cpu_seconds", "startup_seconds",
-    "events_per_second", "peak_memory_bytes", "state_digest", "key",
+    "kappa_majority", "kappa_temporal", "log_loss", "g_mean", "calibration_error", "drifts", "seconds", "cpu_seconds",
+    "startup_seconds", "events_per_second", "peak_memory_bytes", "state_digest", "key",
 )  # fmt: skip
 BULKY = ("timeline", "experts", "specialization")  # only in the file of the run
 
@@ -61,7 +61,12 @@ class RunStore:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other experiments out of the directory; the kernel gives the lock back when this process ends."""
-        with (self.folder / ".lock").open("w") as file:
+        path = self.folder / ".lock"
+        try:
+            file = path.open("w")
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}; name a directory you may write to with --out") from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -140,6 +145,22 @@ def read_experiment(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not what `stream-moe experiment` writes; move it away") from None
 
 
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Return the finished runs of the latest grid of a directory, in its order; of others, every result in it."""
+    table = folder / "results.jsonl"
+    if table.is_file():
+        try:
+            rows = [json.loads(line) for line in table.read_text().splitlines()]
+            files = [folder / "runs" / f"{row['key']}.json" for row in rows if row["status"] == "done"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ConfigError(f"{table}: not what `stream-moe experiment` writes; start that again") from None
+    else:
+        files = sorted(folder.glob("*.json"))
+    if not files:
+        raise ConfigError(f"{folder}: no results in it; give a directory of `stream-moe experiment`, or JSON files")
+    return [read_result(file) for file in files]
+
+
 def read_result(path: Path) -> dict[str, Any]:
     """Read a result; ConfigError where the file is not one."""
     try:
@@ -148,6 +169,6 @@ def read_result(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except ValueError:  # not UTF-8, not JSON
         raise ConfigError(f"{path}: not a result in JSON, as `replay --json` writes it") from None
-    if not isinstance(result, dict) or not {"model", "stream", "accuracy"} <= result.keys():
-        raise ConfigError(f"{path}: no result of a replay: model, stream and accuracy are not all in it")
+    if not isinstance(result, dict) or not {"model", "stream", "events", "accuracy"} <= result.keys():
+        raise ConfigError(f"{path}: no result of a replay: model, stream, events and accuracy are not all in it")
     return result

@@ -28,6 +28,8 @@ def run_pictures(result: Result) -> list[Picture]:
             found.append(sizes(result))
     if len(result.get("experts", [])) > 1:
         found.append(specialization(result))
+    if any(each["count"] for each in result.get("calibration", [])):
+        found.append(calibration(result))
     return found
 
 
@@ -216,6 +218,34 @@ def specialization(result: Result) -> Picture:
         "Of the events of each class, the share that went to each expert; a column adds up to 100 %. Columns "
         "that are alike mean that experts do not divide the classes among them."
         + left_out(counts.shape[1], len(chosen), "classes"),
+        figure,
+    )
+
+
+def calibration(result: Result) -> Picture:
+    """Accuracy by confidence, in bins of the highest probability."""
+    bins = [each for each in result["calibration"] if each["count"]]
+    total = sum(each["count"] for each in bins)
+    x, y = percent([each["confidence"] for each in bins]), percent([each["accuracy"] for each in bins])
+    figure = new_figure(x="confidence, %", y="accuracy, %", height=380, hovermode="closest")
+    _line(figure, [0, 100], [0, 100], "as sure as right", GREY, dash="dot")
+    figure.add_scatter(
+        x=x, y=y, mode="lines+markers", name=str(result["model"]), line={"color": PALETTE[0], "width": 1.5},
+        marker={"size": [6 + 24 * math.sqrt(each["count"] / total) for each in bins], "opacity": 0.75},
+        customdata=[each["count"] for each in bins], cliponaxis=False,
+        hovertemplate="sure to %{x:.1f} %, right in %{y:.1f} % of %{customdata:,d} events<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(range=[0, 101])
+    figure.update_yaxes(range=[0, 103])
+    error = sum(abs(each["accuracy"] - each["confidence"]) * each["count"] for each in bins) / total
+    sure = sum((each["confidence"] - each["accuracy"]) * each["count"] for each in bins) / total
+    way = "too sure" if sure > 0.5 * error else "not sure enough" if sure < -0.5 * error else "off both ways"
+    return Picture(
+        "calibration",
+        f"Calibration: confidence and accuracy differ by {100 * error:.1f} points"
+        + (f", {way}" if error > 0.01 else ""),
+        "How often the answer was right, by the probability it was given with; a larger point is more events. "
+        "Below the dotted line the model was too sure of itself.",
         figure,
     )
 

@@ -151,7 +151,7 @@ def test_a_grid_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_runs_that_are_there_are_not_made_again(tmp_path: Path) -> None:
     run = Run("sea_a", "no-change", (), 1, 100, 0, None)
     first, second = RunStore(tmp_path), RunStore(tmp_path)
-    first.add(run, {"accuracy": 0.5, "model": "no-change", "stream": "sea_a"})
+    first.add(run, {"accuracy": 0.5, "model": "no-change", "stream": "sea_a", "events": 100})
 
     def nothing(outcome: object) -> None:
         pytest.fail(f"made again: {outcome}")
@@ -169,7 +169,8 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path: Path) -> None:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system may be mounted here")
     try:
-        store, result = RunStore(tmp_path), {"model": "m", "stream": "s", "accuracy": 0.5, "timeline": "x" * 20_000}
+        store, result = RunStore(tmp_path), {"model": "m", "stream": "s", "events": 9, "accuracy": 0.5}
+        result |= {"timeline": "x" * 20_000}
         runs = [Run("s", "m", (), seed, None, 0, None) for seed in range(5)]
         for run in runs[:3]:
             store.add(run, result)
@@ -180,6 +181,21 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path: Path) -> None:
         assert sorted(path.stem for path in tmp_path.glob("runs/*")) == sorted(run.key for run in kept)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_tensorboard_logs_hold_the_timeline(tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from stream_moe.experiments.tensorboard import write_logs
+
+    names = ("accuracy", "kappa", "kappa_majority", "kappa_temporal", "accuracy_since_start", "drift_count")
+    timeline = {"events": [500, 1000], **{name: [None, 0.5] for name in names}, "experts": {"share": [[0.25], [1.0]]}}
+    result = {"stream": "a/b", "model": "m", "seed": 1, "key": "k", "timeline": timeline}
+    write_logs(tmp_path, [result, {key: value for key, value in result.items() if key != "timeline"}])
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == "a_b m seed 1 k"
+    log = event_accumulator.EventAccumulator(str(folder)).Reload()
+    assert [(each.step, each.value) for each in log.Scalars("mixture/accuracy")] == [(1000, 0.5)]
+    assert [(each.step, each.value) for each in log.Scalars("expert share/00")] == [(500, 0.25), (1000, 1.0)]
 
 
 def test_the_table_has_intervals_and_published_figures() -> None:
