@@ -224,9 +224,10 @@ def _check(experiment: Experiment, path: str) -> None:
 
 def _check_stream(name: str, events: int | None, path: str) -> None:
     """Refuse a stream that no machine has; one that is merely not here may still be noted when its turn comes."""
-    from stream_moe.streams import DROPPED, NAMED, open_stream
+    from stream_moe.streams import GENERATED, benchmark_names, open_stream
 
-    if name in NAMED or name in DROPPED or Path(name).is_file():
+    data_sets = set(benchmark_names()) - set(GENERATED)
+    if name in data_sets or Path(name).is_file():
         return
     try:
         stream = open_stream(name)
