@@ -1,8 +1,8 @@
 """What can go wrong because of what a user or a log gave us. The terminal prints these as one line.
 
-The exit codes of the command line: 0 done or drained; 1 a checkpoint that `inspect` finds bad; 2 a mistake in an
-option, a file, a schema or a checkpoint; 3 the log; 75 a call that never came back, so that the process was ended
-and may be started again at once; 130 interrupted.
+The exit codes of the command line: 0 done or drained; 1 a checkpoint that `inspect` finds bad, or runs of an
+experiment that are missing; 2 a mistake in an option, a file, a schema or a checkpoint; 3 the log; 75 a call that
+never came back, so that the process was ended and may be started again at once; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ Name = Annotated[StrictStr, Field(min_length=1)]
 Count = Annotated[StrictInt, Field(ge=1)]
 Delay = Annotated[StrictInt, Field(ge=0)]
 Item = TypeVar("Item")
-MOST_RUNS = 100_000  # beyond it a grid is a slip of the pen
+MOST_RUNS = 10_000  # beyond it a grid is a slip of the pen
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "experiment"
+    name: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][\w. -]*$")] = "experiment"
     about: StrictStr = ""
     streams: Annotated[list[Name], Field(min_length=1)]
     models: Annotated[list[Name], Field(min_length=1)]
@@ -203,14 +204,13 @@ def _check(experiment: Experiment, path: str) -> None:
     for key, values in axes.items():
         if twice := [value for n, value in enumerate(values) if value in values[:n]]:
             raise ConfigError(f"{path}: {key}: {twice[0]!r} is there twice; leave it out once")
+    sizes = [math.prod(len(v) if isinstance(v, list) else 1 for v in each.values()) for each in experiment.settings]
+    runs = math.prod([*(len(values) or 1 for values in axes.values()), sum(sizes) or 1])
+    if runs > MOST_RUNS:
+        raise ConfigError(f"{path}: {runs:,} runs; an experiment may have {MOST_RUNS:,}")
     settings = list(_settings(experiment.settings))
     if twice := [chosen for n, chosen in enumerate(settings) if chosen in settings[:n]]:
         raise ConfigError(f"{path}: settings: {dict(twice[0])} come twice; leave them out once")
-    runs = (
-        len(settings) * len(experiment.seeds) * len(experiment.streams) * len(experiment.models) * max(len(delays), 1)
-    )
-    if runs > MOST_RUNS:
-        raise ConfigError(f"{path}: {runs:,} runs; an experiment may have {MOST_RUNS:,}")
     for stream in experiment.streams:
         _check_stream(stream, experiment.events, path)
     from stream_moe.models import build_model

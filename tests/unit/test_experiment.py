@@ -50,6 +50,7 @@ def written(path: Path, text: str) -> str:
         ("settings = [{top_q = 2}]", "no setting 'top_q'"),
         ("settings = [{top_k = 99}]", "top_k 99"),
         ("published = {sea_b = {x = 1}}", "published.sea_b"),
+        ("settings = [{top_k = [1, 2, 3], n_experts = [" + "6, " * 9999 + "]}]", "29,997 runs"),
         ("seeds = [1", "not TOML"),
         ("name = '../up'", "name"),
     ],
