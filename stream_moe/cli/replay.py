@@ -87,7 +87,7 @@ def replay(
     )
     table.update(result.events, result.seconds, result.quality, result.learner, final=True)
     content = {"model": model, "stream": source.name, "seed": seed, "label_delay": label_delay, "window": window}
-    content |= {"classes": list(source.schema.classes), **result.to_dict()}
+    content |= {"classes": list(source.schema.classes), "bayes_accuracy": source.bayes_accuracy, **result.to_dict()}
     if not quiet:
         print_summary(content)
     o.write_json(json, content)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from stream_moe.evaluation.intervals import mean_interval
+
 LEVEL = 0.95
 
 
@@ -38,22 +40,6 @@ class Cell:
     @property
     def mean(self) -> float:
         return statistics.mean(self.scores)
-
-
-def half_width(scores: Sequence[float]) -> float:
-    """Half the width of the 95 % confidence interval of a mean, by Student's t; NaN for fewer than two scores.
-
-    Examples
-    --------
-    >>> round(half_width([0.70, 0.72, 0.74]), 4)
-    0.0497
-    """
-    from scipy import stats
-
-    n = len(scores)
-    if n < 2:
-        return math.nan
-    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * statistics.stdev(scores) / math.sqrt(n)
 
 
 def cells(results: Iterable[Mapping[str, Any]]) -> list[Cell]:
@@ -83,7 +69,8 @@ def _half_width(results: Sequence[Mapping[str, Any]]) -> float:
     if len(results) == 1 and "intervals" in results[0]:
         interval = results[0]["intervals"]["accuracy"]
         return float(interval["high"] - interval["low"]) / 2
-    return half_width([float(result["accuracy"]) for result in results])
+    found = mean_interval([float(result["accuracy"]) for result in results], LEVEL)
+    return (found.high - found.low) / 2
 
 
 def competitor(result: Mapping[str, Any]) -> str:
