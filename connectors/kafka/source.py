@@ -32,6 +32,7 @@ JOIN_SECONDS = 15.0  # first patience with a join; more than a session, as the m
 REJOIN_SECONDS = 60.0  # the same for one that was a member: others may be in the middle of a long block
 PATIENCE_SECONDS = 240.0  # patience doubles up to this
 METADATA_SECONDS = 30.0  # a topic that got more partitions is noticed after at most this
+JOINING_SECONDS = 0.5  # that a poll waits for a join that is under way: see `_watch_the_join`
 CALL_SECONDS = 15.0
 # What the client holds of records that were not handed out: one answer of a broker, and no more is asked for before
 # it is used up. So the bound is per member, whatever the number of partitions.
@@ -87,6 +88,7 @@ class KafkaSource:
         self._unsettled_since = self._topic_seen_at = 0.0
         self._patience = JOIN_SECONDS
         self._away = False  # no broker answers since we left the group
+        self._joining = False  # a join is under way
 
     @property
     def settled(self) -> bool:
@@ -156,7 +158,9 @@ class KafkaSource:
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         with as_log_error(self._settings, f"reading {self.topic!r}"):
             while not found:
-                left = 0.0 if corrupt or self._changes else max(0.0, deadline - time.monotonic())
+                left = 0.0
+                if not corrupt and not self._changes:
+                    left = max(JOINING_SECONDS if self._joining else 0.0, deadline - time.monotonic())
                 if corrupt and (time.monotonic() > deadline or sum(map(len, corrupt.values())) >= max_records):
                     break
                 try:
@@ -275,11 +279,18 @@ class KafkaSource:
         return self._consumer
 
     def _watch_the_join(self) -> None:
-        """Join again from the start where that takes too long.
+        """See a join through, and join again from the start where that takes too long.
 
-        Seen about once in a hundred joins: the client waits for an answer that never comes.
+        A leader whose topic got more partitions joins again. The client (3.0) forgets why as soon as it has dealt
+        them out: if its poll ends before the broker has answered that, the next one sees nothing to do, and the
+        member neither has the partitions nor sends a heartbeat any more (in Java, KAFKA-9815). So it is told that it
+        has a join to end. Where a join was done between two polls the client begins another: polls that do not wait
+        would never see one end.
         """
         now = time.monotonic()
+        self._joining = self._consumer is not None and not self.settled
+        if self._joining:
+            self._opened()._coordinator.request_rejoin()
         if self.settled:
             self._unsettled_since, self._patience = now, REJOIN_SECONDS
         elif not self._away and now - self._unsettled_since > self._patience:
@@ -300,6 +311,11 @@ class KafkaSource:
 
     def _watch_the_topic(self, consumer: KafkaConsumer) -> None:
         """Raise where the topic is gone: the group then takes its partitions from everybody, without a word."""
+        cluster = consumer._cluster
+        if cluster._refresh_loop_future is not None and cluster._refresh_loop_future.is_done:
+            # The client (3.0) asks about its topics in a coroutine that some errors end, and never starts it again.
+            cluster._refresh_loop_future = None
+            cluster.request_update()
         now = time.monotonic()
         if consumer.assignment():
             self._topic_seen_at = now

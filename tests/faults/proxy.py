@@ -8,7 +8,9 @@ import struct
 import threading
 from collections.abc import Callable
 
-END_TXN = 26  # Kafka's key of the request that commits or aborts a transaction
+# Kafka's keys of requests
+SYNC_GROUP = 14  # by which the leader of a group tells who gets which partitions
+END_TXN = 26  # commits or aborts a transaction
 
 
 class Proxy:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
 from pydantic import SecretStr
 
 from connectors.kafka import (
@@ -222,6 +223,28 @@ def test_members_share_the_partitions_and_take_over(settings: KafkaSettings, clo
     assert {batch.partition for batch in read(second, count)} == {moved}
     first.close()
     joined(second, kept)
+
+
+def test_a_topic_that_grows_is_noticed_even_if_the_client_stopped_asking(
+    settings: KafkaSettings, closing: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.kafka.source.METADATA_SECONDS", 1.0)
+    KafkaProducerLog(settings, create=True).close()
+    source: KafkaSource = joined(closing(KafkaSource(settings)), 0)
+    consumer = source._consumer
+    assert consumer is not None
+
+    def fail(_: object) -> None:
+        consumer._cluster.remove_listener(fail)
+        raise RuntimeError("an error that is not one of Kafka's ends the client's coroutine")
+
+    asking = consumer._cluster._refresh_loop_future
+    consumer._cluster.add_listener(fail)
+    while not asking.is_done:
+        time.sleep(0.05)
+    with contextlib.closing(KafkaAdminClient(**settings.client())) as admin:
+        admin.create_partitions({settings.topic: 2})
+    joined(source, 1)
 
 
 def test_a_member_that_the_group_gave_up_is_told_so(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 from kafka import KafkaProducer
 
+from tests.faults.proxy import SYNC_GROUP
 from tests.faults.rig import SMALL, Case, FaultyBroker, events, wait_for
 from tests.faults.soak import soak
 from tests.faults.table import row
@@ -98,6 +100,35 @@ def grows(broker: FaultyBroker) -> str:
         case.produce(events(500, 1500), start=500)
         case.finished(member)
         return "1 became 3; 2,000 answered once, digests equal"
+
+
+@row("group", "... and the broker answers the leader when its poll is over", "it joins to the end", alone=True)
+def grows_slowly(broker: FaultyBroker) -> str:
+    with Case(broker, partitions=1) as case:
+        case.produce(events(0, 500))
+        member = case.start(*SMALL, proxied=True)
+        case.settle(member)
+        late = threading.Event()
+
+        def answer_late(key: int) -> bool:
+            if key == SYNC_GROUP:
+                late.set()
+                time.sleep(1.5)  # a poll is 0.5 s, a session 2.5
+            return False
+
+        broker.proxy.on_request = answer_late
+        began = time.monotonic()
+        try:
+            case.admin.create_partitions({case.settings.topic: 3})
+            case.partitions = 3
+            wait_for("the partitions", lambda: member.metrics()["stream_moe_assigned_partitions"] == 3, 30)
+        finally:
+            broker.proxy.on_request = lambda key: False
+        assert late.is_set()
+        seconds = time.monotonic() - began
+        case.produce(events(500, 1500), start=500)
+        case.finished(member)
+        return f"1 became 3 within {seconds:.0f} s; 2,000 answered once, digests equal"
 
 
 @row("group", "rolling restart of 3 members over 8 partitions, kill -9 among them", "every answer once", slow=True)
