@@ -57,6 +57,9 @@ class Joined:
         int64 [n], the rows that answer the records with features, in log order.
     late
         (row, event) for each label that came after its event: scored with the event's prediction.
+    delays
+        Milliseconds from each event's timestamp to that of its label, of those that came apart; below zero where the
+        label was early.
     """
 
     x: Float32
@@ -64,6 +67,7 @@ class Joined:
     answers: Int64
     late: list[tuple[int, Waiting]] = field(default_factory=list)
     fresh: list[Waiting] = field(default_factory=list)
+    delays: list[int] = field(default_factory=list)
 
     def settle(self, proba: Float64) -> tuple[Float64, Int32]:
         """Take the learner's answers [m, C]; return what is to be scored: predictions [s, C], labels [s]."""
@@ -152,13 +156,14 @@ class LabelJoin:
             label = given
             self.counts.received += label != UNLABELLED
             if has_features[i]:
-                early, _ = self._labels.pop(name, (UNLABELLED, 0))
+                early, came = self._labels.pop(name, (UNLABELLED, 0))
                 if label == UNLABELLED:
                     label = early
                     if label == UNLABELLED:
                         self._wait(name, Waiting(block.x[i].copy(), time, row=len(rows)), joined)
                     else:
                         self._finish(name, label)
+                        joined.delays.append(came - time)
                 elif early != UNLABELLED:
                     self._again(early, label)
                 answers.append(len(rows))
@@ -166,6 +171,7 @@ class LabelJoin:
                 y.append(label)
             elif (event := self._events.pop(name, None)) is not None:
                 joined.late.append((len(rows), event))
+                joined.delays.append(time - event.timestamp)
                 rows.append(event.x)
                 y.append(label)
                 self._finish(name, label)

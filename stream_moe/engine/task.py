@@ -65,6 +65,7 @@ class Block:
     phases: dict[str, float] | None = None  # seconds by phase
     commit: float = 0.0  # seconds
     latencies: Sequence[float] = ()  # seconds from each record's timestamp to its commit
+    delays: Sequence[float] = ()  # seconds from an event's timestamp to that of its label
 
 
 class Task:
@@ -297,7 +298,8 @@ class Task:
         elif self._checkpoint_is_due:
             self.checkpoint()
         latencies = [] if muted else (time.time() - block.timestamps[has_features] / 1000).tolist()
-        return Block(len(block), phases, send, latencies)
+        delays = [] if muted else (np.array(joined.delays, np.float64) / 1000).tolist()
+        return Block(len(block), phases, send, latencies, delays)
 
     def _decode(self, batch: RecordBatch) -> tuple[Events, list[DeadLetter]]:
         block, dead = self._codec.decode(batch)
@@ -426,6 +428,7 @@ class Task:
             step_seconds=block.phases or {},
             commit_seconds=block.commit,
             prediction_latencies=list(block.latencies),
+            label_delays=list(block.delays),
             checkpoint_time=self._writer.time,
             checkpoint_seconds=self._writer.seconds,
             checkpoint_bytes=self._writer.bytes,

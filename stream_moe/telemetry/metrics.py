@@ -17,15 +17,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from stream_moe.report import GroupReport, PartitionReport
-from stream_moe.telemetry.table import MAX_PHASES, MAX_SERIES, METRICS, PREFIX, MetricSpec, Samples
+from stream_moe.telemetry.table import (
+    MAX_PHASES,
+    MAX_SERIES,
+    METRICS,
+    PREFIX,
+    SECONDS_BUCKETS,
+    MetricSpec,
+    Samples,
+)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-# From a tenth of a millisecond (one small block in memory) to a minute (a log that was behind).
-SECONDS_BUCKETS = (
-    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
-)
 
 # A scrape within this time of the last rendering gets the same bytes, so that a storm of scrapes costs the
 # engine (which shares the interpreter lock) at most four renderings a second.
@@ -82,7 +84,7 @@ class EngineMetrics:
         self._group: GroupReport | None = None
         self._lock = threading.Lock()  # guards the histograms: counts and sum belong together
         self._histograms: dict[str, dict[tuple[str, ...], Histogram]] = {
-            spec.name: {} if spec.labels else {(): Histogram()} for spec in METRICS if spec.kind == "histogram"
+            spec.name: {} if spec.labels else {(): Histogram(spec.bounds)} for spec in METRICS if spec.bounds
         }
         self._cache_seconds = cache_seconds
         self._render_lock = threading.Lock()  # of many scrapers one renders, the others wait for its bytes
@@ -114,11 +116,13 @@ class EngineMetrics:
         """Take the report of a finished block; its durations are added, so hand each block over once.
 
         Between blocks (idle, state changes) hand over a report with empty `step_seconds`, `commit_seconds` 0
-        and no `prediction_latencies`.
+        and no `prediction_latencies` or `label_delays`.
         """
         with self._lock:
             if report.prediction_latencies:
                 self._observe("prediction_latency_seconds", (), report.prediction_latencies)
+            if report.label_delays:
+                self._observe("label_delay_seconds", (), report.label_delays)
             for phase, seconds in report.step_seconds.items():
                 self._observe("step_duration_seconds", (phase,), [seconds])
             if report.commit_seconds > 0:
@@ -176,8 +180,10 @@ class EngineMetrics:
 
     def _histogram_series(self) -> int:
         with self._lock:
-            each = len(SECONDS_BUCKETS) + 3  # the last bucket, the sum and the count
-            return sum(len(series) for series in self._histograms.values()) * each
+            extra = 3  # the last bucket, the sum and the count
+            return sum(
+                len(self._histograms[spec.name]) * (len(spec.bounds) + extra) for spec in METRICS if spec.bounds
+            )
 
     def _histogram_family(self, spec: MetricSpec) -> Any:
         family = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)

@@ -25,10 +25,18 @@ OUTCOMES = ("committed", "fenced", "in_doubt")
 MAX_SERIES = 1_950
 MAX_EXPERTS = 64
 MAX_CLASSES = 32
-MAX_AFFINITIES = 1_024  # experts x classes: 64 experts show 16 classes, 12 experts all 33
+MAX_AFFINITIES = 960  # experts x classes: 64 experts show 15 classes, 12 experts all 33
 MAX_REASONS = 32
 MAX_PHASES = 8
 OTHER = "other"
+
+# From a tenth of a millisecond (one small block in memory) to a minute (a log that was behind).
+SECONDS_BUCKETS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+# From a label that is there at once to a day, after which by default it counts as expired.
+DELAY_BUCKETS = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0)
 
 Samples = Iterable[tuple[tuple[str, ...], float | None]]
 Reader = Callable[[PartitionReport], "Samples | float | None"]
@@ -55,6 +63,8 @@ class MetricSpec:
         True for a counter that starts at zero with the process; the others are part of the model's state.
     read_group
         The same from the group's report, for what is not a partition's.
+    bounds
+        Of a histogram's buckets, in seconds.
     """
 
     name: str
@@ -64,6 +74,7 @@ class MetricSpec:
     read: Reader | None = None
     of_process: bool = False
     read_group: GroupReader | None = None
+    bounds: tuple[float, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -187,8 +198,8 @@ def _of_group(name: str, kind: str, text: str, read: GroupReader, *labels: str) 
     return MetricSpec(PREFIX + name, kind, text, labels, of_process=True, read_group=read)
 
 
-def _histogram(name: str, text: str, *labels: str) -> MetricSpec:
-    return MetricSpec(PREFIX + name, "histogram", text, labels)
+def _histogram(name: str, text: str, *labels: str, bounds: tuple[float, ...] = SECONDS_BUCKETS) -> MetricSpec:
+    return MetricSpec(PREFIX + name, "histogram", text, labels, bounds=bounds)
 
 
 METRICS: tuple[MetricSpec, ...] = (
@@ -208,6 +219,8 @@ METRICS: tuple[MetricSpec, ...] = (
     _histogram("prediction_latency_seconds", "From a record's timestamp to the commit of its prediction."),
     _histogram("step_duration_seconds", "Time per block spent in each phase of the loop.", "phase"),
     _histogram("commit_duration_seconds", "Time per block to commit predictions and position."),
+    _histogram("label_delay_seconds", "From an event's timestamp to that of its label, where that came apart.",
+               bounds=DELAY_BUCKETS),
     # labels
     _gauge("pending_events", "Predicted events that wait for their label.", lambda r: r.pending_events),
     _gauge("early_labels", "Labels that wait for their event.", lambda r: r.early_labels),

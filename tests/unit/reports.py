@@ -59,6 +59,7 @@ def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> Partition
         "step_seconds": {"decode": 0.001, "route": 0.0005, "predict": 0.002, "train": 0.004, "send": 0.001},
         "commit_seconds": 0.03,
         "prediction_latencies": [0.04, 0.05],
+        "label_delays": [12.0],
         "checkpoint_time": time.time(),
         "checkpoint_seconds": 0.2,
         "checkpoint_bytes": 40_000,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.files import FileCheckpointStore
-from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource
+from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource, Record
 from stream_moe.engine.join import LabelJoin
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.errors import CheckpointError
@@ -190,6 +190,32 @@ def test_a_late_label_is_scored_with_the_prediction_made_when_its_event_came() -
         proba, y = later.settle(np.array([[0.2, 0.8]]))
         assert proba.tolist() == [[0.9, 0.1]]
         assert y.tolist() == [1]
+
+
+def test_the_delay_of_a_label_is_told_once_and_not_by_a_replay(tmp_path: Path) -> None:
+    log, delays = MemoryLog(), list[float]()
+    late, early, together = b"a", b"b", b'{"id": "c", "x": [1.0], "y": "no"}'
+    for name, what, at in [(late, b'"x": [1.0]', 1000), (early, b'"y": "yes"', 2000), (early, b'"x": [2.0]', 2500),
+                           (late, b'"y": "no"', 61_000), (late, b'"y": "no"', 62_000)]:  # fmt: skip
+        log.append("events", Record(b'{"id": "%b", %b}' % (name, what), timestamp=at))
+    log.append("events", Record(together, timestamp=63_000))
+    log.append("events", EOF)
+
+    def run(folder: Path) -> None:
+        Engine(
+            MemorySource(log, "events", "g"),
+            MemorySink(log, "events", "g"),
+            lambda _: FileCheckpointStore(folder),
+            lambda schema: build_model("naive-bayes", schema),
+            EngineSettings("naive-bayes", block_rows=2),
+            schema=Schema.numeric(1, ["no", "yes"]),
+            on_report=lambda report: delays.extend(report.label_delays),
+        ).run()
+
+    run(tmp_path / "a")
+    assert delays == [-0.5, 60.0]
+    run(tmp_path / "b")  # has no checkpoint, so all is replayed
+    assert delays == [-0.5, 60.0]
 
 
 def test_the_bounds_are_part_of_whose_state_it_is(tmp_path: Path) -> None:

@@ -185,10 +185,15 @@ def test_durations_of_every_block_are_added() -> None:
     metrics = EngineMetrics(cache_seconds=0)
     for _ in range(3):
         metrics.update(
-            make_report(step_seconds={"train": 0.0002}, commit_seconds=0.03, prediction_latencies=[0.2, 9.0])
-        )
-    metrics.update(make_report(step_seconds={}, commit_seconds=0.0, prediction_latencies=[]))
+            make_report(step_seconds={"train": 0.0002}, commit_seconds=0.03, prediction_latencies=[0.2, 9.0],
+                        label_delays=[-1.0, 7200.0])
+        )  # fmt: skip
+    metrics.update(make_report(step_seconds={}, commit_seconds=0.0, prediction_latencies=[], label_delays=[]))
     samples = scrape(metrics)
+    assert samples['label_delay_seconds_bucket{le="0.01"}'] == 3  # an early one has waited for nothing
+    assert samples['label_delay_seconds_bucket{le="3600.0"}'] == 3
+    assert samples['label_delay_seconds_bucket{le="14400.0"}'] == samples["label_delay_seconds_count"] == 6
+    assert samples["label_delay_seconds_sum"] == 21_600
     assert samples['step_duration_seconds_bucket{le="0.0001",phase="train"}'] == 0
     assert samples['step_duration_seconds_bucket{le="0.00025",phase="train"}'] == 3
     assert samples['step_duration_seconds_count{phase="train"}'] == 3
