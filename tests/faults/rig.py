@@ -14,27 +14,30 @@ import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.files import FileCheckpointStore
 from connectors.kafka import KafkaProducerLog, KafkaSettings
-from connectors.memory import CONTROL, EOF, MemoryLog, MemorySink, MemorySource, Record
+from connectors.memory import CONTROL, EOF, MemoryLog, MemoryReader, MemorySink, MemorySource, Record
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.failpoints import VARIABLE
 from stream_moe.models import build_model
+from stream_moe.ports import Source
 from stream_moe.streams import open_stream
-from stream_moe.types import Schema
+from stream_moe.types import UNLABELLED, JournalEntry, Schema
 from tests.faults import daemon
 from tests.faults.proxy import Proxy
 from tests.kafka.broker import Broker, free_ports
+from tests.simulation.inputs import Rehearsal
 
 MODEL = "hoeffding-tree"
 STREAM = open_stream("electricity")
@@ -65,6 +68,17 @@ def events(start: int, count: int) -> list[bytes]:
     """Records with features and label."""
     block = next(STREAM.blocks(start + count))
     return CODEC.encode_events(block)[start:]
+
+
+def apart(start: int, count: int) -> tuple[list[bytes], list[bytes]]:
+    """The same with the labels in records of their own."""
+    block = next(STREAM.blocks(start + count))
+    no_labels, no_features = np.full_like(block.y, UNLABELLED), np.zeros(len(block), np.bool_)
+    found = (
+        CODEC.encode_events(replace(block, y=no_labels)),
+        CODEC.encode_events(replace(block, has_features=no_features)),
+    )
+    return found[0][start:], found[1][start:]
 
 
 class FaultyBroker(Broker):
@@ -182,16 +196,25 @@ class Case:
         Which model learns.
     schema
         Of the events.
+    two_topics
+        Whether the labels have a topic of their own.
     """
 
     def __init__(
-        self, broker: FaultyBroker, partitions: int = 1, model: str = MODEL, schema: Schema = STREAM.schema
+        self,
+        broker: FaultyBroker,
+        partitions: int = 1,
+        model: str = MODEL,
+        schema: Schema = STREAM.schema,
+        two_topics: bool = False,
     ) -> None:
         name = f"fault-{uuid.uuid4().hex[:10]}"
         self.broker, self.partitions, self.model, self.schema = broker, partitions, model, schema
         self.settings = KafkaSettings(
             broker.bootstrap, f"{name}.events", f"{name}.predictions", f"{name}.dead-letters", f"{name}.group"
         )
+        if two_topics:
+            self.settings = replace(self.settings, labels=f"{name}.labels")
         self._folder = tempfile.TemporaryDirectory(prefix="stream-moe-fault-")
         self.folder = Path(self._folder.name)
         self.state = self.folder / "state"
@@ -214,9 +237,21 @@ class Case:
 
     def produce(self, values: Iterable[bytes | None], start: int = 0) -> None:
         """Append records with the keys start, start + 1, ..., which decide the partition."""
+        self._append(self.settings, values, start)
+
+    def _append(self, to: KafkaSettings, values: Iterable[bytes | None], start: int) -> None:
         header = schema_header(self.schema)
-        with contextlib.closing(KafkaProducerLog(self.settings, [header], True, self.partitions)) as log:
+        with contextlib.closing(KafkaProducerLog(to, [header], True, self.partitions)) as log:
             log.send((b"%d" % i, value) for i, value in enumerate(values, start))
+
+    def fill(self, count: int, start: int = 0) -> None:
+        """Append events of the stream and their labels, each to its topic."""
+        if self.settings.labels is None:
+            self.produce(events(start, count), start)
+            return
+        features, labels = apart(start, count)
+        self._append(self.settings, features, start)
+        self._append(replace(self.settings, topic=self.settings.labels, labels=None), labels, start)
 
     # Daemons
 
@@ -227,6 +262,7 @@ class Case:
         arguments += ["--topic", names.topic, "--predictions", names.predictions, "--group", names.group]
         arguments += ["--dead-letters", names.dead_letters, "--state-dir", str(self.state)]
         arguments += ["--metrics-port", "0", "--json", str(self.folder / f"{number}.json")]
+        arguments += ["--labels", names.labels] if names.labels is not None else []
         arguments += [] if "--model" in more else ["--model", self.model]
         environment = {VARIABLE: fail_at} if fail_at else {}
         unusual = daemon.Conditions(environment, **conditions)
@@ -289,10 +325,19 @@ class Case:
         return [TopicPartition(topic, partition) for partition in range(self.partitions)]
 
     def committed(self) -> list[int]:
-        return [self._watcher.committed(place) or 0 for place in self._places(self.settings.topic)]
+        """The position of each partition: with two topics the sum of both."""
+        places = self._places(self.settings.topic)
+        if self.settings.labels is None:
+            return [self._watcher.committed(place) or 0 for place in places]
+        found = [self._watcher.committed(place, metadata=True) for place in places]
+        return [JournalEntry.from_json(one.metadata.encode()).position if one is not None else 0 for one in found]
 
     def ends(self) -> list[int]:
-        places = self._places(self.settings.topic)
+        topics = [self.settings.topic] + ([self.settings.labels] if self.settings.labels is not None else [])
+        return [sum(ends) for ends in zip(*map(self._ends, topics), strict=True)]
+
+    def _ends(self, topic: str) -> list[int]:
+        places = self._places(topic)
         try:
             ends = self._reader.end_offsets(places)
         except KeyError:  # of partitions that were just added
@@ -328,19 +373,17 @@ class Case:
                 yield struct.unpack_from(">i", record.key, at)[0], struct.unpack_from(">q", record.value, 2)[0]
 
     def uninterrupted(self) -> Uninterrupted:
-        """Run the log, as it is now, through the engine without any fault."""
+        """Run the log, as it is now, through the engine without any fault; two topics in the order of the journal."""
         names, log, found = self.settings, MemoryLog(), Uninterrupted()
-        for partition in range(self.partitions):
-            offset = 0
-            for record in self.records(names.topic, partition):
-                log.extend(names.topic, [CONTROL] * (record.offset - offset), partition)
-                content = Record(record.value, record.key, record.timestamp, tuple(record.headers))
-                log.append(names.topic, content, partition)
-                offset = record.offset + 1
-            log.append(names.topic, EOF, partition)
+        for topic in filter(None, (names.topic, names.labels, names.journal_topic)):
+            for partition in range(self.partitions):
+                self._copy(topic, partition, log)
+        source: Source = MemorySource(log, names.topic, names.group)
+        if names.labels is not None and names.journal_topic is not None:
+            source = Rehearsal(source, MemoryReader(log, names.labels), MemoryReader(log, names.journal_topic))
         with tempfile.TemporaryDirectory() as folder:
             engine = Engine(
-                MemorySource(log, names.topic, names.group),
+                source,
                 MemorySink(log, names.topic, names.group, names.predictions, names.dead_letters),
                 lambda partition: FileCheckpointStore(Path(folder) / str(partition)),
                 lambda schema: build_model(self.model, schema),
@@ -354,6 +397,14 @@ class Case:
             letters = log.records(names.dead_letters, p)
             found.letters[p] = [(one.key, (one.value or b"")[:VALUE_BYTES], _offset(one.headers)) for one in letters]
         return found
+
+    def _copy(self, topic: str, partition: int, log: MemoryLog) -> None:
+        offset = 0
+        for record in self.records(topic, partition):
+            log.extend(topic, [CONTROL] * (record.offset - offset), partition)
+            log.append(topic, Record(record.value, record.key, record.timestamp, tuple(record.headers)), partition)
+            offset = record.offset + 1
+        log.append(topic, EOF, partition)
 
     def check(self, *last: Member) -> None:
         """O1: each record answered exactly once, in order, as an uninterrupted run would. O2: so is the state.
@@ -372,7 +423,19 @@ class Case:
         for partition, offset in self.commits():
             assert offset >= reached[partition], f"partition {partition}: {offset} after {reached[partition]}"
             reached[partition] = offset
-        assert [reached[p] for p in range(self.partitions)] == self.ends()
+        assert [reached[p] for p in range(self.partitions)] == self._ends(self.settings.topic)
+
+
+@contextlib.contextmanager
+def standing(
+    broker: FaultyBroker, fail_at: str, count: int, partitions: int = 1, two_topics: bool = False, **conditions: Any
+) -> Iterator[tuple[Case, Member]]:
+    """A case with `count` events whose daemon stopped itself at a fail point; SIGCONT lets it go on."""
+    with Case(broker, partitions, two_topics=two_topics) as case:
+        case.fill(count)
+        member = case.start(*SMALL, fail_at=f"{fail_at}:STOP", **conditions)
+        member.stopped()
+        yield case, member
 
 
 def assert_same(what: str, seen: Sequence[Any], expected: Sequence[Any]) -> None:

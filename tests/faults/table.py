@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tests.faults.rig import FaultyBroker
 
-GROUPS = ("kill -9", "checkpoint", "broker", "group", "labels", "input", "process", "ops")
+GROUPS = ("kill -9", "checkpoint", "broker", "group", "labels", "two topics", "input", "process", "ops")
 Run = Callable[[FaultyBroker], str]
+R = TypeVar("R", bound=Run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,10 @@ class Row:
 ROWS: list[Row] = []
 
 
-def row(group: str, fault: str, expected: str, slow: bool = False, alone: bool = False) -> Callable[[Run], Run]:
+def row(group: str, fault: str, expected: str, slow: bool = False, alone: bool = False) -> Callable[[R], R]:
     """Put a function into the table."""
 
-    def add(run: Run) -> Run:
+    def add(run: R) -> R:
         ROWS.append(Row(group, fault, expected, run, slow, alone))
         return run
 

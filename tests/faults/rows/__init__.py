@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.faults.rows import brokers, checkpoints, groups, inputs, kills, labels, ops, processes
+from tests.faults.rows import brokers, checkpoints, groups, inputs, kills, labels, ops, processes, two_topics
 
-__all__ = ["brokers", "checkpoints", "groups", "inputs", "kills", "labels", "ops", "processes"]
+__all__ = ["brokers", "checkpoints", "groups", "inputs", "kills", "labels", "ops", "processes", "two_topics"]

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from kafka import KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from tests.faults.rig import SMALL, Case, FaultyBroker, events, wait_for
+from tests.faults.rig import SMALL, Case, FaultyBroker, events, standing, wait_for
 from tests.faults.rows.kills import seen
 from tests.faults.table import not_produced, row
-from tests.kafka.broker import free_ports
+from tests.kafka.broker import Broker, free_ports
 
 EVENTS = 1500
 GOES_ON = "rides it out, or ends with exit code 75; no answer lost or doubled"
@@ -39,25 +39,28 @@ def down(broker: FaultyBroker) -> str:
         return f"exit code 3 after {time.monotonic() - began:.0f} s"
 
 
-def _outage(case: Case, begin: Callable[[], None], end: Callable[[], None], seconds: float) -> str:
+def _outage(
+    begin: Callable[[FaultyBroker], None],
+    end: Callable[[FaultyBroker], None],
+    seconds: float,
+    two_topics: bool = False,
+) -> str:
     """Stop the daemon in the middle of a transaction, take the broker away, and see how it fares."""
-    case.produce(events(0, EVENTS))
-    member = case.start(*SMALL, fail_at="flushed:5:STOP")
-    member.stopped()
-    begin()
-    member.signal(signal.SIGCONT)
-    time.sleep(seconds)
-    end()
-    deadline = time.monotonic() + 90
-    while member.process.is_alive() and case.committed() != case.ends():
-        assert time.monotonic() < deadline, member.log
-        time.sleep(0.2)
-    if member.process.is_alive():
-        metrics = case.finished(member, seconds=120)
-        doubts = int(metrics["stream_moe_transactions_total{in_doubt}"])
-        return f"rode it out, {doubts} in doubt; {EVENTS:,} answered once, digest equal"
-    line = member.ended(75)
-    return f"exit code 75 ({line.split(', ', 1)[1][:60]}...); {seen(case)}"
+    with own_broker() as broker, standing(broker, "flushed:5", EVENTS, two_topics=two_topics) as (case, member):
+        begin(broker)
+        member.signal(signal.SIGCONT)
+        time.sleep(seconds)
+        end(broker)
+        deadline = time.monotonic() + 90
+        while member.process.is_alive() and case.committed() != case.ends():
+            assert time.monotonic() < deadline, member.log
+            time.sleep(0.2)
+        if member.process.is_alive():
+            metrics = case.finished(member, seconds=120)
+            doubts = int(metrics["stream_moe_transactions_total{in_doubt}"])
+            return f"rode it out, {doubts} in doubt; {EVENTS:,} answered once, digest equal"
+        line = member.ended(75)
+        return f"exit code 75 ({line.split(', ', 1)[1][:60]}...); {seen(case)}"
 
 
 @row(
@@ -66,10 +69,7 @@ def _outage(case: Case, begin: Callable[[], None], end: Callable[[], None], seco
     "exit code 75 in one line; no answer lost or doubled",
 )
 def watchdog(_: FaultyBroker) -> str:
-    with own_broker() as broker, Case(broker) as case:
-        case.produce(events(0, EVENTS))
-        member = case.start(*SMALL, fail_at="flushed:5:STOP", commit=3.0)
-        member.stopped()
+    with own_broker() as broker, standing(broker, "flushed:5", EVENTS, commit=3.0) as (case, member):
         broker.pause()
         began = time.monotonic()
         member.signal(signal.SIGCONT)
@@ -80,21 +80,18 @@ def watchdog(_: FaultyBroker) -> str:
 
 
 @row("broker", "killed in a transaction, back after 5 s", GOES_ON, slow=True)
-def killed(_: FaultyBroker) -> str:
-    with own_broker() as broker, Case(broker) as case:
-        return _outage(case, broker.kill, broker.start, 5)
+def killed(_: FaultyBroker, two_topics: bool = False) -> str:
+    return _outage(Broker.kill, Broker.start, 5, two_topics)
 
 
 @row("broker", "killed in a transaction, back after its timeout (70 s)", GOES_ON, slow=True)
 def killed_for_long(_: FaultyBroker) -> str:
-    with own_broker() as broker, Case(broker) as case:
-        return _outage(case, broker.kill, broker.start, 70)
+    return _outage(Broker.kill, Broker.start, 70)
 
 
 @row("broker", "paused for 90 s in a transaction", GOES_ON, slow=True)
 def paused(_: FaultyBroker) -> str:
-    with own_broker() as broker, Case(broker) as case:
-        return _outage(case, broker.pause, broker.resume, 90)
+    return _outage(Broker.pause, Broker.resume, 90)
 
 
 @row("broker", "half-open connections for 30 s", GOES_ON, slow=True, alone=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
+from collections.abc import Callable
 
 from tests.faults.proxy import END_TXN
 from tests.faults.rig import SMALL, Case, FaultyBroker, events, wait_for
@@ -39,13 +41,14 @@ for fault, place, committed, expected in PLACES:
     row("kill -9", fault, expected)(_killed_at(place, committed))
 
 
-def seen(case: Case) -> str:
-    """Finish the case and say what its last daemon did."""
+def seen(case: Case, more: Callable[[Case, Counter[str]], str] | None = None) -> str:
+    """Finish the case and say what its last daemon did, with what `more` finds in its metrics."""
     found = sum(case.committed())
     metrics = case.finished()
-    replayed, answers = int(metrics["stream_moe_replayed_events"]), sum(case.ends())
-    assert (metrics["stream_moe_transactions_total{committed}"] > 0) == (found < answers)
-    return f"{found:,} committed before; {replayed:,} replayed; {answers:,} answered once, digest equal"
+    replayed, answers = (int(metrics[f"stream_moe_{name}"]) for name in ("replayed_events", "events_consumed_total"))
+    assert (metrics["stream_moe_transactions_total{committed}"] > 0) == (found < sum(case.ends()))
+    text = f"{found:,} committed before; {replayed:,} replayed; {answers:,} answered once, digest equal"
+    return text if more is None else f"{text}; {more(case, metrics)}"
 
 
 @row("kill -9", "commit sent and answer unread", "the commit stands; the block is not done again", alone=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from stream_moe.models import build_model
 from stream_moe.types import Schema
-from tests.faults.rig import SMALL, Case, FaultyBroker, events
+from tests.faults.rig import SMALL, Case, FaultyBroker, events, standing
 from tests.faults.rows.brokers import own_broker
 from tests.faults.rows.kills import seen
 from tests.faults.table import Run, row
@@ -65,10 +65,7 @@ def in_replay(broker: FaultyBroker) -> str:
 
 @row("process", "SIGTERM while the broker is down", "ends within 60 s, in one line; nothing is lost", slow=True)
 def broker_down(_: FaultyBroker) -> str:
-    with own_broker() as broker, Case(broker) as case:
-        case.produce(events(0, EVENTS))
-        member = case.start(*SMALL, fail_at="stepped:7:STOP")
-        member.stopped()
+    with own_broker() as broker, standing(broker, "stepped:7", EVENTS) as (case, member):
         broker.kill()
         member.signal(signal.SIGTERM)
         member.signal(signal.SIGCONT)
@@ -83,10 +80,7 @@ def broker_down(_: FaultyBroker) -> str:
 
 @row("process", "a second SIGTERM", "ends at once; the next start replays")
 def second(broker: FaultyBroker) -> str:
-    with Case(broker) as case:
-        case.produce(events(0, EVENTS))
-        member = case.start(*SMALL, fail_at="stepped:7:STOP")
-        member.stopped()
+    with standing(broker, "stepped:7", EVENTS) as (case, member):
         member.signal(signal.SIGTERM)
         member.signal(signal.SIGCONT)
         time.sleep(0.05)
@@ -116,10 +110,7 @@ def pipe(broker: FaultyBroker) -> str:
 
 @row("process", "a step slower than the session", "the group gives us up; the block is fenced, then done once")
 def slow_step(broker: FaultyBroker) -> str:
-    with Case(broker) as case:
-        case.produce(events(0, EVENTS))
-        member = case.start(*SMALL, fail_at="stepped:7:STOP")
-        member.stopped()
+    with standing(broker, "stepped:7", EVENTS) as (case, member):
         time.sleep(5)  # a session is 2.5 s here
         member.signal(signal.SIGCONT)
         metrics = case.finished(member)
