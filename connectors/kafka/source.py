@@ -284,7 +284,7 @@ class KafkaSource:
         A leader whose topic got more partitions joins again. The client (3.0) forgets why as soon as it has dealt
         them out: if its poll ends before the broker has answered that, the next one sees nothing to do, and the
         member neither has the partitions nor sends a heartbeat any more (in Java, KAFKA-9815). So it is told that it
-        has a join to end. Where a join was done between two polls the client begins another: polls that do not wait
+        has a join to end. Where one was done between two polls the client begins another: polls that do not wait
         would never see one end.
         """
         now = time.monotonic()
@@ -310,7 +310,8 @@ class KafkaSource:
                 self.close()
 
     def _watch_the_topic(self, consumer: KafkaConsumer) -> None:
-        """Raise where the topic is gone: the group then takes its partitions from everybody, without a word."""
+        """Keep the client asking about the topic, and raise where it is gone: the group then takes its partitions from
+        everybody, without a word."""
         cluster = consumer._cluster
         if cluster._refresh_loop_future is not None and cluster._refresh_loop_future.is_done:
             # The client (3.0) asks about its topics in a coroutine that some errors end, and never starts it again.
