@@ -310,8 +310,10 @@ class KafkaSource:
                 self.close()
 
     def _watch_the_topic(self, consumer: KafkaConsumer) -> None:
-        """Keep the client asking about the topic, and raise where it is gone: the group then takes its partitions from
-        everybody, without a word."""
+        """Keep the client asking about the topic, and raise where that is gone.
+
+        The group then takes its partitions from everybody, without a word.
+        """
         cluster = consumer._cluster
         if cluster._refresh_loop_future is not None and cluster._refresh_loop_future.is_done:
             # The client (3.0) asks about its topics in a coroutine that some errors end, and never starts it again.

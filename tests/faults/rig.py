@@ -74,11 +74,8 @@ def apart(start: int, count: int) -> tuple[list[bytes], list[bytes]]:
     """The same with the labels in records of their own."""
     block = next(STREAM.blocks(start + count))
     no_labels, no_features = np.full_like(block.y, UNLABELLED), np.zeros(len(block), np.bool_)
-    found = (
-        CODEC.encode_events(replace(block, y=no_labels)),
-        CODEC.encode_events(replace(block, has_features=no_features)),
-    )
-    return found[0][start:], found[1][start:]
+    features, labels = replace(block, y=no_labels), replace(block, has_features=no_features)
+    return CODEC.encode_events(features)[start:], CODEC.encode_events(labels)[start:]
 
 
 class FaultyBroker(Broker):
