@@ -40,6 +40,7 @@ def new_figure(*, height: int = 320, x: str = "", y: str = "", **layout: Any) ->
         "xaxis": {**axis, "title": {"text": x, "standoff": 8}},
         "yaxis": {**axis, "title": {"text": y, "standoff": 8}},
         "dragmode": False,  # a finger scrolls the page
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY},
     }
     figure = go.Figure(layout=base)
     figure.update_layout(**layout)
