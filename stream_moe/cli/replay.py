@@ -70,7 +70,7 @@ def replay(
     def progress(at: Progress) -> None:
         table.update(at.events, at.seconds, at.quality, at.learner)
         if at.events % CSV_EVERY == 0:
-            row(at.events, at.seconds, at.scores, at.learner)
+            row(at.events, at.seconds, at.scores.summary(), at.learner)
 
     table.header()
     result = prequential.replay(

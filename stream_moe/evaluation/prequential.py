@@ -32,7 +32,7 @@ class Progress:
     seconds: float
     quality: QualityReport
     learner: LearnerReport
-    scores: dict[str, float]  # of `Scoreboard.summary`: since the start, and over the window as window_...
+    scores: Scoreboard  # the replay's own, which moves on when the callback returns
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class ReplayResult:
 
     @property
     def summary(self) -> dict[str, float]:
-        """Return the scores of one number each, as in `Progress.scores`."""
+        """Return the scores of one number each, as `Scoreboard.summary` does."""
         return {name: value for name, value in self.scores.items() if isinstance(value, int | float)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,12 +161,14 @@ def replay(
             scores.update(learner.step(x, learnt), scored, y)
         done += len(y)
         block = Block(block.x[rows:], block.y[rows:]) if rows < len(block) else next(blocks, None)
+        if done not in (mark, sample):
+            continue
+        at, told = time.perf_counter() - begin, learner.report()  # once for both: it is a good part of their cost
         if done == mark:
-            at = time.perf_counter() - begin
-            on_progress(Progress(done, at, scores.report(), learner.report(), scores.summary()))
+            on_progress(Progress(done, at, scores.report(), told, scores))
             mark = next(marks, None)
         if done == sample:
-            timeline.sample(done, scores.quality, learner.report())
+            timeline.sample(done, scores.quality, told)
             sample = next(samples)
     if label_delay:
         delayed.drain(learner, scores)
