@@ -23,7 +23,8 @@ def datasets(
     o.check_writable(json)
     from stream_moe.errors import ConfigError
     from stream_moe.streams import GENERATED, open_stream
-    from stream_moe.streams.datasets import DATA_SETS, whereabouts
+    from stream_moe.streams.datasets import whereabouts
+    from stream_moe.streams.registry import DATA_SETS
 
     for name in names or ():
         if name not in DATA_SETS:

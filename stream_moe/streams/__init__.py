@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream_moe.errors import ConfigError
-from stream_moe.streams.datasets import DATA_SETS, open_data_set
+from stream_moe.streams.datasets import open_data_set
+from stream_moe.streams.registry import DATA_SETS
 from stream_moe.streams.specs import BENCHMARKS, GENERATORS, is_generated
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
 
     `electricity` (6 features; 8 as `electricity8`) comes with the package. Another data set is looked up in the
     directory that the environment variable STREAM_MOE_DATA names, then in the user's cache, and is downloaded if
-    it is in neither. `stream_moe.streams.datasets.DATA_SETS` has their shapes and licences.
+    it is in neither. `stream_moe.streams.registry.DATA_SETS` has their shapes and licences.
 
     A file is read whole when it is opened: .csv, .arff, .jsonl (each also .gz or .xz), .parquet, .npz. See
     `stream_moe.streams.files.read_file` for what its columns become.

@@ -27,8 +27,9 @@ from typer.testing import CliRunner
 from stream_moe.cli import app
 from stream_moe.errors import DataError
 from stream_moe.streams import open_stream
-from stream_moe.streams.datasets import DATA_SETS, cached, checksum, whereabouts
+from stream_moe.streams.datasets import cached, checksum, whereabouts
 from stream_moe.streams.files import FileStream, read_file
+from stream_moe.streams.registry import DATA_SETS
 
 GRADUAL = "insects_gradual_balanced"
 WEATHER = "temperature,rain,class\n1,2,dry\n3,4,rain\n5,6,dry\n"
