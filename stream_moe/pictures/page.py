@@ -27,8 +27,6 @@ figure { margin: 0 0 3rem }
 h2 { margin-top: 3rem }
 h3 { font-size: 1.05rem; margin: 0 0 .25rem }
 figcaption { font-size: .9rem; opacity: .85; max-width: 46rem }
-.wide { overflow-x: auto }
-@media (max-width: 40rem) { body { margin: 1rem auto; padding: 0 .6rem } td, th { font-size: .85rem } }
 """
 # Text and grid take the colours of the page, which follow the reader's preference for light or dark.
 _SCRIPT = """const pictures = JSON.parse(document.getElementById('pictures').textContent);
@@ -121,10 +119,6 @@ def _figure(name: str, picture: Picture) -> str:
     )
 
 
-def _wide(table: str) -> str:
-    return f'<div class="wide">{table}</div>\n'
-
-
 def _score_table(result: Mapping[str, Any]) -> str:
     rows = [[name.replace("_", " "), f"{result[name]:.4f}"] for name in SCORES if result.get(name) is not None]
     rows.append(["events", f"{result['events']:,}"])
@@ -132,7 +126,7 @@ def _score_table(result: Mapping[str, Any]) -> str:
         rows.append(["events per second", f"{result['events_per_second']:,.0f}"])
     if result.get("state_digest"):
         rows.append(["state digest", result["state_digest"][:16]])
-    return _wide(html_table("Prequential scores", ["", "value"], rows))
+    return html_table("Prequential scores", ["", "value"], rows)
 
 
 def _expert_table(result: Mapping[str, Any]) -> str:
@@ -141,7 +135,7 @@ def _expert_table(result: Mapping[str, Any]) -> str:
         [f"{e} {x['kind']}", *(f"{x.get(name, 0):,}" for name in columns), f"{x['accuracy']:.2%}"]
         for e, x in enumerate(result["experts"])
     ]
-    return _wide(html_table("Experts at the end", ["expert", *columns, "accuracy"], rows))
+    return html_table("Experts at the end", ["expert", *columns, "accuracy"], rows)
 
 
 def _comparison_table(results: Sequence[Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]) -> str:
@@ -159,4 +153,4 @@ def _comparison_table(results: Sequence[Mapping[str, Any]], published: Mapping[s
     columns = ["stream: model", "accuracy, %", "published", "kappa", "seeds", "events", "CPU s"]
     kept = [c for c in range(len(columns)) if any(row[c] for row in rows)]
     rows = [[row[c] for c in kept] for row in rows]
-    return _wide(html_table("Mean over seeds, with 95 % interval", [columns[c] for c in kept], rows))
+    return html_table("Mean over seeds, with 95 % interval", [columns[c] for c in kept], rows)

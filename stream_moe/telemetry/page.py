@@ -15,6 +15,8 @@ caption { text-align: left; font-weight: 600; padding: .25rem 0 }
 th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid #8884 }
 th:first-child { text-align: left; font-weight: 400 }
 thead th { font-weight: 600 }
+.wide { overflow-x: auto }
+@media (max-width: 40rem) { body { margin: 1rem auto; padding: 0 .6rem } td, th { font-size: .85rem } }
 """
 _HEAD = f"""<!DOCTYPE html>
 <html lang="en">
@@ -122,7 +124,7 @@ def render_page(partitions: Sequence[PartitionReport]) -> str:
 
 
 def html_table(caption: str, columns: list[str], rows: list[list[str]]) -> str:
-    """Lay rows of text out as a table whose first column names the row."""
+    """Lay rows of text out as a table whose first column names the row; one too wide for a phone moves by itself."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = "".join(
         "".join(
@@ -134,8 +136,9 @@ def html_table(caption: str, columns: list[str], rows: list[list[str]]) -> str:
         )
         for first, *rest in rows
     )
-    caption = f"<caption>{escape(caption)}</caption>"
-    return f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>\n"
+    name = escape(caption)
+    table = f"<table><caption>{name}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>"
+    return f'<div class="wide" role="region" aria-label="{name}" tabindex="0">{table}</div>\n'
 
 
 def _count(value: int) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from stream_moe.pictures.export import write_pictures
 from stream_moe.pictures.page import render_page
 from stream_moe.streams import open_stream
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1200, "height": 900}
 SINGLE = {"accuracy", "kappas", "routing", "experts", "lives", "nodes", "specialization", "calibration"}
 # Per picture: what it is, how many marks of data it shows, and whether they have an extent.
@@ -27,10 +23,6 @@ DRAWN = """() => [...document.querySelectorAll('.plot')].map(plot => ({
     .filter(mark => { const box = mark.getBoundingClientRect(); return box.width + box.height > 2 }).length,
   titles: [...plot.querySelectorAll('.xtitle, .ytitle')].map(title => title.textContent).filter(Boolean).length,
 }))"""
-
-pytestmark = pytest.mark.skipif(
-    BROWSER is None and "CI" not in os.environ, reason="no Chromium here; install Debian's package chromium"
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +40,6 @@ def results() -> list[dict[str, Any]]:
             classes = list(source.schema.classes)
             found.append({"model": model, "stream": f"{stream}</script><b>", "seed": 1, "classes": classes, **told})
     return json.loads(json.dumps(found))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])  # root has no sandbox
-        yield opened
-        opened.close()
 
 
 def look(browser: Any, path: Path, size: dict[str, int], scheme: str) -> tuple[Any, list[str]]:
