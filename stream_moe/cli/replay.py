@@ -69,7 +69,7 @@ def replay(
 
     def progress(at: Progress) -> None:
         table.update(at.events, at.seconds, at.quality, at.learner)
-        if at.events % CSV_EVERY == 0:
+        if csv is not None and at.events % CSV_EVERY == 0:
             row(at.events, at.seconds, at.scores.summary(), at.learner)
 
     table.header()
@@ -82,7 +82,7 @@ def replay(
         window=window,
         metrics=names,
         on_progress=progress,
-        progress_at=prequential.doubling_and_every(CSV_EVERY),
+        progress_at=None if quiet and csv is None else prequential.doubling_and_every(CSV_EVERY),
         started=started,
     )
     table.update(result.events, result.seconds, result.quality, result.learner, final=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_moe.compiled import compiled
+from stream_moe.evaluation.metrics import highest
 from stream_moe.types import Float64, Int32
 
 BINS = 15  # M of the paper's experiments
@@ -22,11 +23,7 @@ def sort_in(bins: Float64, proba: Float64, y: Int32) -> None:
     for t in range(y.shape[0]):
         if y[t] < 0:
             continue
-        best = 0
-        for c in range(1, proba.shape[1]):
-            if proba[t, c] > proba[t, best]:
-                best = c
-        confidence = proba[t, best]
+        best, confidence = highest(proba, t)
         place = min(max(math.ceil(confidence * bins.shape[0]) - 1, 0), bins.shape[0] - 1)
         bins[place, COUNT] += 1.0
         bins[place, CONFIDENCE] += confidence

@@ -25,17 +25,30 @@ class Scores(NamedTuple):
     counts: Int64  # [4] events, right by majority class, right by no-change, last label
 
 
-@compiled
-def score(scores: Scores, proba: Float64, y: Int32, seen: Int32) -> None:
-    labels = scores.confusion.sum(1)
-    majority = np.argmax(labels) if scores.counts[EVENTS] > 0 else -1  # the first of several
+@compiled(_nrt=False)
+def highest(proba: Float64, t: int) -> tuple[int, float]:
+    """Return the class of highest probability in row t, the first of several, and that probability."""
+    best, top = 0, proba[t, 0]
+    for c in range(1, proba.shape[1]):
+        if proba[t, c] > top:  # the value is kept, so that no branch has to be foretold
+            best, top = c, proba[t, c]
+    return best, top
+
+
+@compiled(_nrt=False)
+def score(scores: Scores, labels: Int64, proba: Float64, y: Int32, seen: Int32) -> None:
+    """`labels` int64 [C] counts the labels so far; scratch."""
+    majority = -1
+    for c in range(labels.shape[0]):
+        if labels[c] > 0 and (majority < 0 or labels[c] > labels[majority]):  # the first of several
+            majority = c
     for t in range(y.shape[0]):
         previous = scores.counts[LAST_LABEL]
         if seen[t] >= 0:
             scores.counts[LAST_LABEL] = seen[t]
         if y[t] < 0:
             continue
-        predicted = np.argmax(proba[t])
+        predicted, _ = highest(proba, t)
         scores.confusion[y[t], predicted] += 1
         scores.counts[EVENTS] += 1
         if majority == y[t]:
@@ -96,7 +109,7 @@ class Prequential:
 
         `seen` int32 [n] are all labels of the stream, for the no-change reference, where `y` has only some of them.
         """
-        score(self._scores, proba, y, y if seen is None else seen)
+        score(self._scores, self._scores.confusion.sum(1), proba, y, y if seen is None else seen)
 
     def report(self) -> QualityReport:
         confusion, sums, counts = self._scores

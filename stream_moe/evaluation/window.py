@@ -10,7 +10,7 @@ import numpy as np
 
 from stream_moe.compiled import compiled
 from stream_moe.errors import ConfigError
-from stream_moe.evaluation.metrics import above
+from stream_moe.evaluation.metrics import above, highest
 from stream_moe.report import geometric_mean
 from stream_moe.types import Float64, Int32, Int64
 
@@ -39,10 +39,7 @@ def remember(ring: Ring, proba: Float64, y: Int32, seen: Int32) -> None:
             counts[LAST_LABEL] = seen[t]
         if label < 0:
             continue
-        best = 0
-        for c in range(1, proba.shape[1]):
-            if proba[t, c] > proba[t, best]:
-                best = c
+        best, _ = highest(proba, t)
         place = counts[EVENTS] % ring.classes.shape[0]
         ring.classes[place, LABEL], ring.classes[place, PREDICTED] = label, best
         ring.reference[place, BY_MAJORITY] = counts[MAJORITY] == label
