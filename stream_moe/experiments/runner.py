@@ -65,9 +65,9 @@ def make_runs(
             for outcome in sorted((future.result() for future in done), key=lambda o: missing.index(o.run)):
                 if outcome.result is None:
                     store.fail(outcome.run, outcome.reason)
+                    outcomes[outcome.run] = outcome
                 else:
-                    store.add(outcome.run, outcome.result)
-                outcomes[outcome.run] = outcome
+                    outcomes[outcome.run] = Outcome(outcome.run, store.add(outcome.run, outcome.result))
                 store.write_tables(runs)
                 on_outcome(outcome)
     finally:

@@ -89,8 +89,8 @@ class RunStore:
             self._results[key] = read_result(path)
         return self._results[key]
 
-    def add(self, run: Run, result: dict[str, Any]) -> None:
-        """Keep a finished run.
+    def add(self, run: Run, result: dict[str, Any]) -> dict[str, Any]:
+        """Keep a finished run; return what is kept: the result and what the run was.
 
         Raises
         ------
@@ -102,6 +102,7 @@ class RunStore:
         self._write(self._runs / f"{key}.json", json.dumps(kept, separators=(",", ":")) + "\n")
         self._results[key] = kept
         self._failed.pop(key, None)
+        return kept
 
     def fail(self, run: Run, reason: str) -> None:
         """Note that a run failed; the next start makes it again."""

@@ -14,7 +14,7 @@ import stream_moe
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-CONSOLE = re.findall(r"^\$ \.venv/bin/stream-moe (.*)$", README, re.M)
+CONSOLE = re.findall(r"^\$ stream-moe (.*)$", README, re.M)
 
 
 @pytest.mark.parametrize("snippet", PYTHON)

@@ -163,6 +163,18 @@ def test_runs_that_are_there_are_not_made_again(tmp_path: Path) -> None:
         pass
 
 
+def test_the_table_is_the_same_before_and_after_a_restart(tmp_path: Path) -> None:
+    """Settings are told apart in runs just made, too: they are no seeds."""
+    runs = [Run("sea_a", "softmax", (("learning_rate", rate),), 1, 600, 0, None) for rate in ("0.1", "0.001")]
+    tables = []
+    for _ in range(2):
+        outcomes = make_runs(runs, RunStore(tmp_path), 2, lambda _: None)
+        results = [found for run in runs if (found := outcomes[run].result) is not None]
+        tables.append([(cell.variant, cell.scores) for cell in cells(results)])
+    assert [variant for variant, _ in tables[0]] == ["learning_rate=0.1", "learning_rate=0.001"]
+    assert tables[0] == tables[1]
+
+
 def test_a_full_disk_keeps_what_was_finished(tmp_path: Path) -> None:
     """On a file system of 64 kB."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
