@@ -143,6 +143,7 @@ def soak(seconds: float, seed: int, brokers: bool = True) -> str:
             finally:
                 producing.stop()
             deadline = time.monotonic() + 240
+            group.rest(1.0)  # whoever was killed by the last fault is started again, be there work left or not
             while case.committed() != case.ends():
                 assert time.monotonic() < deadline, f"not drained: {case.committed()} of {case.ends()}"
                 group.rest(0.5)
