@@ -49,10 +49,9 @@ class Run:
     @property
     def variant(self) -> str:
         """What tells runs of one model apart, seeds aside: settings, delay, folds."""
-        parts = [f"{key}={value}" for key, value in self.settings]
-        parts += [f"delay {self.label_delay:,}"] if self.label_delay else []
-        parts += [f"{self.folds} folds"] if self.folds else []
-        return ", ".join(parts)
+        from stream_moe.evaluation.comparison import variant_of
+
+        return variant_of(self.to_dict())
 
     def arguments(self) -> list[str]:
         """Return the arguments of `stream-moe` that make this run."""
