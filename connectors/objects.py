@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.files import FileCheckpointStore, check_size, checked_name, read_whole
-from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.errors import CheckpointError, ConfigError, one_line
 from stream_moe.ports import CheckpointStore
 
 _PROBE = ".tmp-probe"  # no checkpoint's name begins with a dot
@@ -162,5 +162,5 @@ def _reach(url: str) -> tuple[Any, str]:
 
 
 def _why(error: Exception) -> str:
-    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else " ".join(str(error).split())
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else one_line(error)
     return reason[:300] or type(error).__name__

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream_moe.errors import ConfigError, StreamMoeError
+from stream_moe.errors import ConfigError, StreamMoeError, one_line
 from stream_moe.single import SingleExpert
 from stream_moe.types import Schema
 
@@ -126,7 +126,7 @@ def _river(name: str, class_name: str, keywords: dict[str, Any], schema: Schema 
     except StreamMoeError as error:
         raise ConfigError(str(error)) from error
     except Exception as error:
-        raise ConfigError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{name}: {type(error).__name__}: {one_line(error)}") from error
     return SingleExpert(schema, expert=RiverExpert, parameters={"model": model})
 
 

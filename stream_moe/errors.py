@@ -51,3 +51,14 @@ class StuckError(LogError):
     """A call that has no deadline of its own outlasted ours; the process ends at once, whatever else it holds."""
 
     exit_code = 75  # of sysexits.h: a failure that may pass, try again
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of a library's error without its line breaks.
+
+    Examples
+    --------
+    >>> one_line(ValueError("no such   value"))
+    'no such value'
+    """
+    return " ".join(str(error).split())

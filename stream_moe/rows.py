@@ -110,3 +110,19 @@ class RowEncoder:
 def _original(name: str, x: dict[Any, Any]) -> Any:
     """River's datasets may use ints as feature names; the schema has them as text."""
     return int(name) if name.isdecimal() else name
+
+
+def as_event(schema: Schema, row: Float32) -> dict[str, Any]:
+    """Return a row float32 [d] as river's dict by feature name; a missing value has no key.
+
+    Examples
+    --------
+    >>> schema = Schema((Feature("colour", ("blue", "red")), Feature("size"), Feature("age")), ("no", "yes"))
+    >>> as_event(schema, np.float32([1, 2, np.nan]))
+    {'colour': 'red', 'size': 2.0}
+    """
+    return {
+        feature.name: value if feature.categories is None else feature.categories[int(value)]
+        for feature, value in zip(schema.features, row.tolist(), strict=True)
+        if not math.isnan(value)
+    }

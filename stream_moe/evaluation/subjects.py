@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from stream_moe.errors import ConfigError
+from stream_moe.errors import ConfigError, one_line
+from stream_moe.rows import as_event
 from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
 
 
@@ -56,11 +57,7 @@ class OneByOne:
 
     def _event(self, row: Float32) -> dict[str, Any]:
         """Return a dict of its own for each call, so that nothing is remembered in one."""
-        return {
-            feature.name: value if feature.categories is None else feature.categories[int(value)]
-            for feature, value in zip(self._schema.features, row.tolist(), strict=True)
-            if not math.isnan(value)
-        }
+        return as_event(self._schema, row)
 
     def _predict(self, row: Float32, proba: Float64) -> None:
         if self._by_class:
@@ -152,5 +149,6 @@ def make_user_subject(name: str, kind: Callable[..., Any], schema: Schema, seed:
 
 def _told(name: str, error: Exception) -> ConfigError:
     where = traceback.extract_tb(error.__traceback__)[-1]
-    what = " ".join(str(error).split())
-    return ConfigError(f"{name}: {type(error).__name__}: {what} ({Path(where.filename).name}, line {where.lineno})")
+    return ConfigError(
+        f"{name}: {type(error).__name__}: {one_line(error)} ({Path(where.filename).name}, line {where.lineno})"
+    )

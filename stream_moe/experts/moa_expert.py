@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_moe.errors import CheckpointError, ConfigError, DataError
+from stream_moe.errors import CheckpointError, ConfigError, DataError, one_line
 from stream_moe.experts.base import Snapshot
 from stream_moe.experts.moa_loop import compose_loop
 from stream_moe.types import Float32, Float64, Int32, Schema
@@ -68,7 +68,7 @@ class MoaExpert:
         try:
             learner = found(schema=header, **parameters).moa_learner
         except Exception as error:  # of Python or of Java: whatever the class says to a value that does not fit
-            raise ConfigError(f"{self.kind}: {_one_line(error)}") from error
+            raise ConfigError(f"{self.kind}: {_told(error)}") from error
         self._loop = compose_loop(learner, header.get_moa_header(), self.n_classes)
         self._hash = hashlib.sha256(f"{classifier}{sorted(parameters.items())}".encode())
 
@@ -83,7 +83,7 @@ class MoaExpert:
         try:
             self._loop.invokeWithArguments([*columns, votes])
         except jpype.JException as error:
-            raise DataError(f"{self.kind}: failed inside MOA: {_one_line(error)}") from error
+            raise DataError(f"{self.kind}: failed inside MOA: {_told(error)}") from error
         proba[:] = shares(np.array(votes).reshape(proba.shape))
         self._hash.update(np.column_stack([rows[:, :-1], y, weight, proba])[learnt].tobytes())
 
@@ -128,7 +128,7 @@ def moa_classifiers(asked: str) -> dict[str, type[Any]]:
         raise ConfigError(f"{asked}: needs CapyMOA, which is not here ({error}); {INSTALL}") from None
     except (RuntimeError, OSError) as error:  # CapyMOA found no Java, or jpype no virtual machine
         raise ConfigError(
-            f"{asked}: needs Java 17 or newer, which cannot be started ({_one_line(error)}); install one, and let "
+            f"{asked}: needs Java 17 or newer, which cannot be started ({_told(error)}); install one, and let "
             "JAVA_HOME or PATH name it"
         ) from None
     kinds: dict[str, Any] = {name: getattr(offered, name, None) for name in offered.__all__}
@@ -160,5 +160,5 @@ def _numbered(n: int) -> list[str]:
     return [str(i) for i in range(n)]
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(error)[:200]}"

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from river import base
 
-from stream_moe.errors import CheckpointError, ConfigError, DataError
+from stream_moe.errors import CheckpointError, ConfigError, DataError, one_line
 from stream_moe.experts.base import Snapshot
+from stream_moe.rows import as_event
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 
@@ -69,11 +70,7 @@ class RiverExpert:
     def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
         """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
         for t, row in enumerate(x):
-            event = {
-                feature.name: value if feature.categories is None else feature.categories[int(value)]
-                for feature, value in zip(self._schema.features, row.tolist(), strict=True)
-                if not math.isnan(value)
-            }
+            event = as_event(self._schema, row)
             label = int(y[t])
             learn = label >= 0 and weight[t] > 0
             try:
@@ -82,7 +79,7 @@ class RiverExpert:
                     extra = {self._weight_name: float(weight[t])} if self._weight_name else {}
                     self._model.learn_one(event, self._labels[label], **extra)
             except Exception as error:  # many a river model takes only numbers, or no missing value
-                what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                what = f"{type(error).__name__}: {one_line(error)}"
                 raise DataError(
                     f"{self.kind}: it does not take such an event ({what}): {str(event)[:200]}"
                 ) from error

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from stream_moe.errors import DataError
+from stream_moe.errors import DataError, one_line
 from stream_moe.streams.files import FileStream, read_table
 from stream_moe.streams.registry import NOMINAL, DataSet, by_hand
-from stream_moe.streams.tables import Column, Table, gather, one_line
+from stream_moe.streams.tables import Column, Table, gather
 
 # No network, a refusal, an answer of another kind, a file that is cut off.
 FAILURES = (OSError, RuntimeError, ValueError, KeyError, EOFError, BadZipFile, HTTPException, csv.Error)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from stream_moe.errors import ConfigError, DataError
+from stream_moe.errors import ConfigError, DataError, one_line
 from stream_moe.ports import Stream
 from stream_moe.streams.encoders import MAX_CLASSES
-from stream_moe.streams.tables import one_line, to_float32, vocabulary
+from stream_moe.streams.tables import to_float32, vocabulary
 from stream_moe.types import Feature, Float32, Int32, Schema
 
 WRITE_ROWS = 65_536

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from stream_moe.errors import DataError
-from stream_moe.streams.tables import Chunk, Column, Table, gather, is_number, one_line
+from stream_moe.errors import DataError, one_line
+from stream_moe.streams.tables import Chunk, Column, Table, gather, is_number
 
 
 def open_text(path: Path) -> IO[str]:

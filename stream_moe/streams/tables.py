@@ -75,11 +75,6 @@ def gather(path: Path, rows: Iterable[tuple[int, Sequence[Any]]], width: int) ->
         yield Chunk(lines, list(zip(*cells, strict=True)))
 
 
-def one_line(error: Exception) -> str:
-    """Return the message of a library's error without its line breaks."""
-    return " ".join(str(error).split())
-
-
 def is_missing(cell: Any) -> bool:
     """Tell whether a cell is None, NaN, or one of '', '?', 'nan', 'null' in any case."""
     if isinstance(cell, str):
