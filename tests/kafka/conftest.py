@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,17 @@ def settings(bootstrap: str) -> KafkaSettings:
         dead_letters=f"{name}.dead-letters",
         group=f"{name}.group",
     )
+
+
+@pytest.fixture
+def closing() -> Iterator[Callable[[Any], Any]]:
+    """Close in reverse order what a test opened, whatever became of it."""
+    opened: list[Any] = []
+
+    def remember(resource: Any) -> Any:
+        opened.append(resource)
+        return resource
+
+    yield remember
+    for resource in reversed(opened):
+        resource.close()

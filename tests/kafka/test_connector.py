@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
+from kafka import KafkaProducer, errors
 from pydantic import SecretStr
 
 from connectors.kafka import (
@@ -25,91 +24,15 @@ from connectors.kafka import (
 from connectors.kafka.watchdog import Watchdog
 from stream_moe.engine.codec import JsonCodec, schema_from_headers, schema_header
 from stream_moe.errors import FencedError, LogError, StuckError
-from stream_moe.ports import Change, Sink, Source
-from stream_moe.types import Block, DeadLetter, RecordBatch, Schema
+from stream_moe.ports import Sink, Source
+from stream_moe.types import Block, DeadLetter, Schema
 from tests.kafka.broker import SASL_PASSWORD, SASL_USER, Broker, free_ports
+from tests.kafka.steps import Writer, committed_records, joined, opened, produce, read
 
 pytestmark = pytest.mark.kafka
 
 CANARY = "canary-9f8e7d"
 LETTER = DeadLetter(3, 5, b"\xfekey", b"\xff{", "decode", "bad-json", "The value is not JSON.")
-
-
-@pytest.fixture
-def closing() -> Iterator[Callable[[Any], Any]]:
-    """Close in reverse order what a test opened, whatever became of it."""
-    opened: list[Any] = []
-
-    def remember(resource: Any) -> Any:
-        opened.append(resource)
-        return resource
-
-    yield remember
-    for resource in reversed(opened):
-        resource.close()
-
-
-def produce(settings: KafkaSettings, values: list[bytes], headers: tuple[tuple[str, bytes], ...] = ()) -> None:
-    log = KafkaProducerLog(settings, headers, create=True)
-    log.send((b"k%d" % i, value) for i, value in enumerate(values))
-    log.close()
-
-
-def read(source: KafkaSource, count: int) -> list[RecordBatch]:
-    """Poll until `count` records or corrupt offsets came, or 20 s went by."""
-    batches: list[RecordBatch] = []
-    deadline = time.monotonic() + 20
-    while sum(len(b) + len(b.corrupt) for b in batches) < count and time.monotonic() < deadline:
-        batches += source.poll(4096, 1.0)
-    return batches
-
-
-def joined(source: KafkaSource, *partitions: int) -> KafkaSource:
-    """Open a source, if it is not, and poll until it was given these partitions."""
-    if source._consumer is None:
-        source.open()
-    given: set[int] = set()
-    deadline = time.monotonic() + 40
-    while not given >= set(partitions) and time.monotonic() < deadline:
-        assert source.poll(10, 0.5) == []  # nothing before it is sought
-        given |= {p for change in source.changes() if change.kind == "assigned" for p in change.partitions}
-    assert given >= set(partitions)
-    return source
-
-
-def committed_records(settings: KafkaSettings, topic: str) -> list[Any]:
-    """What a reader of committed records sees in a topic now."""
-    place = TopicPartition(topic, 0)
-    consumer = KafkaConsumer(
-        **settings.client(), isolation_level="read_committed", auto_offset_reset="earliest", group_id=None
-    )
-    try:
-        consumer.assign([place])
-        end = consumer.end_offsets([place])[place]  # of read_committed: before any open transaction
-        records: list[Any] = []
-        while consumer.position(place) < end:
-            records += consumer.poll(timeout_ms=200).get(place, [])
-        return records
-    finally:
-        consumer.close()
-
-
-def opened(settings: KafkaSettings, closing: Callable[[Any], Any]) -> tuple[KafkaSource, KafkaSink, int | None]:
-    source: KafkaSource = joined(closing(KafkaSource(settings)), 0)
-    sink = KafkaSink(settings, source)
-    closing(_Writer(sink))
-    sink.open(0)
-    return source, sink, source.committed(0)
-
-
-class _Writer:
-    """Closes partition 0 of a sink."""
-
-    def __init__(self, sink: KafkaSink) -> None:
-        self._sink = sink
-
-    def close(self) -> None:
-        self._sink.close(0)
 
 
 def test_events_come_back_with_their_schema(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
@@ -187,89 +110,12 @@ def test_a_second_instance_fences_the_first(settings: KafkaSettings, closing: Ca
     source, zombie, _ = opened(settings, closing)
     zombie.commit(0, [(None, b"first")], [], 1)
     newer = KafkaSink(settings, source)
-    closing(_Writer(newer))
+    closing(Writer(newer))
     newer.open(0)
     with pytest.raises(FencedError, match=r"another process of group .* took over"):
         zombie.commit(0, [(None, b"never")], [], 2)
     newer.commit(0, [(None, b"second")], [], 2)
     assert [r.value for r in committed_records(settings, settings.predictions)] == [b"first", b"second"]
-
-
-def test_members_share_the_partitions_and_take_over(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
-    ensure_topics(settings, [settings.topic], partitions=2)
-    produce(settings, [b"%d" % i for i in range(40)])
-    first = joined(closing(KafkaSource(settings)), 0, 1)
-    for partition in (0, 1):
-        first.seek(partition, 0)
-    assert sum(map(len, read(first, 40))) == 40
-    second: KafkaSource = closing(KafkaSource(settings))
-    second.open()
-    told: dict[KafkaSource, list[Change]] = {first: [], second: []}
-    deadline = time.monotonic() + 40
-    while not told[second] and time.monotonic() < deadline:
-        for source in told:
-            assert source.poll(10, 0.2) == []
-            told[source] += source.changes()
-    (lost,), (won,) = told[first], told[second]
-    assert (lost.kind, won.kind) == ("revoked", "assigned")
-    assert lost.partitions == won.partitions  # and the other one was not touched
-    (kept,) = {0, 1} - lost.partitions
-    (moved,) = lost.partitions
-    first.seek(kept, 0)
-    with pytest.raises(LogError, match="not assigned to this member"):
-        first.seek(moved, 0)
-    second.seek(moved, 0)
-    count = second.bounds([moved])[moved][1]
-    assert {batch.partition for batch in read(second, count)} == {moved}
-    first.close()
-    joined(second, kept)
-
-
-def test_a_topic_that_grows_is_noticed_even_if_the_client_stopped_asking(
-    settings: KafkaSettings, closing: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("connectors.kafka.source.METADATA_SECONDS", 1.0)
-    KafkaProducerLog(settings, create=True).close()
-    source: KafkaSource = joined(closing(KafkaSource(settings)), 0)
-    consumer = source._consumer
-    assert consumer is not None
-
-    def fail(_: object) -> None:
-        consumer._cluster.remove_listener(fail)
-        raise RuntimeError("an error that is not one of Kafka's ends the client's coroutine")
-
-    asking = consumer._cluster._refresh_loop_future
-    consumer._cluster.add_listener(fail)
-    while not asking.is_done:
-        time.sleep(0.05)
-    with contextlib.closing(KafkaAdminClient(**settings.client())) as admin:
-        admin.create_partitions({settings.topic: 2})
-    joined(source, 1)
-
-
-def test_a_member_that_the_group_gave_up_is_told_so(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
-    produce(settings, [b"0"] * 5)
-    source, sink, _ = opened(settings, closing)
-    assert source._consumer is not None
-    source._consumer._coordinator.reset_generation()  # as the heartbeat does when the broker knows us no more
-    with pytest.raises(FencedError, match="gave this member up"):
-        sink.commit(0, [(None, b"never")], [], 1)
-    source.poll(10, 5.0)
-    assert next(change.kind for change in source.changes()) == "lost"
-    assert committed_records(settings, settings.predictions) == []
-
-
-def test_a_stale_generation_cannot_commit(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
-    produce(settings, [b"0"] * 5)
-    source, sink, _ = opened(settings, closing)
-    stale = source.group_metadata()
-    source.close()
-    joined(closing(KafkaSource(settings)), 0)
-    source.group_metadata = lambda: stale  # type: ignore[method-assign]
-    with pytest.raises(FencedError, match=r"another process of group .* took over"):
-        sink.commit(0, [(None, b"never")], [], 1)
-    sink.close(0)  # aborts
-    assert committed_records(settings, settings.predictions) == []
 
 
 def test_at_least_once_commits_without_a_transaction(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
