@@ -93,6 +93,16 @@ class LabelCounts:
 
 
 @dataclass(slots=True)
+class DriftReport:
+    """What the detectors beside the learner have found, by scope; the learner's own are in `LearnerReport`."""
+
+    warnings: dict[str, int] = field(default_factory=dict)  # by scope: feature, label
+    detections: dict[tuple[str, str], int] = field(default_factory=dict)  # by scope and detector
+    last_seconds: dict[str, float] = field(default_factory=dict)  # by scope: event time, seconds since 1970
+    strengths: dict[str, float] = field(default_factory=dict)  # by feature, 0-1: distance of its recent distribution
+
+
+@dataclass(slots=True)
 class PartitionReport:
     """One partition and its model at the end of a block."""
 
@@ -107,6 +117,7 @@ class PartitionReport:
     dead_letters: dict[str, int] = field(default_factory=dict)  # by reason
     lag_records: int = 0
     lag_seconds: float = 0.0
+    retention_headroom: int = 0  # committed position minus the first one that the log still holds
     block_size: int = 0
     pending_events: int = 0
     early_labels: int = 0
@@ -118,11 +129,12 @@ class PartitionReport:
     checkpoint_time: float | None = None  # seconds since 1970 of the newest checkpoint
     checkpoint_seconds: float = 0.0
     checkpoint_bytes: int = 0
-    checkpoint_failures: int = 0
+    checkpoint_failures: dict[str, int] = field(default_factory=dict)  # by reason
     transactions_committed: int = 0
     replayed_events: int = 0
     recovery_seconds: float = 0.0
     replay_divergences: int = 0
+    drift: DriftReport = field(default_factory=DriftReport)
 
 
 @dataclass(slots=True)
@@ -132,8 +144,9 @@ class GroupReport:
     state: str  # starting, recovering, running, draining, stopped
     partitions: tuple[int, ...] = ()  # assigned to this process now
     rebalances: int = 0  # changes of the partitions
-    outcomes: dict[str, int] = field(default_factory=dict)  # transactions: committed, fenced, in_doubt
+    outcomes: dict[str, int] = field(default_factory=dict)  # transactions: committed, aborted, fenced, in_doubt
     watchdog_fired: int = 0  # calls of the log's client that outlasted their deadline
+    config_hash: str = ""  # of model, schema and learning parameters; the first 8 hex digits
 
 
 def geometric_mean(recall: Float64) -> float:

@@ -6,12 +6,14 @@ The bytes are `stream_moe.engine.format`'s; no object is ever unpickled.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,7 +185,7 @@ class CheckpointWriter:
         self.time: float | None = None  # seconds since 1970 of the newest one
         self.seconds = 0.0
         self.bytes = 0
-        self.failures = 0
+        self.failures: Counter[str] = Counter()  # by reason
 
     @property
     def busy(self) -> bool:
@@ -206,7 +208,7 @@ class CheckpointWriter:
             content = checkpoint.to_bytes()
             self._store.write(name, content)
         except (OSError, StreamMoeError, MemoryError) as error:  # the log still has everything: go on, and say so
-            self.failures += 1
+            self.failures[_reason(error)] += 1
             _log.error("checkpoint %s failed: %s", name, error or type(error).__name__)
             return
         self.time, self.seconds, self.bytes = time.time(), time.perf_counter() - start, len(content)
@@ -216,3 +218,16 @@ class CheckpointWriter:
                 reach("generation-deleted")
         except (OSError, StreamMoeError) as error:
             _log.warning("an old checkpoint stays: %s", error)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a word, for counting, why a checkpoint was not written: space, access, memory or other."""
+    if isinstance(error, MemoryError):
+        return "memory"
+    cause = error if isinstance(error, OSError) else error.__cause__
+    code = cause.errno if isinstance(cause, OSError) else None
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "space"
+    if code in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR):
+        return "access"
+    return "other"

@@ -273,8 +273,8 @@ class Engine:
         now = time.monotonic()
         if self._phase != "stopped" and self.tasks and now - self._refreshed_at > BOUNDS_SECONDS:
             try:
-                for partition, (_, end) in self.source.bounds(list(self.tasks)).items():
-                    self.tasks[partition].end = end
+                for partition, (begin, end) in self.source.bounds(list(self.tasks)).items():
+                    self.tasks[partition].begin, self.tasks[partition].end = begin, end
             except UnavailableError as error:  # only reports need it
                 _log.warning("%s; the lag is not known", error)
             self._refreshed_at = time.monotonic()
@@ -288,4 +288,6 @@ class Engine:
 
     def _tell(self) -> None:
         held = tuple(sorted(self._held))
-        self._on_group(GroupReport(self.state, held, self._rebalances, dict(self._outcomes)))
+        config = next((task.config_hash for task in self.tasks.values() if task.state != "starting"), "")
+        outcomes = dict(self._outcomes)
+        self._on_group(GroupReport(self.state, held, self._rebalances, outcomes, config_hash=config))

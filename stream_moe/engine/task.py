@@ -30,7 +30,14 @@ from stream_moe.engine.checkpoint import (
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
 from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, LabelJoin
 from stream_moe.engine.journal import merged
-from stream_moe.errors import CheckpointError, ConfigError, FencedError, InDoubtError, LogError
+from stream_moe.errors import (
+    CheckpointError,
+    ConfigError,
+    FencedError,
+    InDoubtError,
+    LogError,
+    UnavailableError,
+)
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.experts.pool import pack, unpack
 from stream_moe.failpoints import reach
@@ -94,8 +101,8 @@ class Task:
         "starting" until the schema is known, then "recovering" up to the committed position, then "running".
     position
         Offset of the next record to read.
-    end
-        Offset after the log's last record, as of the last time it was asked.
+    begin, end
+        First offset that the log still holds, and the one after its last record, as of the last time it was asked.
     """
 
     def __init__(
@@ -116,7 +123,7 @@ class Task:
         self._run: Counter[str] = Counter()  # of this process
         self._whole = True  # no block was left half done
         self.state: Literal["starting", "recovering", "running"] = "starting"
-        self.position = self.end = self._goal = self._begin = 0
+        self.position = self.begin = self.end = self._goal = 0
         self._committed: int | None = None
         self._entry: JournalEntry | None = None  # what was committed beside it
         self._newest = 0  # timestamp of the last record, in milliseconds
@@ -132,11 +139,16 @@ class Task:
     def schema(self) -> Schema | None:
         return None if self.state == "starting" else self.learner.schema
 
+    @property
+    def config_hash(self) -> str:
+        """First 8 hex digits of the hash of model, schema and learning parameters; empty before there is a schema."""
+        return "" if self.state == "starting" else self._owner.fingerprint[:8]
+
     def open(self, schema: Schema | None) -> None:
         """Become the partition's writer and find where to go on; `schema` None = a checkpoint's, or the log's."""
         self._sink.open(self.partition)  # fences an older instance BEFORE the committed position is read
         committed = self._source.committed(self.partition)
-        self._begin, self.end = self._source.bounds([self.partition])[self.partition]
+        self.begin, self.end = self._source.bounds([self.partition])[self.partition]
         self._goal = self.end
         if self.state != "starting" and self._whole and committed == self._committed:
             _log.info("partition %d came back as we left it: going on at %d", self.partition, self.position)
@@ -154,7 +166,7 @@ class Task:
             self.start(schema)
         else:
             self.state = "starting"
-            self._source.seek(self.partition, self._begin)
+            self._source.seek(self.partition, self.begin)
 
     def start(self, schema: Schema) -> None:
         """Build the model, take the newest usable checkpoint, and go on from there."""
@@ -187,7 +199,7 @@ class Task:
         return learning | changed  # without the usual ones, of which older checkpoints say nothing
 
     def _recover(self) -> None:
-        committed, begin, topic = self._committed, self._begin, f"{self._source.topic!r}/{self.partition}"
+        committed, begin, topic = self._committed, self.begin, f"{self._source.topic!r}/{self.partition}"
         found = newest_usable(self._store, self._owner, committed)
         if found is not None:
             self._restore(found)
@@ -326,7 +338,7 @@ class Task:
         schema = schema_from_headers(batch.headers)
         if schema is None:
             raise ConfigError(
-                f"schema: record {self._begin} of {self._source.topic!r}/{self.partition}, its first, has no schema "
+                f"schema: record {self.begin} of {self._source.topic!r}/{self.partition}, its first, has no schema "
                 "header as `stream-moe produce` writes it; name one with --schema FILE.json or --schema STREAM"
             )
         return schema
@@ -344,6 +356,9 @@ class Task:
         for _ in range(DOUBTS):
             try:
                 self._sink.commit(self.partition, predictions, dead, batch.next_offset, entry)
+            except UnavailableError:
+                self._outcomes["aborted"] += 1
+                raise
             except InDoubtError as doubt:
                 self._outcomes["in_doubt"] += 1
                 _log.warning("%s; asking for the committed offset", doubt)
@@ -420,6 +435,7 @@ class Task:
             predictions_committed=self._counts["predictions"],
             dead_letters={k[5:]: n for k, n in self._counts.items() if k.startswith("dead:")},
             lag_records=lag,
+            retention_headroom=max((self._committed or self.position) - self.begin, 0),
             lag_seconds=max(0.0, time.time() - self._newest / 1000) if lag and self._newest else 0.0,
             block_size=block.rows,
             pending_events=self._join.waiting,
@@ -432,7 +448,7 @@ class Task:
             checkpoint_time=self._writer.time,
             checkpoint_seconds=self._writer.seconds,
             checkpoint_bytes=self._writer.bytes,
-            checkpoint_failures=self._writer.failures,
+            checkpoint_failures=dict(self._writer.failures),
             transactions_committed=self._run["transactions"],
             replayed_events=self._run["replayed"],
             recovery_seconds=self._run["recovery_ms"] / 1000,

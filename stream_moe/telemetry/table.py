@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from stream_moe import __version__
 from stream_moe.report import ExpertReport, GroupReport, LearnerReport, PartitionReport
+from stream_moe.telemetry.memory import memory_limit, resident_memory
 
 PREFIX = "stream_moe_"
 STATES = ("starting", "recovering", "running", "draining", "stopped")
-OUTCOMES = ("committed", "fenced", "in_doubt")
+OUTCOMES = ("committed", "aborted", "fenced", "in_doubt")
+FAILURES = ("space", "access", "memory", "other")  # why a checkpoint was not written
 
 # Bounds that keep one process under 2,000 series whatever the model and the data are. What is beyond a bound
 # is added up under "other" (classes, reasons) or left out (experts, phases). With many partitions the flow is shown
@@ -28,6 +30,7 @@ MAX_CLASSES = 32
 MAX_AFFINITIES = 960  # experts x classes: 64 experts show 15 classes, 12 experts all 33
 MAX_REASONS = 32
 MAX_PHASES = 8
+MAX_FEATURES = 32
 OTHER = "other"
 
 # From a tenth of a millisecond (one small block in memory) to a minute (a log that was behind).
@@ -79,7 +82,7 @@ class MetricSpec:
     @property
     def rank(self) -> int:
         """What goes first where there is no room for all partitions: 0 flow, 1 the model, 2 its inside."""
-        if {"expert", "class"} & set(self.labels):
+        if {"expert", "class", "feature"} & set(self.labels):
             return 2
         return 0 if "partition" in self.labels else 1
 
@@ -161,14 +164,23 @@ def _lag(report: PartitionReport) -> Samples:
     return [((report.topic, str(report.partition)), report.lag_records)]
 
 
+def _headroom(report: PartitionReport) -> Samples:
+    return [((report.topic, str(report.partition)), report.retention_headroom)]
+
+
 def _warnings(report: PartitionReport) -> Samples:
-    learner = report.learner
-    return [(("expert",), sum(x.warnings for x in learner.experts)), (("mixture",), learner.mixture_warnings)]
+    learner, counts = report.learner, report.drift.warnings
+    return [
+        *(((scope,), n) for scope, n in counts.items()),
+        (("expert",), sum(x.warnings for x in learner.experts)),
+        (("mixture",), learner.mixture_warnings),
+    ]
 
 
 def _drifts(report: PartitionReport) -> Samples:
     learner = report.learner
     return [
+        *report.drift.detections.items(),
         (("expert", learner.expert_detector), sum(x.drifts for x in learner.experts)),
         (("mixture", learner.mixture_detector), learner.mixture_drifts),
     ]
@@ -176,6 +188,19 @@ def _drifts(report: PartitionReport) -> Samples:
 
 def _last_drift(report: PartitionReport) -> float | None:
     return report.learner.last_drift_event if report.learner.last_drift_event >= 0 else None
+
+
+def _last_drift_seconds(report: PartitionReport) -> Samples:
+    return [((scope,), seconds) for scope, seconds in report.drift.last_seconds.items()]
+
+
+def _strengths(report: PartitionReport) -> Samples:
+    """Each of the first features, and the strongest of the others."""
+    strengths: dict[str, float] = {}
+    for index, (name, strength) in enumerate(report.drift.strengths.items()):
+        label = name if index < MAX_FEATURES else OTHER
+        strengths[label] = max(strengths.get(label, 0.0), strength)
+    return [((name,), strength) for name, strength in strengths.items()]
 
 
 def _kinds(report: PartitionReport) -> Samples:
@@ -213,6 +238,8 @@ METRICS: tuple[MetricSpec, ...] = (
            _lag, "topic", "partition"),
     _gauge("consumer_lag_seconds", "How far the committed position is behind the end of the log.",
            lambda r: r.lag_seconds),
+    _gauge("retention_headroom_records", "Records the log still holds before the committed position; at 0 the next "
+           "ones it deletes were not read.", _headroom, "topic", "partition"),
     _gauge("block_size_events", "Events in the latest block, 0 while the log is idle.",
            lambda r: r.block_size),
     # time
@@ -248,10 +275,14 @@ METRICS: tuple[MetricSpec, ...] = (
     _counter("class_labels_total", "Labelled events by true class.",
              _per_class(lambda r: r.quality.class_labels), "class"),
     # drift
-    _counter("drift_warnings_total", "Drift warnings, of the experts together or of the mixture.",
+    _counter("drift_warnings_total", "Drift warnings in features, experts' errors, the mixture's error or labels.",
              _warnings, "scope"),
-    _counter("drift_detections_total", "Drifts detected, of the experts together or of the mixture.",
+    _counter("drift_detections_total", "Drifts detected in features, experts' errors, the mixture's error or labels.",
              _drifts, "scope", "detector"),
+    _gauge("last_drift_timestamp_seconds", "Event time at which the latest drift of a scope was detected.",
+           _last_drift_seconds, "scope"),
+    _gauge("feature_drift_strength", "Distance of a feature's recent distribution from its reference, 0 to 1.",
+           _strengths, "feature"),
     _counter("expert_resets_total", "Times an expert was replaced or started anew.",
              _per_expert(lambda x: x.resets), "expert"),
     _counter("expert_returns_total", "Resets in which a tree that was replaced before came back.",
@@ -288,8 +319,9 @@ METRICS: tuple[MetricSpec, ...] = (
     _gauge("checkpoint_duration_seconds", "Time the newest checkpoint took.",
            _saved(lambda r: r.checkpoint_seconds)),
     _gauge("checkpoint_bytes", "Size of the newest checkpoint.", _saved(lambda r: r.checkpoint_bytes)),
-    _counter("checkpoint_failures_total", "Checkpoints that could not be written.",
-             lambda r: r.checkpoint_failures, of_process=True),
+    _counter("checkpoint_failures_total", "Checkpoints that could not be written, by reason.",
+             lambda r: [((reason,), r.checkpoint_failures.get(reason, 0)) for reason in FAILURES], "reason",
+             of_process=True),
     _gauge("replayed_events", "Events replayed from the log when the process started.",
            lambda r: r.replayed_events),
     _gauge("recovery_duration_seconds", "Time from start to the first new event.",
@@ -307,6 +339,11 @@ METRICS: tuple[MetricSpec, ...] = (
     # process
     _of_group("build_info", "gauge", "Version of stream_moe; always 1.",
               lambda g: [((__version__,), 1.0)], "version"),
+    _of_group("config_info", "gauge", "Hash of model, schema and learning parameters; always 1.",
+              lambda g: [((g.config_hash,), 1.0)] if g.config_hash else [], "hash"),
     _of_group("state", "gauge", "1 for the state the engine is in, 0 for the others.", _state, "state"),
     _gauge("model_bytes", "Memory the model holds.", lambda r: r.learner.model_bytes),
+    _of_group("process_memory_bytes", "gauge", "Resident memory of this process.", lambda g: resident_memory()),
+    _of_group("process_memory_limit_bytes", "gauge", "Memory this process may have: the smaller of the machine's and "
+              "its control group's.", lambda g: memory_limit()),
 )  # fmt: skip

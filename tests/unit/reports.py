@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from stream_moe.report import ExpertReport, LabelCounts, LearnerReport, PartitionReport, QualityReport
+from stream_moe.report import DriftReport, ExpertReport, LabelCounts, LearnerReport, PartitionReport, QualityReport
 
 
-def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> PartitionReport:
+def make_report(experts: int = 3, classes: int = 3, features: int = 2, **changes: Any) -> PartitionReport:
     """Make a report of a running engine; `changes` are fields of `PartitionReport`."""
     expert_class = np.arange(1, experts * classes + 1, dtype=np.int64).reshape(experts, classes)
     learner = LearnerReport(
@@ -64,5 +64,13 @@ def make_report(experts: int = 3, classes: int = 3, **changes: Any) -> Partition
         "checkpoint_seconds": 0.2,
         "checkpoint_bytes": 40_000,
         "transactions_committed": 4,
+        "retention_headroom": 700,
+        "checkpoint_failures": {"space": 1},
+        "drift": DriftReport(
+            warnings={"feature": 5, "label": 0},
+            detections={("feature", "ks"): 4, ("label", "rates"): 0},
+            last_seconds={"feature": 1.7e9},
+            strengths={f"x{j}": j / 100 for j in range(features)},
+        ),
     }
     return PartitionReport(classes=names, learner=learner, quality=quality, **(fields | changes))

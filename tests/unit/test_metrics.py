@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stream_moe.report import GroupReport
+from stream_moe.report import DriftReport, GroupReport
 from stream_moe.telemetry.metrics import EngineMetrics, Histogram
 from stream_moe.telemetry.table import MAX_CLASSES, METRICS, PREFIX, STATES
 from tests.unit.reports import make_report
@@ -38,7 +38,7 @@ def scraped(**changes: Any) -> dict[str, float]:
 def test_every_row_is_rendered_from_a_full_report() -> None:
     metrics = EngineMetrics()
     metrics.update(make_report())
-    metrics.update_group(GroupReport("running", (3,)))
+    metrics.update_group(GroupReport("running", (3,), config_hash="c0ffee00"))
     text = metrics.exposition().decode()
     for spec in METRICS:
         assert f"# HELP {spec.name} {spec.help}\n# TYPE {spec.name} {spec.kind}\n" in text
@@ -67,19 +67,25 @@ def test_values_come_from_the_report() -> None:
     assert (samples["experts_asleep"], samples["expert_wakes_total"]) == (1, 2)
     assert samples['state{state="running"}'] == 1
     assert sum(samples[f'state{{state="{state}"}}'] for state in STATES) == 1
+    assert samples['drift_detections_total{detector="ks",scope="feature"}'] == 4
+    assert samples['last_drift_timestamp_seconds{scope="feature"}'] == 1.7e9
+    assert samples['retention_headroom_records{topic="events"}'] == report.retention_headroom
+    assert (samples['checkpoint_failures_total{reason="space"}'], samples["process_memory_bytes"] > 1e6) == (1, True)
+    assert samples["process_memory_bytes"] < samples["process_memory_limit_bytes"]
     affinity = samples['expert_class_affinity_ratio{class="a",expert="0"}']
     assert affinity == report.learner.expert_class[0, 0] / report.learner.expert_class[0].sum()
 
 
 def test_at_most_two_thousand_series_with_everything_at_its_worst() -> None:
     metrics = EngineMetrics(cache_seconds=0)
-    report = make_report(experts=64, classes=40)
+    report = make_report(experts=64, classes=40, features=54)
     report.dead_letters = {f"reason-{i}": 1 for i in range(100)}
     report.step_seconds = {f"phase-{i}": 0.1 for i in range(100)}
     metrics.update(report)
     assert 1_500 < len(scrape(metrics)) <= 2_000
-    metrics.update(make_report(experts=200, classes=500))
-    metrics.update_group(GroupReport("running", (3,)))
+    assert 'expert_class_affinity_ratio{class="class-0",expert="63"}' in scrape(metrics)
+    metrics.update(make_report(experts=200, classes=500, features=1000))
+    metrics.update_group(GroupReport("running", (3,), config_hash="c0ffee00"))
     assert len(scrape(metrics)) <= 2_000
 
 
@@ -118,6 +124,14 @@ def test_further_classes_and_reasons_are_added_up_under_other() -> None:
     assert sum(affinities) == pytest.approx(1)
 
 
+def test_further_features_share_their_highest_strength() -> None:
+    metrics = EngineMetrics()
+    metrics.update(make_report(features=40))
+    samples = scrape(metrics)
+    assert samples['feature_drift_strength{feature="x31"}'] == 0.31
+    assert samples['feature_drift_strength{feature="other"}'] == 0.39
+
+
 def test_a_class_called_other_does_not_make_a_series_twice() -> None:
     report = make_report(classes=40)
     report.classes = ("other", *report.classes[1:])
@@ -132,7 +146,7 @@ def test_what_is_unknown_is_left_out() -> None:
     report.quality.kappa = math.nan
     report.learner.overlap = math.nan
     report.learner.router_loss = math.inf
-    report.learner.last_drift_event = -1
+    report.learner.last_drift_event, report.drift = -1, DriftReport()
     report.learner.expert_class[1] = 0
     report.checkpoint_time = None
     metrics = EngineMetrics()
