@@ -98,7 +98,7 @@ class DriftMixture(BlockClassifier):
         self.without, self.seed, self.threads = without, seed, threads
         self._absent: tuple[str, ...] = ()
         if schema is None:  # a wrong kind must be told now, not at the first event
-            self._experts(Schema.numeric(1, ["any"]))
+            self.make_experts(Schema.numeric(1, ["any"]))
         super().__init__(schema)
 
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
@@ -138,7 +138,7 @@ class DriftMixture(BlockClassifier):
         return len(self.pool)
 
     def _start(self, schema: Schema) -> None:
-        experts = [expert for expert in self._experts(schema) if expert.kind not in self._absent]
+        experts = [expert for expert in self.make_experts(schema) if expert.kind not in self._absent]
         self.pool = ExpertPool(experts, crew=Crew(self.threads))
         self.gates = OnlineGates(np.array([isinstance(e, AdaptiveTree) for e in experts]), schema.n_classes)
         self.waiting = Waiting(self.gates.n_parts, schema.n_classes)
@@ -147,7 +147,9 @@ class DriftMixture(BlockClassifier):
         dear = np.array([isinstance(e, SLEEPERS) for e in experts])
         self.sleep = SleepSchedule(dear, least_share=LEAST_SHARE / self.budget, seed=self.seed)
 
-    def _experts(self, schema: Schema) -> list[Expert]:
+    def make_experts(self, schema: Schema) -> list[Expert]:
+        """Make the experts, in the order of the router's weights; a subclass may add its own (docs/extending.md)."""
+
         def scaled(n: int, least: int) -> int:
             return max(least, round(n * self.budget))
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
+from examples.fading_means import FadingMeans
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.averaged_softmax import AveragedSoftmax
 from stream_moe.experts.base import Expert, Snapshot
@@ -26,7 +27,9 @@ from stream_moe.types import Feature, Schema
 from tests.laws.cases import NAMES, ONE_ANSWER, SCHEMA, STORABLE, build, events, mixed_stream, run
 from tests.laws.print_digests import digests
 
-EXPERTS: list[Any] = [HoeffdingTree, NaiveBayes, SoftmaxRegression, AveragedSoftmax, WindowKNN, NoChange]
+EXPERTS: list[Any] = [
+    HoeffdingTree, NaiveBayes, SoftmaxRegression, AveragedSoftmax, WindowKNN, NoChange, FadingMeans,
+]  # fmt: skip
 N = 700
 few = settings(max_examples=8, deadline=None, derandomize=True)
 
