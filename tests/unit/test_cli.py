@@ -192,14 +192,3 @@ def test_help_needs_no_heavy_import() -> None:
     code = f"import sys; from stream_moe import cli; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
-
-
-def test_the_core_does_not_know_the_connectors() -> None:
-    root = Path(__file__).parents[2] / "stream_moe"
-    guilty = [
-        str(path)
-        for path in root.rglob("*.py")
-        if "cli" not in path.relative_to(root).parts
-        and re.search(r"^\s*(from|import) connectors", path.read_text(), re.M)
-    ]
-    assert guilty == []
