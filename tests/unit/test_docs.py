@@ -70,7 +70,7 @@ def test_what_the_extending_page_shows_is_in_the_examples(excerpt: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
+    for link in re.findall(r"(?:\]\(|src=\")(?!https?:)([^)#\s\"]+)", page.read_text()):
         assert (page.parent / link).exists(), link
 
 
