@@ -21,10 +21,13 @@ def commands(block: str) -> list[tuple[str, list[str]]]:
 def run_console(block: str, folder: Path) -> None:
     """Run each command, which must succeed; the lines shown must come in its output, in their order.
 
-    Numbers may differ, as time and machine do, but for those with a % behind them. A line `...` stands for any lines,
+    A command that is shown as `Killed` must end so. Numbers may differ, as time and machine do, but for those with a % behind them. A line `...` stands for any lines,
     and so does `...` within a line for any text. What ends in ` &` runs until the others are done.
     """
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parents[1]),  # pages say that their commands run in the repository
+    }
     background: list[subprocess.Popen[bytes]] = []
     try:
         for command, shown in commands(block):
@@ -33,6 +36,8 @@ def run_console(block: str, folder: Path) -> None:
                     line = f"exec {command.removesuffix(' &')}"
                     background.append(subprocess.Popen(["bash", "-c", line], cwd=folder, env=environment, stdout=log))
                 continue
+            killed = "Killed" in shown  # which an interactive shell prints
+            expected, shown = (-9, []) if killed else (0, shown)
             deadline = time.monotonic() + (READY_SECONDS if background else 0.0)
             while True:
                 line = f"set -o pipefail; {command}"
@@ -40,10 +45,10 @@ def run_console(block: str, folder: Path) -> None:
                     ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, check=False
                 )
                 missing = _missing(shown, done.stdout)
-                if (done.returncode == 0 and missing is None) or time.monotonic() > deadline:
+                if (done.returncode == expected and missing is None) or time.monotonic() > deadline:
                     break
                 time.sleep(0.2)
-            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            assert done.returncode == expected, f"{command}\n{done.stdout}{done.stderr}"
             assert missing is None, f"{command}\nsays no longer: {missing}\nbut:\n{done.stdout}"
     finally:
         for process in background:

@@ -20,7 +20,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 CONSOLE = re.findall(r"```console\n(.*?)```", README, re.S)
 EXAMPLES = [path.read_text() for path in sorted((ROOT / "examples").glob("*.py"))]
-EXCERPTS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.S)
+EXTENDING = (ROOT / "docs" / "extending.md").read_text()
+EXCERPTS = re.findall(r"```python\n(.*?)```", EXTENDING, re.S)
+SHELL = [*CONSOLE, *re.findall(r"```console\n(.*?)```", EXTENDING, re.S)]
 
 
 @pytest.mark.parametrize("snippet", PYTHON)
@@ -29,8 +31,8 @@ def test_python_snippets_run(snippet: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("block", [block for block in CONSOLE if "localhost:9092" not in block])
-def test_console_snippets_say_what_the_readme_shows(block: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [block for block in SHELL if "localhost:9092" not in block])
+def test_console_snippets_say_what_the_page_shows(block: str, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -41,6 +43,7 @@ def test_there_are_snippets() -> None:
     assert len(PYTHON) == 2
     assert [len(commands(block)) for block in CONSOLE] == [3, 3, 3]
     assert len(EXCERPTS) == 4
+    assert len(SHELL) == 6
 
 
 def test_the_check_of_console_snippets_notices(tmp_path: Path) -> None:
@@ -50,6 +53,9 @@ def test_the_check_of_console_snippets_notices(tmp_path: Path) -> None:
             run_console(f"$ echo 12 events, 94.5% right\n{wrong}\n", tmp_path)
     with pytest.raises(AssertionError):
         run_console("$ false\n", tmp_path)
+    run_console("$ kill -9 $$\nKilled\n", tmp_path)
+    with pytest.raises(AssertionError):
+        run_console("$ true\nKilled\n", tmp_path)
 
 
 def test_the_python_page_says_what_python_says() -> None:
