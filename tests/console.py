@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-READY_SECONDS = 60.0  # for what a command in the background has to do before another one finds it
+READY_SECONDS = 120.0  # for what a command in the background has to do before another one finds it
 
 
 def commands(block: str) -> list[tuple[str, list[str]]]:
@@ -21,8 +21,9 @@ def commands(block: str) -> list[tuple[str, list[str]]]:
 def run_console(block: str, folder: Path) -> None:
     """Run each command, which must succeed; the lines shown must come in its output, in their order.
 
-    A command that is shown as `Killed` must end so. Numbers may differ, as time and machine do, but for those with a % behind them. A line `...` stands for any lines,
-    and so does `...` within a line for any text. What ends in ` &` runs until the others are done.
+    A command that is shown as `Killed` must end so. Numbers may differ, as time and machine do, but for those with a
+    % behind them. A line `...` stands for any lines, and so does `...` within a line for any text. What ends in ` &`
+    runs until the others are done.
     """
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -36,15 +37,15 @@ def run_console(block: str, folder: Path) -> None:
                     line = f"exec {command.removesuffix(' &')}"
                     background.append(subprocess.Popen(["bash", "-c", line], cwd=folder, env=environment, stdout=log))
                 continue
-            killed = "Killed" in shown  # which an interactive shell prints
-            expected, shown = (-9, []) if killed else (0, shown)
+            expected = -9 if "Killed" in shown else 0
+            lines = [line for line in shown if line != "Killed"]  # the shell's own, where it is interactive
             deadline = time.monotonic() + (READY_SECONDS if background else 0.0)
             while True:
                 line = f"set -o pipefail; {command}"
                 done = subprocess.run(
                     ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, check=False
                 )
-                missing = _missing(shown, done.stdout)
+                missing = _missing(lines, done.stdout)
                 if (done.returncode == expected and missing is None) or time.monotonic() > deadline:
                     break
                 time.sleep(0.2)

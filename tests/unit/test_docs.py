@@ -41,7 +41,7 @@ def test_console_snippets_say_what_the_page_shows(block: str, tmp_path: Path) ->
 
 def test_there_are_snippets() -> None:
     assert len(PYTHON) == 2
-    assert [len(commands(block)) for block in CONSOLE] == [3, 3, 3]
+    assert [len(commands(block)) for block in CONSOLE] == [2, 3, 3]
     assert len(EXCERPTS) == 4
     assert len(SHELL) == 6
 
