@@ -22,6 +22,7 @@ from stream_moe.cli.report import report
 from stream_moe.cli.run import run
 from stream_moe.errors import StreamMoeError, StuckError
 
+INTERRUPTED = 130
 app = typer.Typer(
     name="stream-moe",
     help="Streaming online learning: a learned mixture of drift-adaptive experts on a log of events.",
@@ -46,6 +47,8 @@ def main() -> None:
     try:
         refuse_secrets(sys.argv[1:])
         code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # typer made an exit code of a KeyboardInterrupt
+            raise KeyboardInterrupt
     except StuckError as error:  # a thread hangs in a call, and an orderly exit would wait for it
         os._exit(_fail(str(error), error.exit_code))
     except StreamMoeError as error:
@@ -53,7 +56,7 @@ def main() -> None:
     except TyperException as error:
         code = _fail(f"{error.format_message()} (see stream-moe --help)", error.exit_code)
     except KeyboardInterrupt:
-        code = _fail("interrupted", 130)
+        code = _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone; nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

@@ -1,8 +1,14 @@
-"""What a person sees: rows at 1, 2, 4, 8, ... events, and a summary at the end."""
+"""What a person sees of a run: rows at 1, 2, 4, 8, ... events, and a summary at the end; `live` has the live view."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -11,34 +17,144 @@ if TYPE_CHECKING:
 
 COLUMNS = ("events", "seconds", "accuracy", "recent", "kappa", "kappa_temporal", "log_loss", "drifts", "load")
 _WIDTHS = (12, 9, 9, 8, 8, 15, 9, 7, 6)
+_log = logging.getLogger(__name__)
 
 
-class ProgressTable:
-    """Prints one row whenever the number of events has doubled: readable for a stream of any length."""
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How the partitions of a log that this process holds flow; of several, the sums and the worst."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
+    partitions: int
+    events: int  # records with features; `Standing.events` are those that have got their label
+    pending_events: int  # that wait for it
+    lag_records: int
+    lag_seconds: float
+    checkpoint_time: float | None  # seconds since 1970 of the newest checkpoint, of the partition where it is oldest
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run stands."""
+
+    events: int
+    seconds: float
+    quality: QualityReport
+    learner: LearnerReport
+    flow: Flow | None = None
+
+
+class Display:
+    """What is shown while a run lasts: a context around it. This one shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def marks(self) -> Iterator[int]:
+        """Yield the numbers of events at which `update` is wanted, ascending; the next is asked for after it."""
+        return iter(())
+
+    def update(self, at: Standing, final: bool = False) -> None:
+        """Take where the run stands now; it may be called at any number of events."""
+
+    def tell_state(self, state: str) -> None:
+        """Take the state of a member of a group."""
+
+
+class _Rows(Display):
+    """A row whenever the number of events has doubled: as readable for a stream of any length."""
+
+    def __init__(self) -> None:
         self._next = 1
 
-    def header(self) -> None:
-        self._print(COLUMNS)
+    def marks(self) -> Iterator[int]:
+        mark = 1
+        while True:
+            yield mark
+            mark *= 2
 
-    def update(
-        self, events: int, seconds: float, quality: QualityReport, learner: LearnerReport, final: bool = False
-    ) -> None:
-        """Print a row if it is due, or if it is the last one."""
-        if events < self._next and not (final and events * 2 > self._next):
+    def update(self, at: Standing, final: bool = False) -> None:
+        if at.events < self._next and not (final and at.events * 2 > self._next):
             return
-        while self._next <= events:
+        while self._next <= at.events:
             self._next *= 2
+        self._show(at)
+
+    def _show(self, at: Standing) -> None:
+        raise NotImplementedError
+
+
+class ProgressTable(_Rows):
+    """Rows as a table on stdout, under a header that comes with the first of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bare = True
+
+    def _show(self, at: Standing) -> None:
+        if self._bare:
+            self._print(COLUMNS)
+            self._bare = False
+        quality, learner = at.quality, at.learner
         scores = (quality.accuracy, quality.window_accuracy, quality.kappa, quality.kappa_temporal, quality.log_loss)
         numbers = [f"{score:.4f}" for score in scores]
         last = (str(learner.mixture_drifts), f"{learner.load_entropy:.2f}")
-        self._print((f"{events:,}", f"{seconds:.1f}", *numbers, *last))
+        self._print((f"{at.events:,}", f"{at.seconds:.1f}", *numbers, *last))
 
-    def _print(self, cells: tuple[str, ...]) -> None:
-        if not self._quiet:
-            typer.echo("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
+    @staticmethod
+    def _print(cells: tuple[str, ...]) -> None:
+        typer.echo("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
+
+
+class LoggedProgress(_Rows):
+    """Rows as log records."""
+
+    def _show(self, at: Standing) -> None:
+        quality, learner = at.quality, at.learner
+        fields = {
+            "events": at.events,
+            "seconds": round(at.seconds, 3),
+            "accuracy": quality.accuracy,
+            "window_accuracy": quality.window_accuracy,
+            "kappa": quality.kappa,
+            "kappa_temporal": quality.kappa_temporal,
+            "log_loss": quality.log_loss,
+            "drifts": learner.mixture_drifts,
+        }
+        _log.info("progress", extra={"fields": fields})
+
+
+def make_display(title: str, total: int | None, quiet: bool, json_logs: bool) -> Display:
+    """Choose what is shown: nothing, log records, a live view where stdout is a terminal that can, else the table.
+
+    Parameters
+    ----------
+    title
+        What runs, in a few words.
+    total
+        How many events there will be; None = nobody knows.
+    """
+    if quiet:
+        return Display()
+    if json_logs:
+        return LoggedProgress()
+    if sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}:
+        from stream_moe.cli.live import LiveView
+
+        return LiveView(title, total)
+    return ProgressTable()
+
+
+def tell_result(result: dict[str, Any], quiet: bool, json_logs: bool) -> None:
+    """Say how a run ended (the dict that goes into the JSON file), as a summary or as a log record."""
+    if json_logs:
+        _log.info("done", extra={"fields": {k: v for k, v in result.items() if isinstance(v, str | int | float)}})
+    elif not quiet:
+        print_summary(result)
 
 
 def print_summary(result: dict[str, Any]) -> None:
@@ -57,8 +173,9 @@ def print_summary(result: dict[str, Any]) -> None:
         f"  log-loss        {result['log_loss']:.4f}" + calibration,
         f"  G-mean          {result['g_mean']:.4f}",
         f"  speed           {result['events_per_second']:,.0f} events/s over {result['events']:,} events "
-        f"({result['seconds']:.2f} s, start-up {result['startup_seconds']:.2f} s)",
-        f"  CPU             {result['cpu_seconds']:.2f} s, {result['events_per_cpu_second']:,.0f} events/CPU-second; "
+        f"({_seconds(result['seconds'])} s, start-up {result['startup_seconds']:.2f} s)",
+        f"  CPU             {_seconds(result['cpu_seconds'])} s, "
+        f"{result['events_per_cpu_second']:,.0f} events/CPU-second; "
         f"{sum(e['asleep'] for e in experts)} of {len(experts)} experts asleep",
         f"  memory          {result['peak_memory_bytes'] / 2**20:,.0f} MiB at its peak",
         f"  drift           {result['drifts']} in the mixture, {sum(e['drifts'] for e in experts)} in experts",
@@ -79,3 +196,7 @@ def print_summary(result: dict[str, Any]) -> None:
             for part in parts
         ]
     typer.echo("\n" + "\n".join(lines))
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.2f}" if seconds >= 1 else f"{seconds:.2g}"  # a short run took some time as well

@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from stream_moe.cli import options as o
-from stream_moe.cli.console import print_summary
+from stream_moe.cli.console import make_display, tell_result
 from stream_moe.cli.serving import Serving, stop_on_signals
+from stream_moe.cli.start import log_settings, start_logs
 
 SHOWN = (
     "stream_moe_accuracy_ratio", "stream_moe_kappa_ratio", "stream_moe_router_load_entropy_ratio",
@@ -29,6 +30,8 @@ def demo(
     metrics_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of /metrics.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Keep serving metrics at the end, until Ctrl-C.")] = False,
     json: o.JsonFile = None,
+    json_logs: o.JsonLogs = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Electricity prices through the whole loop: log, codec, experts, router, predictions, metrics."""
     started = time.perf_counter()
@@ -54,10 +57,17 @@ def demo(
                 time.sleep(max(0.0, begin + sent / rate - time.monotonic()))
         log.append("events", EOF)
 
-    serving = Serving("127.0.0.1", metrics_port, quiet=False)
+    start_logs(quiet, json_logs)
+    told = not (quiet or json_logs)
+    display = make_display(f"{stream.name}   {model}, seed {seed}", stream.n_events, quiet, json_logs)
+    serving = Serving("127.0.0.1", metrics_port, display)
     with serving.server, tempfile.TemporaryDirectory() as state:
-        typer.echo(f"electricity -> log in memory -> {model} -> predictions; metrics: {serving.server.url}metrics\n")
-        serving.table.header()
+        if told:
+            typer.echo(
+                f"electricity -> log in memory -> {model} -> predictions; metrics: {serving.server.url}metrics\n"
+            )
+        shown = {"stream": stream.name, "model": model, "seed": seed, "rate": rate, "metrics": serving.server.url}
+        log_settings("demo", shown | {"device": "cpu", "threads": 1})
         engine = Engine(
             MemorySource(log, "events", "demo"),
             MemorySink(log, "events", "demo"),
@@ -72,14 +82,16 @@ def demo(
         producer = threading.Thread(target=produce, name="producer", daemon=True)
         log.append("events", PAUSE)  # the topic exists before its first event
         producer.start()
-        with stop_on_signals(engine.stop):
+        with display, stop_on_signals(engine.stop):
             engine.run()
         content = {"model": model, "stream": stream.name, "seed": seed, **serving.result(engine, started)}
-        print_summary(content)
-        _show_outputs(log.records("predictions")[-1].value, serving.server.url)
+        tell_result(content, quiet, json_logs)
+        if told:
+            _show_outputs(log.records("predictions")[-1].value, serving.server.url)
         o.write_json(json, content)
         if hold:
-            typer.echo(f"\nstill serving {serving.server.url} ; Ctrl-C ends it")
+            if told:
+                typer.echo(f"\nstill serving {serving.server.url} ; Ctrl-C ends it")
             threading.Event().wait()
 
 

@@ -33,6 +33,9 @@ Settings = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=1, max=1024, help="Threads over the experts; changes no result.")]
 Device = Annotated[str, typer.Option(help="Where the router lives: cpu, cuda or auto.")]
+JsonLogs = Annotated[
+    bool, typer.Option("--json-logs", help="Settings, progress and result as JSON lines on stderr instead.")
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")]
 Bootstrap = Annotated[
     str | None,
@@ -72,18 +75,7 @@ def learner_factory(
     from stream_moe.models import build_model, check_name
 
     check_name(model)
-    if device not in {"cpu", "cuda", "auto"}:
-        raise ConfigError(f"--device {device!r}: choose cpu, cuda or auto")
-    options = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"--set {setting!r}: write it as KEY=VALUE")
-        options[key.strip()] = value.strip()
-    if device == "auto":
-        device = "cuda" if model in ON_CUDA and _cuda_is_here() else "cpu"
-    if device == "cuda" and not _cuda_is_here():
-        raise ConfigError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    options, device = parse_settings(settings), find_device(model, device)
     cores = os.cpu_count() or threads
     if threads > cores:
         typer.echo(f"stream-moe: --threads {threads}: this machine has {cores} cores; {cores} are used", err=True)
@@ -93,6 +85,28 @@ def learner_factory(
         return build_model(model, schema, seed=seed, threads=threads, device=device, options=options)
 
     return build
+
+
+def parse_settings(settings: list[str]) -> dict[str, str]:
+    """Take the words of --set apart; of a key given twice the last counts."""
+    options = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"--set {setting!r}: write it as KEY=VALUE")
+        options[key.strip()] = value.strip()
+    return options
+
+
+def find_device(model: str, device: str) -> str:
+    """Return cpu or cuda for what --device says."""
+    if device not in {"cpu", "cuda", "auto"}:
+        raise ConfigError(f"--device {device!r}: choose cpu, cuda or auto")
+    if device == "auto":
+        return "cuda" if model in ON_CUDA and _cuda_is_here() else "cpu"
+    if device == "cuda" and not _cuda_is_here():
+        raise ConfigError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    return device
 
 
 def _cuda_is_here() -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stream_moe.cli import options as o
-from stream_moe.cli.console import ProgressTable, print_summary
+from stream_moe.cli.console import Standing, make_display, tell_result
 from stream_moe.cli.folds import FoldReplay, cross_validate
+from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def replay(
     json: o.JsonFile = None,
     csv: Annotated[Path | None, typer.Option(help=f"Write a row of scores every {CSV_EVERY:,} events.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    json_logs: o.JsonLogs = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Replay a stream: test each event, then train on it."""
@@ -57,39 +60,55 @@ def replay(
         )
         cross_validate(replay_fold, folds, workers, json, quiet)
         return
+    start_logs(quiet, json_logs)
     make_learner = o.learner_factory(model, seed, settings, threads, device)
     from stream_moe.evaluation import prequential
     from stream_moe.streams import open_stream
 
     source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
-    table, rows = ProgressTable(quiet), list[dict[str, float]]()
+    wanted = min((n for n in (events, source.n_events) if n is not None), default=None)
+    display = make_display(f"{source.name}   {model}, seed {seed}", wanted, quiet, json_logs)
+    rows = list[dict[str, float]]()
 
     def row(events: int, seconds: float, scores: dict[str, float], learner: LearnerReport) -> None:
         rows.append({"events": events, "seconds": seconds, **scores, "drifts": learner.mixture_drifts})
 
+    def start() -> None:
+        shown: dict[str, Any] = {
+            "stream": stream,
+            "events": wanted,
+            "model": model,
+            "seed": seed,
+            "set": o.parse_settings(settings),
+        }
+        shown |= {"label_delay": label_delay, "window": window, "label": label, "nominal": nominal, "metric": names}
+        log_settings("replay", shown | {"chunk": chunk, "threads": threads, "device": o.find_device(model, device)})
+
     def progress(at: Progress) -> None:
-        table.update(at.events, at.seconds, at.quality, at.learner)
+        display.update(Standing(at.events, at.seconds, at.quality, at.learner))
         if csv is not None and at.events % CSV_EVERY == 0:
             row(at.events, at.seconds, at.scores.summary(), at.learner)
 
-    table.header()
-    result = prequential.replay(
-        source,
-        make_learner,
-        events=events,
-        chunk=chunk,
-        label_delay=label_delay,
-        window=window,
-        metrics=names,
-        on_progress=progress,
-        progress_at=None if quiet and csv is None else prequential.doubling_and_every(CSV_EVERY),
-        started=started,
-    )
-    table.update(result.events, result.seconds, result.quality, result.learner, final=True)
+    with display:
+        result = prequential.replay(
+            source,
+            make_learner,
+            events=events,
+            chunk=chunk,
+            label_delay=label_delay,
+            window=window,
+            metrics=names,
+            on_start=start,
+            on_progress=progress,
+            progress_at=prequential.merged(
+                display.marks(), itertools.count(CSV_EVERY, CSV_EVERY) if csv is not None else iter(())
+            ),
+            started=started,
+        )
+        display.update(Standing(result.events, result.seconds, result.quality, result.learner), final=True)
     content = {"model": model, "stream": source.name, "seed": seed, "label_delay": label_delay, "window": window}
     content |= {"classes": list(source.schema.classes), "bayes_accuracy": source.bayes_accuracy, **result.to_dict()}
-    if not quiet:
-        print_summary(content)
+    tell_result(content, quiet, json_logs)
     o.write_json(json, content)
     if csv is not None:
         if not rows or rows[-1]["events"] < result.events:  # the last row is the end

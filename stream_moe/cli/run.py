@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stream_moe.cli import options as o
-from stream_moe.cli.console import print_summary
+from stream_moe.cli.console import make_display, tell_result
 from stream_moe.cli.serving import Serving, ended_if_stuck, stop_on_signals
+from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def run(
     ] = 86_400.0,
     config: o.Config = None,
     json: o.JsonFile = None,
-    json_logs: Annotated[bool, typer.Option("--json-logs", help="Logs as JSON lines.")] = False,
+    json_logs: o.JsonLogs = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but logs and errors.")] = False,
 ) -> None:
     """Consume events from Kafka, predict, learn, and write predictions; resumes where it stopped.
@@ -93,14 +94,13 @@ def run(
     from stream_moe.engine.journal import JournaledSource
     from stream_moe.engine.loop import Engine, EngineSettings
     from stream_moe.telemetry.access import load_access
-    from stream_moe.telemetry.logs import settings_line, setup_logging
 
     flags = {
         "bootstrap": bootstrap, "topic": topic, "predictions": predictions, "dead_letters": dead_letters,
         "group": group, "guarantee": guarantee, "labels": labels, "journal": journal,
     }  # fmt: skip
     kafka = KafkaSettings(**kafka_values(flags, config))
-    setup_logging("WARNING" if quiet else "INFO", json=json_logs, secrets=kafka.secrets())
+    start_logs(quiet, json_logs, kafka.secrets())
     make_learner = o.learner_factory(model, seed, settings, threads, device)
     events = KafkaSource(kafka)
     source: Source = events
@@ -116,7 +116,8 @@ def run(
     def on_group(report: GroupReport) -> None:
         serving.on_group(replace(report, watchdog_fired=events.watchdog.fired))
 
-    serving = Serving(metrics_host, metrics_port, quiet, load_access(metrics_cert, metrics_key, metrics_auth_file))
+    display = make_display(f"{kafka.topic}   {model}, seed {seed}", None, quiet, json_logs)
+    serving = Serving(metrics_host, metrics_port, display, load_access(metrics_cert, metrics_key, metrics_auth_file))
     with serving.server, ended_if_stuck(serving.health):
         engine = Engine(
             source,
@@ -137,16 +138,15 @@ def run(
             on_group=on_group,
             on_turn=serving.health.beat,
         )
-        if not quiet:
-            shown = {"bootstrap": kafka.bootstrap, "topic": kafka.topic, "group": kafka.group, "model": model}
-            shown |= {"seed": str(seed), "state_dir": state_dir, "metrics": serving.server.url}
-            typer.echo(settings_line(shown))
-        serving.table.header()
-        with stop_on_signals(engine.stop):
+        shown = {"state_dir": state_dir, "metrics": serving.server.url, "model": model, "seed": seed}
+        shown |= {"set": o.parse_settings(settings), "threads": threads, "device": o.find_device(model, device)}
+        shown |= {"schema": schema, "checkpoint_events": checkpoint_events, "checkpoint_seconds": checkpoint_seconds}
+        shown |= {"block_rows": block_rows, "max_waiting": max_waiting, "label_seconds": label_seconds}
+        log_settings("run", {field.name: getattr(kafka, field.name) for field in fields(kafka)} | shown)
+        with display, stop_on_signals(engine.stop):
             engine.run()
         content = {"model": model, "stream": kafka.topic, "seed": seed, **serving.result(engine, started)}
-    if not quiet:
-        print_summary(content)
+    tell_result(content, quiet, json_logs)
     o.write_json(json, content)
 
 

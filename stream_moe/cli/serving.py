@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from stream_moe.cli.console import ProgressTable
+from stream_moe.cli.console import Display, Flow, Standing
 from stream_moe.errors import ConfigError, StuckError
 
 if TYPE_CHECKING:
@@ -36,20 +36,20 @@ class Serving:
     ----------
     host, port
         Where to listen; port None = the default port, or any free one if that is taken.
-    quiet
-        No progress rows.
+    display
+        What a person sees of it.
     access
         TLS and passwords; None = neither.
     """
 
-    def __init__(self, host: str, port: int | None, quiet: bool, access: Access | None = None) -> None:
+    def __init__(self, host: str, port: int | None, display: Display, access: Access | None = None) -> None:
         from stream_moe.telemetry.health import Health
         from stream_moe.telemetry.metrics import EngineMetrics
 
         self.metrics: EngineMetrics = EngineMetrics()
         self.health: Health = Health(self.metrics)
         self.server: TelemetryServer = self._listen(host, port, access)
-        self.table = ProgressTable(quiet)
+        self.display = display
         self._first: tuple[float, float, int] | None = None  # time, CPU time and events after the first block
         self._last: tuple[float, float, int] = (0.0, 0.0, 0)
         self._seen: dict[int, int] = {}  # events of each partition
@@ -70,11 +70,11 @@ class Serving:
             return listen(0)
 
     def on_report(self, report: PartitionReport) -> None:
-        """Publish a report and print a progress row if one is due."""
-        from stream_moe.report import total_learner, total_quality
-
+        """Publish a report and show where the run stands."""
         self.metrics.update(report)
         if not report.block_size:
+            if self._first is not None and report is self.metrics.reports[-1]:  # the last of an idle turn
+                self._show()
             return
         now, cpu, events = time.perf_counter(), time.process_time(), report.events_consumed
         if self._first is not None:
@@ -83,14 +83,31 @@ class Serving:
         self._seen[report.partition] = events
         self._last = (now, cpu, self._last[2] + max(0, events - before))
         self._first = self._first or self._last
+        self._show()
+
+    def _show(self) -> None:
+        """Show the partitions held as one run: counts are sums, lags the worst."""
+        from stream_moe.report import total_learner, total_quality
+
         held = self.metrics.reports
         quality = total_quality([each.quality for each in held])
         learner = total_learner([each.learner for each in held], [each.quality.events for each in held])
-        self.table.update(quality.events, now - self._first[0], quality, learner)
+        kept = [each.checkpoint_time for each in held]
+        flow = Flow(
+            partitions=len(held),
+            events=sum(each.events_consumed for each in held),
+            pending_events=sum(each.pending_events for each in held),
+            lag_records=sum(each.lag_records for each in held),
+            lag_seconds=max(each.lag_seconds for each in held),
+            checkpoint_time=None if None in kept else min(time for time in kept if time is not None),
+        )
+        seconds = self._last[0] - self._first[0] if self._first is not None else 0.0
+        self.display.update(Standing(quality.events, seconds, quality, learner, flow))
 
     def on_group(self, report: GroupReport) -> None:
         """Publish the group's report."""
         self.metrics.update_group(report)
+        self.display.tell_state(report.state)
 
     def result(self, engine: Engine, started: float) -> dict[str, Any]:
         """The result of a finished run, in the fields of a replay's, plus the flow of records.

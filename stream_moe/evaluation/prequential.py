@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -93,6 +95,7 @@ def replay(
     window: int = WINDOW,
     fold: Fold | None = None,
     metrics: Sequence[str] = (),
+    on_start: Callable[[], None] = lambda: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     progress_at: Iterator[int] | None = None,
     started: float | None = None,
@@ -117,6 +120,8 @@ def replay(
         Score the events of this fold alone, and learn all others; None = every event is scored, then learnt.
     metrics
         Names of river's metrics to compute as well; see `stream_moe.evaluation.river_metrics`.
+    on_start
+        Called when learner and scores are made, so that nothing of the settings is wrong, and before the warm-up.
     on_progress, progress_at
         Called at each of these ascending event counts.
     started
@@ -136,6 +141,7 @@ def replay(
     wanted = min(n for n in (events, stream.n_events, 2**62) if n is not None)
     learner, scores = make_learner(stream.schema), Scoreboard(stream.schema, window, metrics)
     blocks = stream.blocks(chunk)
+    on_start()
     warm = next(stream.blocks(WARM_UP_ROWS))
     make_learner(stream.schema).step(warm.x, warm.y)
     Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
@@ -232,20 +238,15 @@ class DelayedLabels:
         scores.update(self._proba[:due], scored, np.maximum(learnt, scored))
 
 
-def doubling_and_every(step: int) -> Iterator[int]:
-    """Yield 1, 2, 4, 8, ... and all multiples of `step`, ascending.
+def merged(*marks: Iterator[int]) -> Iterator[int]:
+    """Yield what several ascending iterators yield, ascending, each number once; none is asked ahead of its turn.
 
     Examples
     --------
-    >>> marks = doubling_and_every(3)
-    >>> [next(marks) for _ in range(8)]
-    [1, 2, 3, 4, 6, 8, 9, 12]
+    >>> list(merged(iter([1, 2, 4, 8]), iter([3, 4])))
+    [1, 2, 3, 4, 8]
     """
-    power, multiple = 1, step
-    while True:
-        mark = min(power, multiple)
-        yield mark
-        power, multiple = power * 2 if power == mark else power, multiple + step if multiple == mark else multiple
+    return (mark for mark, _ in groupby(heapq.merge(*marks)))
 
 
 def labelled_blocks(stream: Stream, events: int, rows: int) -> Iterator[Block]:

@@ -1,4 +1,8 @@
-"""Logs of the daemon: one record is one line, whatever was logged, and secrets stay out of it."""
+"""Logs: one record is one line, whatever was logged, and secrets stay out of it.
+
+A record may have fields, `log.info("message", extra={"fields": {...}})`: words `name=value` behind the message for
+people, members of the object in JSON.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +40,13 @@ def setup_logging(
     level
         Of our own loggers. Other libraries stay at WARNING: numba, say, writes thousands of lines at DEBUG.
     json
-        One JSON object per line: time, level, logger, message, and exception if there is one.
+        One JSON object per line: time, level, logger, message, the record's fields, and exception if there is one.
     secrets
         Values (passwords) that are replaced by *** wherever they turn up, tracebacks included.
     stream
-        Where to write instead of stderr.
+        Where to write instead of stderr, which is whatever `sys.stderr` is at that moment.
     """
-    handler = _Handler(sys.stderr if stream is None else stream)
+    handler = _Handler(stream)
     handler.setFormatter(JsonFormatter(secrets) if json else HumanFormatter(secrets))
     handler.addFilter(_Keep())
     root = logging.getLogger()
@@ -65,7 +69,18 @@ def settings_line(settings: Mapping[str, Any]) -> str:
     >>> settings_line({"bootstrap": "kafka:9092", "sasl": {"user": "me", "password": "hunter2"}})
     'bootstrap=kafka:9092 sasl.user=me sasl.password=***'
     """
-    return " ".join(f"{name}={_plain(value)}" for name, value in _flat("", settings))
+    return " ".join(f"{name}={_plain(value)}" for name, value in masked(settings).items())
+
+
+def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as one level of names, secrets masked.
+
+    Examples
+    --------
+    >>> masked({"seed": 1, "sasl": {"user": "me", "password": "hunter2"}})
+    {'seed': 1, 'sasl.user': 'me', 'sasl.password': '***'}
+    """
+    return dict(_flat("", settings))
 
 
 def escape_line(text: str) -> str:
@@ -80,7 +95,18 @@ def escape_line(text: str) -> str:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, to tell it from handlers that others put on the root logger."""
+    """Ours, to tell it from handlers that others put on the root logger.
+
+    While the live view is on the terminal, `sys.stderr` is one that writes above it: so that is looked up each time.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream)
+        self._given = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr if self._given is None else self._given
+        super().emit(record)
 
 
 class _Keep(logging.Filter):
@@ -123,11 +149,12 @@ class _Formatter(logging.Formatter):
 
 
 class HumanFormatter(_Formatter):
-    """`2025-01-31 12:00:00.123 INFO    stream_moe.engine: message`; lines of a traceback start with a bar."""
+    """`2025-01-31 12:00:00.123 INFO    stream_moe.engine: message name=value`; then a traceback, behind bars."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = _time(record).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-        message = escape_line(self._clean(record.getMessage()))
+        fields = _fields(record)
+        message = escape_line(self._clean(record.getMessage() + (f" {settings_line(fields)}" if fields else "")))
         lines = [f"{when} {record.levelname:<7} {record.name}: {message}"]
         lines += [f"    | {escape_line(line)}" for line in self._traceback(record).split("\n") if line]
         return "\n".join(lines)
@@ -137,16 +164,22 @@ class JsonFormatter(_Formatter):
     """One JSON object per record, plain ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {
+        fields: dict[str, Any] = {
             "time": _time(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
             "message": self._clean(record.getMessage()),
         }
+        for name, value in masked(_fields(record)).items():
+            fields.setdefault(name, self._clean(value) if isinstance(value, str) else value)
         traceback = self._traceback(record)
         if traceback:
             fields["exception"] = traceback
-        return json_format.dumps(fields)
+        return json_format.dumps(fields, default=str)
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
+    return getattr(record, "fields", {})
 
 
 def _time(record: logging.LogRecord) -> datetime:

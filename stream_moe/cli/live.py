@@ -1,0 +1,350 @@
+"""A run as it happens, on a terminal: drawn anew four times a second by a thread, from what it was told last.
+
+The stream's own thread only swaps references and, four times a second, adds a sample; rich keeps what is printed or
+logged meanwhile above the view. The cursor stays visible, so that a process that is killed or suspended leaves the
+terminal as it was.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from stream_moe.cli.console import Display, Standing
+from stream_moe.report import LearnerReport
+from stream_moe.telemetry.logs import escape_line
+
+REFRESH_SECONDS = 0.25
+RECENT_SAMPLES = 20  # the speed and the routing shown are those of so many samples: about 5 s
+SAMPLES = 240  # of the curve: twice what is ever drawn, so that halving them leaves enough
+CURVE_WIDTH = 60
+LEAST_SPAN = 0.02  # of the curve's scale: noise shall not look like drift
+LEAST_EVENTS = 100  # before so many the recent accuracy is chance, and would set the scale
+MOST_EXPERTS = 8
+BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-~=+*#"
+GAP = "   "
+
+
+class LiveView(Display):
+    """Progress, scores, drifts, experts; for a member of a group also its lag, state and last checkpoint.
+
+    Parameters
+    ----------
+    title
+        What runs, in a few words.
+    total
+        How many events there will be; None = nobody knows.
+    console
+        Where to draw; None = stdout.
+    clock
+        Monotonic seconds; another one in tests.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int | None = None,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console = console or Console(highlight=False, markup=False)
+        encoding = self._console.encoding
+        self._title = escape_line(title).encode(encoding, "backslashreplace").decode(encoding)
+        self._total, self._clock = total, clock
+        self._unicode = _can_show(BLOCKS, encoding)
+        self._state = "starting"
+        self._standing: Standing | None = None
+        self._begin = self._sampled = clock()
+        self._curve = Curve()
+        self._recent: deque[tuple[float, int, list[int]]] = deque(maxlen=RECENT_SAMPLES)  # time, events, routed
+        self._drifts = DriftMarks()
+        self._width = self._console.width
+        self._live = Live(
+            console=self._console,
+            refresh_per_second=1 / REFRESH_SECONDS,
+            transient=True,
+            redirect_stderr=sys.stderr.isatty(),  # else it goes where the user sent it
+            vertical_overflow="crop",
+            get_renderable=self._render,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        self._console.show_cursor(True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.transient = error is None  # after an error or Ctrl-C the view says how far it came
+        self._live.stop()
+
+    def marks(self) -> Iterator[int]:
+        return timed_marks(REFRESH_SECONDS, self._clock)
+
+    def tell_state(self, state: str) -> None:
+        self._state = state
+
+    def update(self, at: Standing, final: bool = False) -> None:
+        self._standing = at
+        if at.flow is None:
+            self._state = "running"
+        now = self._clock()
+        if self._recent and now - self._sampled < REFRESH_SECONDS / 2 and not final:
+            return
+        self._sampled = now
+        events = at.events if at.flow is None else at.flow.events
+        self._recent.append((now, events, [expert.routed for expert in at.learner.experts]))
+        if at.quality.events >= LEAST_EVENTS:
+            self._curve.add(at.events, at.quality.window_accuracy)
+        self._drifts.look(at.quality.events, at.learner)
+
+    # Drawing
+
+    def _render(self) -> RenderableType:
+        width, height = self._console.size
+        if width < self._width:  # the terminal has wrapped what was drawn: nobody knows how many lines it takes now
+            self._console.clear()
+        self._width = width
+        return Group(*self.frame(width, height))
+
+    def frame(self, width: int, height: int) -> list[RenderableType]:
+        """Draw the view: at most `height - 1` lines, none wider than `width`."""
+        state = Text(self._state, "green" if self._state == "running" else "yellow")
+        head = Text(self._title, "bold", no_wrap=True)
+        head.truncate(max(width - len(state) - len(GAP), 1), overflow="ellipsis" if self._unicode else "crop")
+        head.append(" " * max(width - len(head) - len(state), 1)).append_text(state)
+        elapsed = self._clock() - self._begin
+        at = self._standing
+        if at is None:
+            waiting = "compiling and warming up" if self._state == "starting" else "waiting for the first event"
+            return [head, *_flowing([_said(waiting, _span(elapsed))], width)]
+        lines: list[RenderableType] = [head]
+        if self._total:
+            full = min(at.events, self._total) * width // self._total
+            line, rest = "━─" if self._unicode else "#-"
+            lines.append(Text(line * full, "cyan").append(rest * (width - full), "dim"))
+        lines += _flowing(self._progress(at, elapsed), width)
+        lines += _flowing(_scores(at), width) + _flowing(_kappas(at), width)
+        lines += self._drawn_curve(at, width) if at.quality.events >= LEAST_EVENTS else []
+        lines += _flowing(self._drifts.told(), width)
+        if at.flow is not None:
+            lines += _flowing(_flow(at), width)
+        return lines[: height - 1] + self._experts(at.learner, width, height - 1 - len(lines))
+
+    def _progress(self, at: Standing, elapsed: float) -> list[Text]:
+        first, last = (self._recent[0], self._recent[-1]) if self._recent else ((0.0, 0, []), (0.0, 0, []))
+        seconds = last[0] - first[0]
+        rate = (last[1] - first[1]) / seconds if seconds > 0 else 0.0
+        events = at.events if at.flow is None else at.flow.events
+        done = f"{events:,}" + (f" of {self._total:,}" if self._total else "")
+        parts = [_said("events", done), _said("events/s", f"{rate:,.0f}"), _said("elapsed", _span(elapsed))]
+        if self._total and rate:
+            parts.append(_said("left", _span(max(self._total - events, 0) / rate)))
+        return parts
+
+    def _drawn_curve(self, at: Standing, width: int) -> list[Text]:
+        label = "recent "
+        cells, low, high = self._curve.cells(min(CURVE_WIDTH, width - len(label)), BLOCKS if self._unicode else PLAIN)
+        line = Text(label, "dim", no_wrap=True).append(cells, "cyan not dim")
+        scale = f"  {low:.1%} to {high:.1%}"
+        if len(line) + len(scale) <= width:
+            line.append(scale, "dim")
+        marks = [" "] * len(cells)
+        for event in self._drifts.recent:
+            marks[min(event * len(cells) // max(at.events, 1), len(cells) - 1)] = "^"
+        return [line, Text("drift  ", "dim", no_wrap=True).append("".join(marks), "yellow not dim")]
+
+    def _experts(self, learner: LearnerReport, width: int, room: int) -> list[RenderableType]:
+        """Those that were routed most lately; as many as there is room for."""
+        experts = learner.experts
+        before = self._recent[0][2] if len(self._recent) > 1 else []
+        fresh = [expert.routed - (before[e] if e < len(before) else 0) for e, expert in enumerate(experts)]
+        total = max(sum(fresh), 1)
+        order = sorted(range(len(experts)), key=lambda e: (-fresh[e], -experts[e].window_accuracy))[
+            : max(0, min(MOST_EXPERTS, room - 2))
+        ]
+        if not order:
+            return []
+        rows = [_row(("expert", "routed", "accuracy", "drifts", ""), width, "dim")]
+        for e in order:
+            expert = experts[e]
+            cells = (f"{e:>2} {expert.kind}", f"{fresh[e] / total:.1%}", f"{expert.window_accuracy:.1%}")
+            rows.append(
+                _row(
+                    (*cells, f"{expert.drifts:,}", "  asleep" if expert.asleep else ""), width, "dim" * expert.asleep
+                )
+            )
+        asleep = sum(expert.asleep for expert in experts)
+        more = len(experts) - len(order)
+        said = ", ".join([f"{more} more"] * (more > 0) + [f"{asleep} of {len(experts)} asleep"])
+        return [*rows, Text(f"   {said}", "dim", no_wrap=True, overflow="crop")]
+
+
+class Curve:
+    """A bounded number of values at even distances over a whole run: when they are full, every second one goes.
+
+    Examples
+    --------
+    >>> curve = Curve()
+    >>> for events in range(1, 1001):
+    ...     curve.add(events, events / 1000)
+    >>> curve.cells(8, "12345678")
+    ('12345678', 0.04, 1.0)
+    """
+
+    def __init__(self) -> None:
+        self._values: list[tuple[int, float]] = []
+
+    def add(self, events: int, value: float) -> None:
+        """Add a value at a number of events not below the one before."""
+        self._values.append((events, value))
+        if len(self._values) > SAMPLES:
+            self._values = self._values[1::2]
+
+    def cells(self, width: int, characters: str) -> tuple[str, float, float]:
+        """Draw at most `width` characters over events 0 to the latest; return them and the ends of their scale."""
+        values = self._values  # another thread may put another list in its place
+        width = max(1, min(width, len(values)))
+        last = max(values[-1][0], 1) if values else 1
+        bins: list[list[float]] = [[] for _ in range(width)]
+        for events, value in values:
+            bins[min(events * width // last, width - 1)].append(value)
+        means = [sum(each) / len(each) if each else None for each in bins]
+        known = [mean for mean in means if mean is not None] or [0.0]
+        low, high = min(known), max(known)
+        span = max(high - low, LEAST_SPAN)
+        drawn, cell = "", characters[0]
+        for mean in means:
+            if mean is not None:  # a bin without a value looks as the one before
+                cell = characters[min(int((mean - low) / span * len(characters)), len(characters) - 1)]
+            drawn += cell
+        return drawn, low, high
+
+
+class DriftMarks:
+    """Counts of drifts by scope, and where the latest were.
+
+    Attributes
+    ----------
+    recent
+        Events at which the mixture was alarmed, the latest few.
+    """
+
+    def __init__(self) -> None:
+        self.recent: deque[int] = deque(maxlen=CURVE_WIDTH)
+        self._mixture = 0
+        self._experts: list[int] = []
+        self._last: tuple[int, int] | None = None  # event, expert
+
+    def look(self, events: int, learner: LearnerReport) -> None:
+        """Take the report of a moment; an expert's drift is told as of the moment it was seen at."""
+        if learner.mixture_drifts > self._mixture:
+            self.recent.append(learner.last_mixture_drift)
+        self._mixture = learner.mixture_drifts
+        counts = [expert.drifts for expert in learner.experts]
+        before = self._experts + [0] * (len(counts) - len(self._experts))
+        for e, (count, known) in enumerate(zip(counts, before, strict=False)):
+            if count > known:
+                self._last = events, e
+        self._experts = counts
+
+    def told(self) -> list[Text]:
+        """One part a scope."""
+        at = f", latest at {self.recent[-1]:,}" if self.recent else ""
+        by = f", latest by {self._last[0]:,} in {self._last[1]}" if self._last else ""
+        style = "yellow" if self._mixture else ""
+        return [
+            _said("mixture drifts", f"{self._mixture:,}{at}", style),
+            _said("expert drifts", f"{sum(self._experts):,}{by}"),
+        ]
+
+
+def timed_marks(seconds: float, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
+    """Yield 1 and then ascending numbers of events that a run reaches about every so many seconds.
+
+    The clock is read when the next number is asked for, which is when the one before has been reached.
+    """
+    mark, step, last = 1, 1, clock()
+    while True:
+        yield mark
+        now = clock()
+        step = max(1, int(step * min(2.0, seconds / max(now - last, 1e-9))))
+        mark, last = mark + step, now
+
+
+def _can_show(characters: str, encoding: str) -> bool:
+    try:
+        characters.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _said(name: str, value: str, style: str = "") -> Text:
+    return Text(f"{name} ", "dim").append(value, f"not dim {style}".strip())
+
+
+def _flowing(parts: Sequence[Text], width: int) -> list[RenderableType]:
+    """Put parts into as few lines as they need, none broken."""
+    lines: list[RenderableType] = []
+    line = Text()
+    for part in parts:
+        if line and len(line) + len(GAP) + len(part) > width:
+            lines.append(line)
+            line = Text()
+        line = (line.append(GAP) if line else Text(no_wrap=True, overflow="crop")).append_text(part)
+    return [*lines, line]
+
+
+def _scores(at: Standing) -> list[Text]:
+    quality = at.quality
+    return [
+        _said("accuracy", f"{quality.accuracy:.2%}", "bold"),
+        _said("recent", f"{quality.window_accuracy:.2%}", "bold"),
+        _said("log-loss", f"{quality.log_loss:.4f}"),
+    ]
+
+
+def _kappas(at: Standing) -> list[Text]:
+    quality = at.quality
+    return [
+        _said("kappa", f"{quality.kappa:.4f}"),
+        _said("over majority", f"{quality.kappa_majority:.4f}"),
+        _said("over no-change", f"{quality.kappa_temporal:.4f}"),
+    ]
+
+
+def _flow(at: Standing) -> list[Text]:
+    if (flow := at.flow) is None:
+        return []
+    kept = "none yet" if flow.checkpoint_time is None else f"{_span(max(time.time() - flow.checkpoint_time, 0))} ago"
+    waiting = [_said("waiting for labels", f"{flow.pending_events:,}")] if flow.pending_events else []
+    return [
+        *waiting,
+        _said("partitions", str(flow.partitions)),
+        _said("lag", f"{flow.lag_records:,} records, {flow.lag_seconds:,.1f} s"),
+        _said("checkpoint", kept),
+    ]
+
+
+def _row(cells: tuple[str, ...], width: int, style: str) -> Text:
+    name, *numbers = cells
+    line = Text(f"{name[:20]:<20}", style, no_wrap=True, overflow="crop")
+    for cell, room in zip(numbers, (9, 10, 8, 8), strict=True):
+        if len(line) + room <= width:
+            line.append(f"{cell:>{room}}")
+    return line
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

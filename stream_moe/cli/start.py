@@ -1,0 +1,37 @@
+"""How `replay`, `run` and `demo` begin: logs set up, and one record of every setting that decides what happens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from stream_moe import __version__
+
+PACKAGES = ("numpy", "numba", "torch")  # on whose versions digits of a result may depend
+_log = logging.getLogger(__name__)
+
+
+def start_logs(quiet: bool, json_logs: bool, secrets: Sequence[str] = ()) -> None:
+    """Send logs to stderr, warnings and errors alone where `quiet`."""
+    from stream_moe.telemetry.logs import setup_logging
+
+    setup_logging("WARNING" if quiet else "INFO", json=json_logs, secrets=secrets)
+
+
+def log_settings(command: str, settings: dict[str, Any]) -> None:
+    """Log what a command runs with, those that are None left out; secrets are masked by the formatter."""
+    given = {name: value for name, value in settings.items() if value not in (None, "", [])}
+    about: dict[str, Any] = {"version": __version__, "python": platform.python_version()}
+    about |= {name: found for name in PACKAGES if (found := _version(name))} | {"cores": os.cpu_count()}
+    _log.info("settings", extra={"fields": {"command": command} | given | about})
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
