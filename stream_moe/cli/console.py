@@ -168,8 +168,8 @@ def print_summary(result: dict[str, Any]) -> None:
     lines = [
         f"{result['model']} on {result['stream']}, seed {result['seed']}",
         f"  accuracy        {result['accuracy']:.4%}   (recent {result['window_accuracy']:.2%})",
-        f"  kappa           {result['kappa']:.4f}     above the majority class {result['kappa_majority']:.4f}, "
-        f"above no-change {result['kappa_temporal']:.4f}",
+        f"  kappa           {result['kappa']:.4f}     over majority {result['kappa_majority']:.4f}, "
+        f"over no-change {result['kappa_temporal']:.4f}",
         f"  log-loss        {result['log_loss']:.4f}" + calibration,
         f"  G-mean          {result['g_mean']:.4f}",
         f"  speed           {result['events_per_second']:,.0f} events/s over {result['events']:,} events "

@@ -63,9 +63,8 @@ def demo(
     serving = Serving("127.0.0.1", metrics_port, display)
     with serving.server, tempfile.TemporaryDirectory() as state:
         if told:
-            typer.echo(
-                f"electricity -> log in memory -> {model} -> predictions; metrics: {serving.server.url}metrics\n"
-            )
+            typer.echo(f"electricity -> log in memory -> {model} -> predictions")
+            typer.echo(f"metrics at {serving.server.url}metrics\n")
         shown = {"stream": stream.name, "model": model, "seed": seed, "rate": rate, "metrics": serving.server.url}
         log_settings("demo", shown | {"device": "cpu", "threads": 1})
         engine = Engine(

@@ -116,10 +116,16 @@ class LiveView(Display):
         self._width = width
         return Group(*self.frame(width, height))
 
-    def frame(self, width: int, height: int) -> list[RenderableType]:
+    def frame(self, width: int, height: int) -> list[Text]:
         """Draw the view: at most `height - 1` lines, none wider than `width`."""
+        lines = self._lines(width, height - 1)[: max(height - 1, 1)]
+        for line in lines:
+            line.truncate(width, overflow="crop")
+        return lines
+
+    def _lines(self, width: int, room: int) -> list[Text]:
         state = Text(self._state, "green" if self._state == "running" else "yellow")
-        head = Text(self._title, "bold", no_wrap=True)
+        head = Text(self._title, "bold")
         head.truncate(max(width - len(state) - len(GAP), 1), overflow="ellipsis" if self._unicode else "crop")
         head.append(" " * max(width - len(head) - len(state), 1)).append_text(state)
         elapsed = self._clock() - self._begin
@@ -127,7 +133,7 @@ class LiveView(Display):
         if at is None:
             waiting = "compiling and warming up" if self._state == "starting" else "waiting for the first event"
             return [head, *_flowing([_said(waiting, _span(elapsed))], width)]
-        lines: list[RenderableType] = [head]
+        lines: list[Text] = [head]
         if self._total:
             full = min(at.events, self._total) * width // self._total
             line, rest = "━─" if self._unicode else "#-"
@@ -138,7 +144,7 @@ class LiveView(Display):
         lines += _flowing(self._drifts.told(), width)
         if at.flow is not None:
             lines += _flowing(_flow(at), width)
-        return lines[: height - 1] + self._experts(at.learner, width, height - 1 - len(lines))
+        return lines + self._experts(at.learner, width, room - len(lines))
 
     def _progress(self, at: Standing, elapsed: float) -> list[Text]:
         first, last = (self._recent[0], self._recent[-1]) if self._recent else ((0.0, 0, []), (0.0, 0, []))
@@ -154,16 +160,16 @@ class LiveView(Display):
     def _drawn_curve(self, at: Standing, width: int) -> list[Text]:
         label = "recent "
         cells, low, high = self._curve.cells(min(CURVE_WIDTH, width - len(label)), BLOCKS if self._unicode else PLAIN)
-        line = Text(label, "dim", no_wrap=True).append(cells, "cyan not dim")
+        line = Text(label, "dim").append(cells, "cyan not dim")
         scale = f"  {low:.1%} to {high:.1%}"
         if len(line) + len(scale) <= width:
             line.append(scale, "dim")
         marks = [" "] * len(cells)
         for event in self._drifts.recent:
             marks[min(event * len(cells) // max(at.events, 1), len(cells) - 1)] = "^"
-        return [line, Text("drift  ", "dim", no_wrap=True).append("".join(marks), "yellow not dim")]
+        return [line, Text("drift  ", "dim").append("".join(marks), "yellow not dim")]
 
-    def _experts(self, learner: LearnerReport, width: int, room: int) -> list[RenderableType]:
+    def _experts(self, learner: LearnerReport, width: int, room: int) -> list[Text]:
         """Those that were routed most lately; as many as there is room for."""
         experts = learner.experts
         before = self._recent[0][2] if len(self._recent) > 1 else []
@@ -186,33 +192,39 @@ class LiveView(Display):
         asleep = sum(expert.asleep for expert in experts)
         more = len(experts) - len(order)
         said = ", ".join([f"{more} more"] * (more > 0) + [f"{asleep} of {len(experts)} asleep"])
-        return [*rows, Text(f"   {said}", "dim", no_wrap=True, overflow="crop")]
+        return [*rows, Text(f"   {said}", "dim")]
 
 
 class Curve:
-    """A bounded number of values at even distances over a whole run: when they are full, every second one goes.
+    """A bounded number of values at even distances over a whole run: one more than fits, and every second one goes.
 
     Examples
     --------
     >>> curve = Curve()
     >>> for events in range(1, 1001):
     ...     curve.add(events, events / 1000)
-    >>> curve.cells(8, "12345678")
-    ('12345678', 0.04, 1.0)
+    >>> drawn, low, high = curve.cells(8, "12345678")
+    >>> drawn, round(low, 2), round(high, 2)
+    ('12345678', 0.06, 0.94)
     """
 
     def __init__(self) -> None:
         self._values: list[tuple[int, float]] = []
+        self._latest: tuple[int, float] | None = None
+        self._seen, self._stride = 0, 1
 
     def add(self, events: int, value: float) -> None:
         """Add a value at a number of events not below the one before."""
-        self._values.append((events, value))
+        self._latest = events, value
+        if self._seen % self._stride == 0:
+            self._values.append(self._latest)
+        self._seen += 1
         if len(self._values) > SAMPLES:
-            self._values = self._values[1::2]
+            self._values, self._stride = self._values[::2], 2 * self._stride
 
     def cells(self, width: int, characters: str) -> tuple[str, float, float]:
         """Draw at most `width` characters over events 0 to the latest; return them and the ends of their scale."""
-        values = self._values  # another thread may put another list in its place
+        values = [*self._values, *([self._latest] if self._latest is not None else [])]
         width = max(1, min(width, len(values)))
         last = max(values[-1][0], 1) if values else 1
         bins: list[list[float]] = [[] for _ in range(width)]
@@ -293,15 +305,15 @@ def _said(name: str, value: str, style: str = "") -> Text:
     return Text(f"{name} ", "dim").append(value, f"not dim {style}".strip())
 
 
-def _flowing(parts: Sequence[Text], width: int) -> list[RenderableType]:
+def _flowing(parts: Sequence[Text], width: int) -> list[Text]:
     """Put parts into as few lines as they need, none broken."""
-    lines: list[RenderableType] = []
+    lines: list[Text] = []
     line = Text()
     for part in parts:
         if line and len(line) + len(GAP) + len(part) > width:
             lines.append(line)
             line = Text()
-        line = (line.append(GAP) if line else Text(no_wrap=True, overflow="crop")).append_text(part)
+        line = (line.append(GAP) if line else Text()).append_text(part)
     return [*lines, line]
 
 
@@ -338,7 +350,7 @@ def _flow(at: Standing) -> list[Text]:
 
 def _row(cells: tuple[str, ...], width: int, style: str) -> Text:
     name, *numbers = cells
-    line = Text(f"{name[:20]:<20}", style, no_wrap=True, overflow="crop")
+    line = Text(f"{name[:20]:<20}", style)
     for cell, room in zip(numbers, (9, 10, 8, 8), strict=True):
         if len(line) + room <= width:
             line.append(f"{cell:>{room}}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -194,7 +195,8 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """SIGTERM or SIGINT asks the engine to drain; a second one is obeyed at once."""
 
     def first(number: int, frame: object) -> None:
-        typer.echo(f"stream-moe: {signal.Signals(number).name}: finishing the block", err=True)
+        # Not typer's echo, which goes past the live view that stands in for stderr.
+        print(f"stream-moe: {signal.Signals(number).name}: finishing the block", file=sys.stderr)
         for kind, handler in former.items():
             signal.signal(kind, handler)
         stop()
