@@ -30,6 +30,10 @@ _EXPERTS = [
     "no-change",
 ]
 _NOT_SETTINGS = {"schema", "seed", "threads", "device"}  # have a way of their own
+_WITHOUT_EFFECT = {  # what only another variant of the same class looks at
+    "driftmoe-data": ("vote",),
+    "driftmoe-task": ("n_experts", "top_k", "mini_batch", "temperature"),
+}
 _LARGEST = 2**53  # beyond it a number no longer fits every array's type
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -105,7 +109,7 @@ def build_model(
     if name in _PUBLISHED:
         from stream_moe.moe import DriftMoE
 
-        settings = _settings(name, DriftMoE, options or {}, "variant")
+        settings = _settings(name, DriftMoE, options or {}, "variant", *_WITHOUT_EFFECT[name])
         variant: Literal["data", "task"] = "data" if name == "driftmoe-data" else "task"
         return DriftMoE(schema, variant=variant, seed=seed, threads=threads, device=device, **settings)
     if name == _TWO_STAGE:
@@ -122,6 +126,26 @@ def build_model(
     if schema is None:  # a wrong value must be told now, not at the first event
         expert(Schema.numeric(1, ["any"]), **settings)
     return SingleExpert(schema, expert=expert, parameters=settings or None)
+
+
+def warning(name: str, options: dict[str, str], events: int | None) -> str | None:
+    """Return what a user should know before so many events (None = without end) go through a model; None = nothing.
+
+    Examples
+    --------
+    >>> warning("driftmoe-two-stage", {"first_half": "5000"}, 4000)[:67]
+    'driftmoe-two-stage: 4,000 events are all of the first stage, so the'
+    """
+    if name != _TWO_STAGE or events is None:
+        return None
+    from stream_moe.two_stage import TwoStage
+
+    model, half = TwoStage(None, **_settings(name, TwoStage, options)), events // 2
+    if model.first_half < events:
+        return None
+    burn_in = f" --set burn_in={half // 2}" if model.variant == "data" and model.burn_in > half else ""
+    said = f"{name}: {events:,} events are all of the first stage, so the router learns nothing; give "
+    return f"{said}--set first_half={half}{burn_in}"
 
 
 def _expert_class(name: str) -> Callable[..., Any]:
@@ -144,7 +168,7 @@ def _expert_class(name: str) -> Callable[..., Any]:
 
 
 def _settings(name: str, factory: Callable[..., Any], options: dict[str, str], *fixed: str) -> dict[str, Any]:
-    """Convert text to what the parameters of `factory` are annotated with; those `fixed` by the name are none."""
+    """Convert text to what the parameters of `factory` are annotated with; `fixed` ones are no settings."""
     names = [p for p in inspect.signature(factory).parameters if p not in {*_NOT_SETTINGS, *fixed}]
     hints = get_type_hints(factory.__init__) if options else {}
     for key in options:

@@ -74,7 +74,10 @@ def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
         return f"the log no longer holds the position ({error}); restore it, or start under a new group name"
     if isinstance(error, errors.KafkaTimeoutError) and "bootstrap" in str(error):
         if settings.security_protocol == "PLAINTEXT":
-            return "no broker answers there; check the address, that the broker runs, and that it speaks PLAINTEXT"
+            return (
+                "no broker answers there; check the address, that the broker runs, and that it speaks PLAINTEXT "
+                "(`make kafka` in the source tree starts one on localhost:9092)"
+            )
         return f"no broker answers there; check the address, and that the broker speaks {settings.security_protocol}"
     return f"{type(error).__name__} ({error})"
 

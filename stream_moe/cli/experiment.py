@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,8 +79,8 @@ def experiment(
         typer.echo("\n" + summary(results, wanted.published))
     typer.echo(f"\n{time.perf_counter() - begin:,.0f} s; {folder / 'results.csv'}, {folder / 'results.jsonl'}")
     if failed := [outcome for outcome in outcomes.values() if outcome.result is None]:
-        for reason in dict.fromkeys(outcome.reason for outcome in failed):
-            typer.echo(f"stream-moe: {sum(each.reason == reason for each in failed)} runs failed: {reason}", err=True)
+        for reason, times in Counter(outcome.reason for outcome in failed).items():
+            typer.echo(f"stream-moe: {times} run{'s' * (times > 1)} failed: {reason}", err=True)
         raise typer.Exit(INCOMPLETE)
 
 
@@ -123,7 +124,8 @@ def _progress(total: int, there: int) -> Iterator[Callable[[Outcome], None]]:
         nonlocal done
         done += 1
         left = (time.monotonic() - begin) / (done - there) * (total - done)
-        typer.echo(f"{done}/{total}  {_told(outcome)}" + (f"; about {_span(left)} left" if done < total else ""))
+        time_left = f"  about {_span(left)} left" if done < total else ""
+        typer.echo(f"{done}/{total}{time_left}  {_told(outcome)}")
 
     yield say
 
@@ -132,8 +134,9 @@ def _told(outcome: Outcome) -> str:
     run, result = outcome.run, outcome.result
     name = " ".join(part for part in (run.stream, run.model, run.variant, f"seed {run.seed}") if part)
     if result is None:
-        return f"{name}: failed: {outcome.reason}"
-    return f"{name}: {result['accuracy']:.2%} in {result['seconds']:.1f} s"
+        return f"{name}: failed"  # why is said at the end, once for all that failed for the same reason
+    seconds = result["seconds"]
+    return f"{name}: {result['accuracy']:.2%} in {f'{seconds:.1f}' if seconds >= 1 else f'{seconds:.2g}'} s"
 
 
 def _span(seconds: float) -> str:

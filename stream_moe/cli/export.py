@@ -14,7 +14,7 @@ def export(
     stream: o.Stream,
     out: Annotated[Path, typer.Option(help="File to write: .npz with x float32 [n, d] and y int32 [n].")],
     events: o.Events = None,
-    seed: o.Seed = 1,
+    seed: o.StreamSeed = 1,
     label: o.Label = None,
     nominal: o.Nominal = "",
 ) -> None:

@@ -25,6 +25,7 @@ Stream = Annotated[
 ]
 Events = Annotated[int | None, typer.Option(min=1, help="How many events; needed where a stream is endless.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the model, and of a generated stream.")]
+StreamSeed = Annotated[int, typer.Option(min=0, help="Of a generated stream.")]
 Label = Annotated[str | None, typer.Option(help="Label column of a file; its last one unless named.")]
 Nominal = Annotated[str, typer.Option(metavar="A,B", help="Columns of a file to take as nominal.")]
 Model = Annotated[str, typer.Option(help="Which model learns.")]

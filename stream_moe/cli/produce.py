@@ -24,7 +24,7 @@ def produce(
     partitions: Annotated[int, typer.Option(min=1, help="Of a topic that is created here.")] = 1,
     events: o.Events = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events per second; unlimited unless given.")] = None,
-    seed: o.Seed = 1,
+    seed: o.StreamSeed = 1,
     label: o.Label = None,
     nominal: o.Nominal = "",
     config: o.Config = None,

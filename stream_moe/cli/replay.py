@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stream_moe.report import LearnerReport
 
 CSV_EVERY = 5000
+_log = logging.getLogger(__name__)
 
 
 def replay(
@@ -63,6 +65,7 @@ def replay(
     start_logs(quiet, json_logs)
     make_learner = o.learner_factory(model, seed, settings, threads, device)
     from stream_moe.evaluation import prequential
+    from stream_moe.models import warning
     from stream_moe.streams import open_stream
 
     source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
@@ -82,6 +85,8 @@ def replay(
             "set": o.parse_settings(settings),
         }
         shown |= {"label_delay": label_delay, "window": window, "label": label, "nominal": nominal, "metric": names}
+        if said := warning(model, o.parse_settings(settings), wanted):
+            _log.warning(said)
         log_settings("replay", shown | {"chunk": chunk, "threads": threads, "device": o.find_device(model, device)})
 
     def progress(at: Progress) -> None:

@@ -59,7 +59,7 @@ def decode(content: bytes, name: str) -> tuple[int, State]:
     if not content:
         raise CheckpointError(f"{name}: empty")
     if content[: len(MAGIC)] != MAGIC[: len(content)]:
-        raise CheckpointError(f"{name}: not a checkpoint: it begins with {content[:8]!r}")
+        raise CheckpointError(f"{name}: not a checkpoint: it begins with {content[:8]!r}; name a .ckpt file")
     if len(content) < _FRAME:
         raise CheckpointError(f"{name}: cut off: {len(content)} bytes, the frame alone has {_FRAME}")
     version = int.from_bytes(content[len(MAGIC) : 8], "big")

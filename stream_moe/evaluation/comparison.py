@@ -31,6 +31,7 @@ class Cell:
     half_width: float  # of the 95 % interval of the mean; NaN where there is none
     kappa: float  # mean
     cpu_seconds: float  # mean
+    delayed: bool = False  # labels came later than their events: another task than the one published figures are of
 
     @property
     def name(self) -> str:
@@ -40,6 +41,11 @@ class Cell:
     @property
     def mean(self) -> float:
         return statistics.mean(self.scores)
+
+
+def published_for(cell: Cell, published: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Return the published accuracy in % that a cell may be held against; None where there is none."""
+    return None if cell.delayed else published.get(cell.stream, {}).get(cell.model)
 
 
 def cells(results: Iterable[Mapping[str, Any]]) -> list[Cell]:
@@ -58,7 +64,7 @@ def cells(results: Iterable[Mapping[str, Any]]) -> list[Cell]:
         Cell(
             stream, variant, model, min(int(r["events"]) for r in found), tuple(float(r["accuracy"]) for r in found),
             _half_width(found), statistics.mean(float(r.get("kappa") or 0.0) for r in found),
-            statistics.mean(float(r.get("cpu_seconds") or 0.0) for r in found),
+            statistics.mean(float(r.get("cpu_seconds") or 0.0) for r in found), bool(found[0].get("label_delay")),
         )
         for (stream, variant, model), found in groups.items()
     ]  # fmt: skip

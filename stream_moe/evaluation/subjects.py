@@ -122,16 +122,24 @@ def load_class(name: str, folder: Path) -> Callable[..., Any]:
         sys.path.append(str(folder))  # at the end: a file named like a module of ours must not take its place
     try:
         module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise _told(f"--class {name}", error) from error  # the module is there and misses another
+        raise ConfigError(
+            f"--class {name}: no module {error.name!r}; it must be installed here or lie in {str(folder)!r}"
+        ) from None
     except Exception as error:
         raise _told(f"--class {name}", error) from error
     kind = getattr(module, class_name, None)
     if not isinstance(kind, type):
-        raise ConfigError(f"--class {name}: {module.__name__} has no class {class_name!r}")
+        own = [key for key, each in vars(module).items() if isinstance(each, type) and not key.startswith("_")]
+        shown = ", ".join(own[:10]) + (", ..." if len(own) > 10 else "")
+        raise ConfigError(f"--class {name}: {module.__name__} has no class {class_name!r}; it has {shown or 'none'}")
     one_by_one = hasattr(kind, "learn_one") and (hasattr(kind, "predict_one") or hasattr(kind, "predict_proba_one"))
     if not (one_by_one or hasattr(kind, "step")):
         raise ConfigError(
-            f"--class {name}: it needs learn_one(x, y) and predict_one(x) or predict_proba_one(x), or step(x, y) of "
-            "blocks"
+            f"--class {name}: not a classifier; it needs learn_one(x, y) and predict_one(x) or predict_proba_one(x), "
+            "or step(x, y) of blocks"
         )
     return kind
 

@@ -23,6 +23,14 @@ Name = Annotated[StrictStr, Field(min_length=1)]
 Count = Annotated[StrictInt, Field(ge=1)]
 Delay = Annotated[StrictInt, Field(ge=0)]
 Item = TypeVar("Item")
+_WANTED = {  # by pydantic's name of what is wrong
+    "bool_type": "true or false",
+    "dict_type": "a table, as {key = value}",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list, as [...]",
+    "string_type": "a text in quotes",
+}
 MOST_RUNS = 10_000  # beyond it a grid is a slip of the pen
 
 
@@ -184,14 +192,22 @@ def _first(error: ValidationError) -> str:
     """Say the first thing that is wrong as one line."""
     found = error.errors(include_url=False)
     first = found[0]
-    where = ".".join(
-        str(part) for part in first["loc"] if not str(part).startswith(("constrained", "list[", "function"))
-    )
+    keys = [part for part in first["loc"] if isinstance(part, int) or _is_key(part)]
+    where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
     if first["type"] == "extra_forbidden":
         return f"unknown key {where!r}; the keys are {', '.join(Experiment.model_fields)}"
     if first["type"] == "missing":
         return f"{where} is missing"
-    return f"{where} = {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    kinds = {each["type"] for each in found if each["loc"][: len(keys)] == first["loc"][: len(keys)]}
+    way_out = "give " + " or ".join(_WANTED[kind] for kind in sorted(kinds & _WANTED.keys()))
+    if not kinds & _WANTED.keys():
+        way_out = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    return f"{where} = {first['input']!r}: {way_out}"
+
+
+def _is_key(part: str) -> bool:
+    """Tell a key of the file from pydantic's names of the members of a union."""
+    return not (part in {"bool", "int", "float", "str"} or part.startswith(("constrained", "list[", "function")))
 
 
 def _check(experiment: Experiment, path: str) -> None:
@@ -202,14 +218,15 @@ def _check(experiment: Experiment, path: str) -> None:
     }  # fmt: skip
     for key, values in axes.items():
         if twice := [value for n, value in enumerate(values) if value in values[:n]]:
-            raise ConfigError(f"{path}: {key}: {twice[0]!r} is there twice; leave it out once")
+            raise ConfigError(f"{path}: {key}: {twice[0]!r} is there twice; leave one out")
     sizes = [math.prod(len(v) if isinstance(v, list) else 1 for v in each.values()) for each in experiment.settings]
     runs = math.prod([*(len(values) or 1 for values in axes.values()), sum(sizes) or 1])
     if runs > MOST_RUNS:
         raise ConfigError(f"{path}: {runs:,} runs; an experiment may have {MOST_RUNS:,}")
     settings = list(_settings(experiment.settings))
     if twice := [chosen for n, chosen in enumerate(settings) if chosen in settings[:n]]:
-        raise ConfigError(f"{path}: settings: {dict(twice[0])} come twice; leave them out once")
+        shown = ", ".join(f"{key}={value}" for key, value in twice[0])
+        raise ConfigError(f"{path}: settings: {shown} is there twice; leave one out")
     for stream in experiment.streams:
         _check_stream(stream, experiment.events, path)
     from stream_moe.models import build_model

@@ -137,6 +137,9 @@ class RunStore:
             ) from None
 
 
+_RESULT = "give a file of `replay --json`, or a directory of `experiment`"
+
+
 def read_experiment(folder: Path) -> dict[str, Any]:
     """Return what `RunStore.describe` wrote; empty where nothing is."""
     path = folder / "experiment.json"
@@ -167,9 +170,11 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+        raise ConfigError(f"{path}: {error.strerror}; {_RESULT}") from None
     except ValueError:  # not UTF-8, not JSON
-        raise ConfigError(f"{path}: not a result in JSON, as `replay --json` writes it") from None
+        raise ConfigError(f"{path}: not a result, which is JSON; {_RESULT}") from None
     if not isinstance(result, dict) or not {"model", "stream", "events", "accuracy"} <= result.keys():
-        raise ConfigError(f"{path}: no result of a replay: model, stream, events and accuracy are not all in it")
+        raise ConfigError(
+            f"{path}: no result of a replay: model, stream, events and accuracy are not all in it; {_RESULT}"
+        )
     return result

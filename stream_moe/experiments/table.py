@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stream_moe.evaluation.comparison import Cell, cells
+from stream_moe.evaluation.comparison import Cell, cells, published_for
 
 _HEAD = ("stream", "variant", "model", "runs", "events", "accuracy %", "± 95 %", "published", "difference", "CPU s")
 
@@ -29,7 +29,7 @@ def summary(results: Sequence[Mapping[str, Any]], published: Mapping[str, Mappin
     for stream in streams:
         here = [cell for cell in found if cell.stream == stream]
         figures = published.get(stream, {})
-        rows += [_row(cell, figures.get(cell.model)) for cell in here]
+        rows += [_row(cell, published_for(cell, published)) for cell in here]
         others = [(name, figure) for name, figure in figures.items() if name not in models]
         rows += [(stream, "", name, "", "", "", "", f"{figure:.2f}", "", "") for name, figure in others]
     rows = [(row[0] if n == 0 or rows[n - 1][0] != row[0] else "", *row[1:]) for n, row in enumerate(rows)]
@@ -50,7 +50,7 @@ def _row(cell: Cell, figure: float | None) -> tuple[str, ...]:
         accuracy,
         known,
         *against,
-        f"{cell.cpu_seconds:.1f}",
+        f"{cell.cpu_seconds:.1f}" if cell.cpu_seconds >= 1 else f"{cell.cpu_seconds:.2g}",
     )
 
 

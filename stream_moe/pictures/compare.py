@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_moe.evaluation.comparison import Cell, Ranks, cells, competitor, friedman_ranks
+from stream_moe.evaluation.comparison import Cell, Ranks, cells, competitor, friedman_ranks, published_for
 from stream_moe.pictures.run import percent
 from stream_moe.pictures.style import GREY, PALETTE, Picture, colour, dash, new_figure, over_events
 
@@ -58,7 +58,7 @@ def accuracies(found: Sequence[Cell], names: Sequence[str], published: Published
             customdata=[(cell.stream, len(cell.scores), width) for cell, width in zip(group, widths, strict=True)],
             hovertemplate="%{customdata[0]}: %{x:.2f} ± %{customdata[2]:.2f} %, seeds: %{customdata[1]}",
         )  # fmt: skip
-        told = [(published.get(cell.stream, {}).get(cell.model), at) for cell, at in zip(group, y, strict=True)]
+        told = [(published_for(cell, published), at) for cell, at in zip(group, y, strict=True)]
         if any(value is not None for value, _ in told):
             figure.add_scatter(
                 x=[value for value, _ in told], y=[at for _, at in told], mode="markers", name=f"{name}, published",

@@ -10,7 +10,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from stream_moe.evaluation.comparison import cells
+from stream_moe.evaluation.comparison import cells, published_for
 from stream_moe.pictures.compare import comparison_pictures
 from stream_moe.pictures.run import run_pictures
 from stream_moe.pictures.style import Picture
@@ -142,7 +142,7 @@ def _comparison_table(results: Sequence[Mapping[str, Any]], published: Mapping[s
     rows, found = [], cells(results)
     for cell in found:
         width = "" if math.isnan(cell.half_width) else f" ± {100 * cell.half_width:.2f}"
-        figure = published.get(cell.stream, {}).get(cell.model)
+        figure = published_for(cell, published)
         known = "" if figure is None else f"{figure:.2f}"
         rows.append(
             [

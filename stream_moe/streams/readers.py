@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import logging
 import lzma
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import IO, Any, cast
 
 from stream_moe.errors import DataError, one_line
 from stream_moe.streams.tables import Chunk, Column, Table, gather, is_number
+
+_log = logging.getLogger(__name__)
 
 
 def open_text(path: Path) -> IO[str]:
@@ -36,6 +39,13 @@ def read_csv(path: Path) -> Table:
         raise DataError(f"{path}: one column, {names[0][:60]!r}; it needs features and a label, separated by commas")
     if all(is_number(name) for name in names):
         raise DataError(f"{path}: line 1 holds numbers, not names of columns; put a header line before it")
+    numbers = [name for name in names if name and is_number(name)]
+    if numbers and numbers != [str(n) for n in range(len(numbers))]:  # as pandas writes columns without names
+        _log.warning(
+            "%s: line 1 is taken as names of columns, %r among them; put a header line before it if it is an event",
+            path,
+            numbers[0],
+        )
     return Table(path, [Column(name) for name in names], gather(path, rows, len(names)))
 
 

@@ -227,8 +227,8 @@ def test_a_class_of_ones_own_from_the_terminal(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("audited_module", "write it as package.module:Class"),
-        ("audited_module:Missing", "no class 'Missing'"),
-        ("audited_nowhere:Good", "No module named 'audited_nowhere'"),
+        ("audited_module:Missing", "no class 'Missing'; it has Good, "),
+        ("audited_nowhere:Good", "no module 'audited_nowhere'; it must be installed here or lie in"),
         ("audited_module:Half", "it needs learn_one"),
         ("audited_module:Needs", "missing 1 required positional argument: 'what'"),
     ],

@@ -40,12 +40,13 @@ def written(path: Path, text: str) -> str:
     [
         ("sedes = [1]", "unknown key 'sedes'"),
         ("seeds = [1, 2, 1]", "seeds: 1 is there twice"),
-        ("seeds = ['1']", "seeds"),
+        ("seeds = ['1']", "seeds[0] = '1': give a whole number"),
         ("seeds = []", "seeds"),
         ("events = 1.5", "events"),
         ("folds = 1", "folds"),
         ("label_delay = [0, -1]", "label_delay"),
-        ("settings = [{top_k = 2}, {top_k = [1, 2]}]", "come twice"),
+        ("settings = [{top_k = 2}, {top_k = [1, 2]}]", "settings: top_k=2 is there twice; leave one out"),
+        ("settings = {top_k = 2}", "give a list"),
         ("settings = [{top_q = 2}]", "no setting 'top_q'"),
         ("settings = [{top_k = 99}]", "top_k 99"),
         ("published = {sea_b = {x = 1}}", "published.sea_b"),
@@ -217,6 +218,9 @@ def test_the_table_has_intervals_and_published_figures() -> None:
     )
     assert text.splitlines()[1].split() == ["sea_a", "m", "2", "9", "89.00", "12.71", "89.50", "-0.50", "1.0"]
     assert text.splitlines()[2].split() == ["b", "90.00"]
+    late = summary([one | {"accuracy": 0.88, "label_delay": 500}], {"sea_a": {"m": 89.5}})
+    assert "delay 500" in late  # another task than the published figure's, which is left out
+    assert "89.5" not in late
     (folds,) = cells([one | {"accuracy": 0.9, "folds": 10, "intervals": {"accuracy": {"low": 0.89, "high": 0.91}}}])
     assert folds.variant == "10 folds"
     assert folds.half_width == pytest.approx(0.01)

@@ -157,7 +157,8 @@ BAD_FILES: list[tuple[str, str | bytes, str]] = [
     ("t.csv", "a,b,class\n", "no rows"),
     ("t.arff", "@relation r\n@attribute a numeric\n@attribute c {x,y}\n@data\n", "no rows"),
     ("t.arff", "@relation r\n@attribute a numeric\n", "no @data line"),
-    ("t.csv", "a,b,class\n1,2,x\n1,2\n", "line 3: 2 values where the header has 3"),
+    ("t.csv", "a,b,class\n1,2,x\n1,2\n", "line 3: 2 values where the header has 3; complete the row"),
+    ("t.csv", "a,b,class\n1,2,x\n1,2,x,y\n", "line 3: 4 values where the header has 3; remove what is too much"),
     ("t.csv", "a,b,class\n\n1,2,3,4\n", "line 3: 4 values"),
     ("t.csv", "a,b,class\n1,2,x\n1,two,x\n", "line 3: 'two' in 'b'"),
     ("t.csv", 'a,b,class\n1,2,x\n1,"2,x\n', "line 3: unexpected end of data"),
@@ -172,7 +173,7 @@ BAD_FILES: list[tuple[str, str | bytes, str]] = [
     ),
     ("t.csv", b"a,class\n1,\xff\xfe\n", "not UTF-8"),
     ("t.csv", "a,class\n" + "x" * 200_000 + ",y\n", "line 2: field larger than field limit"),
-    ("t.csv.gz", gzip.compress(GOOD)[:-20], "cut off"),
+    ("t.csv.gz", gzip.compress(GOOD, mtime=0)[:-20], "cut off"),
     ("t.csv.gz", b"not gzip at all", "cannot be read"),
     ("t.csv.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\xff" * 50, "cannot be decompressed"),
     ("t.csv.xz", lzma.compress(GOOD)[:-40], "cut off"),
@@ -344,3 +345,17 @@ def test_real_data(name: str) -> None:
     [block] = stream.blocks(1_000_000)
     assert set(np.unique(block.y)) == set(range(stream.schema.n_classes))
     assert np.isfinite(block.x).all()
+
+
+@pytest.mark.parametrize(
+    ("header", "warned"),
+    [("0.5,1.2,UP", True), ("a,2,class", True), ("a,b,class", False), ("0,1,class", False), (",a,class", False)],
+)
+def test_a_header_that_may_be_an_event_is_told(
+    header: str, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"{header}\n1,2,x\n3,4,y\n")
+    open_stream(str(path))
+    said = [record.getMessage() for record in caplog.records]
+    assert [f"{path}: line 1 is taken as names of columns" in line for line in said] == [True] * warned

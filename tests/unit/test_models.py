@@ -28,11 +28,13 @@ def test_every_name_builds_with_and_without_a_schema() -> None:
 
 
 def test_settings_are_converted_by_annotation() -> None:
-    options = {"n_experts": "4", "top_k": "2", "temperature": "0.5", "vote": "yes"}
-    model = build_model("driftmoe-task", SCHEMA, seed=9, threads=2, options=options)
+    model = build_model("driftmoe-task", SCHEMA, seed=9, threads=2, options={"vote": "yes", "hidden": "64"})
     assert isinstance(model, DriftMoE)
-    assert (model.variant, model.seed, model.threads) == ("task", 9, 2)
-    assert (model.n_trees, model.top_k, model.temperature, model.vote) == (4, 2, 0.5, True)
+    assert (model.variant, model.seed, model.threads, model.vote, model.hidden) == ("task", 9, 2, True, 64)
+    options = {"n_experts": "4", "top_k": "2", "temperature": "0.5"}
+    model = build_model("driftmoe-data", SCHEMA, options=options)
+    assert isinstance(model, DriftMoE)
+    assert (model.variant, model.n_trees, model.top_k, model.temperature) == ("data", 4, 2, 0.5)
     tree = build_model("hoeffding-tree", SCHEMA, options={"leaf_prediction": "majority", "max_nodes": "7"})
     assert repr(tree.clone()) == repr(tree)
     assert "'leaf_prediction': 'majority', 'max_nodes': 7" in repr(tree)
@@ -79,8 +81,7 @@ def test_every_setting_of_the_variants_acts(name: str, options: dict[str, str], 
     with pytest.raises(ConfigError) as found:
         build_model(name, MIXED, options={"no such": ""})
     told = str(found.value).partition("its settings are ")[2].split(", ")
-    unused = {"n_experts", "top_k", "mini_batch", "temperature", "grace_period", "tie_threshold"}
-    assert set(told) - set(changes) <= {"driftmoe-data": {"vote"}, "driftmoe-task": unused}.get(name, set())
+    assert set(told) - set(changes) <= ({"grace_period", "tie_threshold"} if name == "driftmoe-task" else set())
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,8 @@ def test_every_setting_of_the_variants_acts(name: str, options: dict[str, str], 
         ("no-change", {"k": "3"}, r"no-change: no setting 'k'; it has none"),
         ("driftmoe-data", {"seed": "3"}, r"no setting 'seed'.*n_experts"),
         ("driftmoe-data", {"variant": "task"}, r"no setting 'variant'"),
+        ("driftmoe-data", {"vote": "true"}, r"driftmoe-data: no setting 'vote'; its settings are n_experts, top_k"),
+        ("driftmoe-task", {"top_k": "2"}, r"driftmoe-task: no setting 'top_k'; its settings are hidden"),
         ("knn", {"k": "three"}, r"knn: k: 'three' is no whole number"),
         ("knn", {"k": "2.5"}, r"'2.5' is no whole number"),
         ("knn", {"window": "9" * 30}, r"window: '9+' is no whole number below"),
