@@ -70,7 +70,7 @@ def _with_secrets(values: dict[str, Any]) -> dict[str, Any]:
 def _read_secret(path: Path, what: str) -> str:
     """Read a file that holds one secret; ConfigError, which names `what`, where that fails or it is empty."""
     try:
-        secret = path.read_text().strip()
+        secret = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{what}: {path}: {error.strerror}") from None
     except UnicodeDecodeError:  # whose text would show the content
@@ -84,7 +84,7 @@ def _table(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        content = tomllib.loads(file.read_text())
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--config {file}: {error.strerror}") from None
     except UnicodeDecodeError:  # whose text would show the content

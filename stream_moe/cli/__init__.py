@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
+from pydantic_core import ValidationError
 from typer.exceptions import TyperException
 
 from stream_moe import __version__
@@ -26,20 +28,35 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="stream-moe",
     help="Streaming online learning: a learned mixture of drift-adaptive experts on a log of events.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, replay, run, produce, export, inspect, datasets, audit, experiment, report):
-    app.command()(verb)
+_VERBS: dict[Callable[..., None], str] = {
+    demo: "Electricity prices through the whole loop, no broker needed.",
+    replay: "Score a model on a stream: test each event, then train on it.",
+    run: "The daemon: learn from Kafka and write predictions.",
+    produce: "Write the events of a stream to a Kafka topic.",
+    export: "Write the events of a stream to an .npz file.",
+    inspect: "Show a checkpoint, or why it is bad.",
+    datasets: "List the streams that have names.",
+    audit: "Check a model for leaks of the label.",
+    experiment: "Make a grid of replays from a TOML file.",
+    report: "Show results as a page or as pictures.",
+}
+for verb, said in _VERBS.items():
+    app.command(short_help=said)(verb)
 
 
 @app.callback(invoke_without_command=True)
-def options(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+def options(
+    context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and leave.")
+) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
@@ -54,13 +71,24 @@ def main() -> None:
     except StreamMoeError as error:
         code = _fail(str(error), error.exit_code)
     except TyperException as error:
-        code = _fail(f"{error.format_message()} (see stream-moe --help)", error.exit_code)
+        code = _fail(_told(error), error.exit_code)
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone; nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
+
+
+def _told(error: TyperException) -> str:
+    """Say what typer found, with the value that it leaves out, and where the help is."""
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    refused = error.__cause__ or error.__context__
+    if isinstance(refused, ValidationError):
+        what, _, why = message.partition(": ")
+        why = why.replace("Input should", "it should").removeprefix("Value error, ")
+        message = f"{what} {refused.errors()[0]['input']!r}: {why}"
+    return f"{message}; see {context.command_path if context else 'stream-moe'} --help"
 
 
 def _fail(message: str, code: int) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream_moe.errors import ConfigError, StreamMoeError
+from stream_moe.models import build_model, check_name, model_names
 
 if TYPE_CHECKING:
     from stream_moe.classifier import BlockClassifier
@@ -28,7 +29,10 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the model, and of a generated
 StreamSeed = Annotated[int, typer.Option(min=0, help="Of a generated stream.")]
 Label = Annotated[str | None, typer.Option(help="Label column of a file; its last one unless named.")]
 Nominal = Annotated[str, typer.Option(metavar="A,B", help="Columns of a file to take as nominal.")]
-Model = Annotated[str, typer.Option(help="Which model learns.")]
+Model = Annotated[
+    str,
+    typer.Option(help=f"Which model learns: {', '.join(model_names())}, river:CLASS(...) or capymoa:CLASS(...)."),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the model; may be repeated.")
 ]
@@ -73,8 +77,6 @@ def learner_factory(
     model: str, seed: int, settings: list[str], threads: int, device: str
 ) -> Callable[[Schema], BlockClassifier]:
     """Return what builds the model for a schema; ConfigError for a model or parameter that does not exist."""
-    from stream_moe.models import build_model, check_name
-
     check_name(model)
     options, device = parse_settings(settings), find_device(model, device)
     cores = os.cpu_count() or threads
@@ -130,7 +132,7 @@ def write_json(path: Path | None, content: dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file a user named; an error is one line."""
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StreamMoeError(f"{path}: {error.strerror}; name a file in a directory you may write to") from None
 
@@ -138,5 +140,11 @@ def write_text(path: Path, text: str) -> None:
 def check_writable(*paths: Path | None) -> None:
     """Fail before the work, not after it, where a result could not be written."""
     for path in paths:
-        if path is not None and not path.parent.is_dir():
+        if path is None:
+            continue
+        if not path.parent.is_dir():
             raise ConfigError(f"{path}: the directory {str(path.parent)!r} does not exist; create it first")
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a directory; name a file in it")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise ConfigError(f"{path}: may not be written; name a file in a directory you may write to")

@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
+    from connectors.kafka import KafkaSettings
     from stream_moe.ports import Source
     from stream_moe.report import GroupReport, PartitionReport
     from stream_moe.types import Schema
@@ -142,12 +143,19 @@ def run(
         shown |= {"set": o.parse_settings(settings), "threads": threads, "device": o.find_device(model, device)}
         shown |= {"schema": schema, "checkpoint_events": checkpoint_events, "checkpoint_seconds": checkpoint_seconds}
         shown |= {"block_rows": block_rows, "max_waiting": max_waiting, "label_seconds": label_seconds}
-        log_settings("run", {field.name: getattr(kafka, field.name) for field in fields(kafka)} | shown)
+        log_settings("run", _kafka_settings(kafka) | shown)
         with display, stop_on_signals(engine.stop):
             engine.run()
         content = {"model": model, "stream": kafka.topic, "seed": seed, **serving.result(engine, started)}
     tell_result(content, quiet, json_logs)
     o.write_json(json, content)
+
+
+def _kafka_settings(kafka: KafkaSettings) -> dict[str, Any]:
+    """Return what matters with this security protocol."""
+    settings = {field.name: getattr(kafka, field.name) for field in fields(kafka)}
+    idle = ("sasl_", "allow_") if "SASL" not in kafka.security_protocol else ()
+    return {name: value for name, value in settings.items() if not (idle and name.startswith(idle))}
 
 
 def load_schema(name: str) -> Schema:
@@ -162,7 +170,7 @@ def load_schema(name: str) -> Schema:
     if name in benchmark_names() or is_generated(name):
         return open_stream(name).schema
     try:
-        return Schema.from_dict(json.loads(Path(name).read_text()))
+        return Schema.from_dict(json.loads(Path(name).read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"--schema {name}: {error.strerror}, and no benchmark of that name") from None
     except ValueError as error:

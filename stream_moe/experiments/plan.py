@@ -166,7 +166,7 @@ def load(
             f"{name_or_path!r} is neither a file nor an experiment's name; the names are {', '.join(shipped())}"
         )
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -123,7 +123,7 @@ class RunStore:
     def _write(self, path: Path, text: str) -> None:
         partial = path.with_name(path.name + ".part")
         try:
-            with partial.open("w") as file:
+            with partial.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -144,7 +144,7 @@ def read_experiment(folder: Path) -> dict[str, Any]:
     """Return what `RunStore.describe` wrote; empty where nothing is."""
     path = folder / "experiment.json"
     try:
-        return dict(json.loads(path.read_text())) if path.is_file() else {}
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
     except (OSError, ValueError):
         raise ConfigError(f"{path}: not what `stream-moe experiment` writes; move it away") from None
 
@@ -154,7 +154,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     table = folder / "results.jsonl"
     if table.is_file():
         try:
-            rows = [json.loads(line) for line in table.read_text().splitlines()]
+            rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
             files = [folder / "runs" / f"{row['key']}.json" for row in rows if row["status"] == "done"]
         except (OSError, ValueError, KeyError, TypeError):
             raise ConfigError(f"{table}: not what `stream-moe experiment` writes; start that again") from None
@@ -168,7 +168,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 def read_result(path: Path) -> dict[str, Any]:
     """Read a result; ConfigError where the file is not one."""
     try:
-        result = json.loads(path.read_text())
+        result = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; {_RESULT}") from None
     except ValueError:  # not UTF-8, not JSON

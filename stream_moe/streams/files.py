@@ -115,6 +115,8 @@ def read_file(
     """
     name = name or path.name
     suffix = suffix_of(path)
+    if path.is_dir():
+        raise DataError(f"{path}: is a directory; name a file in it")
     if not is_known_format(path):
         raise DataError(f"{path}: unknown format {path.suffix!r}; the formats are {FORMATS}")
     try:

@@ -200,7 +200,7 @@ def load_access(
     auth = None
     if users is not None:
         try:
-            auth = BasicAuth(users.read_text(), f"--metrics-auth-file {users}")
+            auth = BasicAuth(users.read_text(encoding="utf-8"), f"--metrics-auth-file {users}")
         except OSError as error:
             raise ConfigError(f"--metrics-auth-file {users}: {error.strerror}") from None
         except UnicodeDecodeError:  # whose text would show the content

@@ -188,7 +188,7 @@ def _time(record: logging.LogRecord) -> datetime:
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
     if name and _SECRET_NAME.search(name.lower()) and not _PLACE_NAME.search(name.lower()):
-        return [(name, value if value is None else MASK)]
+        return [(name, value if value is None or isinstance(value, bool) else MASK)]
     if isinstance(value, Mapping):
         return [pair for key, item in value.items() for pair in _flat(f"{name}.{key}" if name else str(key), item)]
     if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):

@@ -61,7 +61,7 @@ def test_the_view_fits_any_terminal(columns: int, rows: int, encoding: str) -> N
         line.plain.encode(encoding)
 
 
-def test_marks_come_four_times_a_second_whatever_the_speed() -> None:
+def test_marks_come_at_even_times_whatever_the_speed() -> None:
     now = 0.0
     marks = timed_marks(0.25, lambda: now)
     moments, before = deque[float](maxlen=20), 0
