@@ -105,7 +105,7 @@ class LiveView(Display):
         self._recent.append((now, events, [expert.routed for expert in at.learner.experts]))
         if at.quality.events >= LEAST_EVENTS:
             self._curve.add(at.events, at.quality.window_accuracy)
-        self._drifts.look(at.quality.events, at.learner)
+        self._drifts.look(events, at.learner, alone=at.flow is None or at.flow.partitions == 1)
 
     # Drawing
 
@@ -258,13 +258,17 @@ class DriftMarks:
         self._experts: list[int] = []
         self._last: tuple[int, int] | None = None  # event, expert
 
-    def look(self, events: int, learner: LearnerReport) -> None:
-        """Take the report of a moment; an expert's drift is told as of the moment it was seen at."""
+    def look(self, events: int, learner: LearnerReport, alone: bool) -> None:
+        """Take the report of a moment, of one model `alone` or of several together.
+
+        An expert's drift is told as of the moment at which it was seen; so is the mixture's where there are several,
+        as each counts its own events.
+        """
         if learner.mixture_drifts > self._mixture:
-            self.recent.append(learner.last_mixture_drift)
+            self.recent.append(learner.last_mixture_drift if alone else events)
         self._mixture = learner.mixture_drifts
         counts = [expert.drifts for expert in learner.experts]
-        before = self._experts + [0] * (len(counts) - len(self._experts))
+        before = self._experts + [0] * (len(counts) - len(self._experts)) if self._experts else counts
         for e, (count, known) in enumerate(zip(counts, before, strict=False)):
             if count > known:
                 self._last = events, e

@@ -219,8 +219,8 @@ def test_a_right_that_is_taken_away_ends_the_daemon(secured: Secured, kind: Kind
     users.write_text(f"scraper:{hash_password(HTTP_PASSWORD)}\n")
     arguments = run_arguments(name, tmp_path / "state")
     daemon = start("run", environment, *arguments, "--metrics-auth-file", str(users))
-    assert daemon.stdout is not None
-    page = next(part for line in daemon.stdout for part in line.split() if part.startswith("metrics="))
+    assert daemon.stderr is not None
+    page = next(part for line in daemon.stderr for part in line.split() if part.startswith("metrics="))
     url = page.removeprefix("metrics=")
     seen, deadline = "", time.monotonic() + 60
     while f'stream_moe_predictions_committed_total{{partition="0"}} {EVENTS}.0' not in seen:

@@ -65,7 +65,9 @@ def main() -> None:
         lines.pop()
     for line in (prompt, *lines):
         console.print(line, no_wrap=True)
-    out.write_text(console.export_svg(title="stream-moe", theme=DARK, code_format=SVG, unique_id="t"), encoding="utf-8")
+    out.write_text(
+        console.export_svg(title="stream-moe", theme=DARK, code_format=SVG, unique_id="t"), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
