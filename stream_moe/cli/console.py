@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +29,7 @@ class Flow:
     pending_events: int  # that wait for it
     lag_records: int
     lag_seconds: float
+    drifts: Mapping[str, int]  # by scope, those that detectors beside the learner found: feature, label
     checkpoint_time: float | None  # seconds since 1970 of the newest checkpoint, of the partition where it is oldest
 
 

@@ -142,7 +142,9 @@ class LiveView(Display):
         lines += _flowing(self._progress(at, elapsed), width)
         lines += _flowing(_scores(at), width) + _flowing(_kappas(at), width)
         lines += self._drawn_curve(at, width) if at.quality.events >= LEAST_EVENTS else []
-        lines += _flowing(self._drifts.told(), width)
+        beside = {} if at.flow is None else at.flow.drifts
+        told = [_said(f"{scope} drifts", f"{count:,}") for scope, count in sorted(beside.items())]
+        lines += _flowing(self._drifts.told() + told, width)
         if at.flow is not None:
             lines += _flowing(_flow(at), width)
         return lines + self._experts(at.learner, width, room - len(lines))

@@ -132,7 +132,7 @@ def write_json(path: Path | None, content: dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file a user named; an error is one line."""
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")  # of names of files, in a plain locale
     except OSError as error:
         raise StreamMoeError(f"{path}: {error.strerror}; name a file in a directory you may write to") from None
 

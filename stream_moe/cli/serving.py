@@ -94,12 +94,17 @@ class Serving:
         quality = total_quality([each.quality for each in held])
         learner = total_learner([each.learner for each in held], [each.quality.events for each in held])
         kept = [each.checkpoint_time for each in held]
+        drifts: Counter[str] = Counter()
+        for each in held:
+            for (scope, _), count in each.drift.detections.items():
+                drifts[scope] += count
         flow = Flow(
             partitions=len(held),
             events=sum(each.events_consumed for each in held),
             pending_events=sum(each.pending_events for each in held),
             lag_records=sum(each.lag_records for each in held),
             lag_seconds=max(each.lag_seconds for each in held),
+            drifts=drifts,
             checkpoint_time=None if None in kept else min(time for time in kept if time is not None),
         )
         seconds = self._last[0] - self._first[0] if self._first is not None else 0.0

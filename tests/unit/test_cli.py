@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -136,7 +137,13 @@ def test_demo(tmp_path: Path) -> None:
         (["replay", "electricity", "--set", "top_k=many"], "top_k"),
         (["replay", "electricity", "--set", "nonsense=1"], "nonsense"),
         (["replay", "electricity", "--set", "nonsense"], "KEY=VALUE"),
-        (["replay", "electricity", "--events", "-1"], "events"),
+        (
+            ["replay", "electricity", "--events", "-1"],
+            "'--events' '-1': it should be greater than or equal to 1; see",
+        ),
+        (["replay", "electricity", "--events", "10k"], "'10k': it should be a valid integer"),
+        (["replay", "electricity", "--report", "."], ".: is a directory; name a file in it"),
+        (["replay", "."], ".: is a directory; name a file in it"),
         (["replay", "electricity", "--chunk", "0"], "chunk"),
         (["replay", "electricity", "--device", "tpu"], "tpu"),
         pytest.param(
@@ -180,6 +187,23 @@ def test_a_mistake_is_one_line(arguments: list[str], said: str) -> None:
     assert done.returncode != 0
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_without_arguments_comes_the_help() -> None:
+    done = stream_moe()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^  replay +Score a model on a stream: test each event, then train on it.$", done.stdout, re.M)
+
+
+def test_a_plain_locale_is_no_obstacle(tmp_path: Path) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": os.environ["PATH"]}
+    stream = tmp_path / "ströme.csv"
+    stream.write_text("a,b,größe\n1,2,ü\n2,1,ö\n")
+    files = [f"--json={tmp_path / 'out.json'}", f"--report={tmp_path / 'out.html'}"]
+    command = [*CLI, "replay", str(stream), "--model", "no-change", *files]
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out.json").read_text())["classes"] == ["ö", "ü"]
 
 
 def test_more_threads_than_cores_is_one_line_and_no_harm() -> None:

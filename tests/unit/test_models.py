@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stream_moe.errors import ConfigError
-from stream_moe.models import build_model, model_names
+from stream_moe.models import build_model, model_names, warning
 from stream_moe.moe import DriftMoE
 from stream_moe.types import Schema
 from tests.laws.cases import SCHEMA as MIXED
@@ -115,6 +115,17 @@ def test_every_setting_of_the_variants_acts(name: str, options: dict[str, str], 
 def test_what_does_not_fit_is_named(name: str, options: dict[str, str], said: str, schema: Schema | None) -> None:
     with pytest.raises(ConfigError, match=said):
         build_model(name, schema, options=options)
+
+
+def test_a_stream_that_ends_in_the_first_stage_is_told_and_the_advice_helps() -> None:
+    said = warning("driftmoe-two-stage", {}, 300)
+    assert said is not None
+    assert said.endswith("so the router learns nothing; give --set first_half=150 --set burn_in=75")
+    advised = {"first_half": "150", "burn_in": "75"}
+    build_model("driftmoe-two-stage", SCHEMA, options=advised)
+    assert warning("driftmoe-two-stage", advised, 300) is None
+    assert warning("driftmoe-two-stage", {}, 20_001) is None
+    assert warning("knn", {}, 1) is None
 
 
 def test_names_come_without_loading_torch_or_numba() -> None:

@@ -37,7 +37,7 @@ def standing(events: int, right: float, n_experts: int = 24, drifts: int = 0) ->
     ]
     table = np.zeros((n_experts, 2), np.int64)
     learner = LearnerReport(experts, table, 0.5, 0.5, 0.5, 0.5, 0.1, mixture_drifts=drifts, last_mixture_drift=events)
-    flow = Flow(1000, events, 10**9, 10**12, 1e9, checkpoint_time=0.0)
+    flow = Flow(1000, events, 10**9, 10**12, 1e9, {"feature": 10**6, "label": drifts}, checkpoint_time=0.0)
     return Standing(events, 1.0, quality, learner, flow)
 
 
