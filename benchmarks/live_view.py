@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from stream_moe.cli.live import REFRESH_SECONDS
 from tests.terminal import Terminal
 
 CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
@@ -39,7 +40,10 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--pairs", type=int, default=7)
     arguments = parser.parse_args()
-    print(f"{'model':<16}{'CPU s, rows':>12}{'live':>8}{'more':>8}{'of pairs':>20}{'wall s, rows':>14}{'live':>8}")
+    print(
+        f"{'model':<16}{'CPU s, rows':>12}{'live':>8}{'more':>8}{'of pairs':>20}"
+        f"{'wall s, rows':>14}{'live':>8}{'ms a frame':>12}"
+    )
     for model in arguments.models.split(","):
         pairs = []
         for n in range(arguments.pairs):
@@ -50,9 +54,10 @@ def main() -> None:
         ratios = sorted(live[0] / rows[0] - 1 for rows, live in pairs)
         cpu = [statistics.median(each[i][0] for each in pairs) for i in (0, 1)]
         wall = [statistics.median(each[i][1] for each in pairs) for i in (0, 1)]
+        frame = statistics.median((live[0] - rows[0]) * REFRESH_SECONDS / live[1] for rows, live in pairs)
         print(
             f"{model:<16}{cpu[0]:>12.2f}{cpu[1]:>8.2f}{statistics.median(ratios):>+8.1%}"
-            f"{ratios[0]:>+11.1%} to {ratios[-1]:+.1%}{wall[0]:>12.2f}{wall[1]:>8.2f}",
+            f"{ratios[0]:>+11.1%} to {ratios[-1]:+.1%}{wall[0]:>12.2f}{wall[1]:>8.2f}{1000 * frame:>12.1f}",
             flush=True,
         )
 

@@ -22,7 +22,7 @@ from stream_moe.cli.console import Display, Standing
 from stream_moe.report import LearnerReport
 from stream_moe.telemetry.logs import escape_line
 
-REFRESH_SECONDS = 0.5  # a frame and a report of the model cost some 5 ms: 1 % of a core
+REFRESH_SECONDS = 0.5  # a frame and a report of the model cost some 6 ms: 1.2 % of a core
 RECENT_SAMPLES = 20  # the speed and the routing shown are those of so many samples: about 10 s
 SAMPLES = 240  # of the curve: twice what is ever drawn, so that halving them leaves enough
 CURVE_WIDTH = 60
