@@ -49,7 +49,9 @@ class Terminal:
         self.pid, self._end = pty.fork()
         if self.pid == 0:  # pragma: no cover
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-            os.execvpe(command[0], list(command), {**os.environ, **everything})
+            # A size in the environment, as some test runners set it, would be believed before the terminal's own.
+            inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            os.execvpe(command[0], list(command), inherited | everything)
 
     def __enter__(self) -> Self:
         return self
