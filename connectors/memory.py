@@ -372,8 +372,8 @@ class MemorySink:
         The log, the input topic and the group whose offsets are committed.
     predictions, dead_letters
         Names of the output topics; their partitions are the input's.
-    journal
-        Topic to write each block's entry to, None for none.
+    journal, drifts
+        Topics to write each block's entry and the drifts found in it to, None for none.
 
     Attributes
     ----------
@@ -391,6 +391,7 @@ class MemorySink:
         predictions: str = "predictions",
         dead_letters: str = "dead-letters",
         journal: str | None = None,
+        drifts: str | None = None,
     ) -> None:
         self.fail_before_commit: Exception | None = None
         self.fail_after_commit: Exception | None = None
@@ -401,6 +402,7 @@ class MemorySink:
         self._predictions = predictions
         self._dead_letters = dead_letters
         self._journal = journal
+        self._drifts = drifts
         self._epochs: dict[int, int] = {}
 
     def open(self, partition: int) -> None:
@@ -413,6 +415,7 @@ class MemorySink:
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
         entry: JournalEntry | None = None,
+        drifts: Sequence[bytes] = (),
     ) -> None:
         if partition not in self._epochs:
             raise LogError(f"topic {self._topic!r}: the sink of partition {partition} is not open")
@@ -423,6 +426,8 @@ class MemorySink:
         for letter in dead_letters:
             headers = tuple(dead_letter_headers(letter, self._topic, partition))
             writes.append((self._dead_letters, Record(letter.value, letter.key, letter.timestamp, headers)))
+        if self._drifts is not None:
+            writes += [(self._drifts, Record(drift)) for drift in drifts]
         if self._journal is not None and entry is not None:
             writes.append((self._journal, Record(entry.to_json())))
         self._deliver(partition, self._epochs[partition], next_offset, writes, entry)

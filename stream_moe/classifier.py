@@ -14,7 +14,7 @@ from river import base
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.experts.base import Snapshot
 from stream_moe.phases import Phases
-from stream_moe.report import LearnerReport
+from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.routing import clean
 from stream_moe.rows import RowEncoder
 from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
@@ -62,6 +62,10 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
 
     @abstractmethod
     def report(self) -> LearnerReport: ...
+
+    def take_drifts(self) -> list[LearnerDrift]:
+        """Return the drifts that the learner found in its own errors since this was last asked."""
+        return []
 
     # Blocks.
     @property

@@ -16,7 +16,7 @@ ENVIRONMENT = "STREAM_MOE_KAFKA_"
 KAFKA_KEYS = (
     "bootstrap", "topic", "predictions", "dead_letters", "group", "guarantee", "security_protocol",
     "sasl_mechanism", "sasl_username", "sasl_password", "ssl_ca", "ssl_cert", "ssl_key", "ssl_key_password",
-    "allow_plaintext_password", "labels", "journal",
+    "allow_plaintext_password", "labels", "journal", "drifts",
 )  # fmt: skip
 DEFAULTS = {"bootstrap": "localhost:9092", "topic": "events"}
 _SECRETS = ("sasl_password", "ssl_key_password")

@@ -9,6 +9,7 @@ event's, and the range term of the bound is divided by 32.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ GROUP = 32  # events averaged into one entry of the window
 LEVELS, BUCKETS = 28, 5  # as ADWIN: at most 5 buckets of each size 2^level, one more while merging
 MIN_ENTRIES = 5  # on each side of a cut
 STABLE, WARNING, DRIFT = range(3)
+MOST_TOLD = 1024
 
 
 class WindowArrays(NamedTuple):
@@ -79,8 +81,10 @@ def bound(harmonic: float, variance: float, log_term: float, group: int) -> floa
 
 
 @compiled(_nrt=False)
-def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float, group: int) -> tuple[int, float]:
-    """Return what the clearest cut of the window says, and how many entries before that cut are stale.
+def cut_evidence(
+    w: WindowArrays, k: int, delta: float, warning_delta: float, group: int
+) -> tuple[int, float, float]:
+    """Return what the clearest cut of the window says, how many entries before it are stale, and the mean's rise.
 
     Only a RISING mean is drift; a falling one (an expert that learns) shortens the window just the same.
     The paper drops the oldest bucket and tests again; dropping all that lies before the clearest cut makes one
@@ -105,30 +109,31 @@ def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float, gr
     sure = math.log(2.0 * math.log(n) / delta)
     likely = math.log(2.0 * math.log(n) / warning_delta)
     n0, s0 = 0.0, 0.0
-    evidence, stale, strongest = STABLE, 0.0, 0.0
+    evidence, stale, strongest, risen = STABLE, 0.0, 0.0, 0.0
     for level in range(oldest, -1, -1):
         for b in range(w.filled[k, level]):
             n0 += 2.0**level
             s0 += w.total[k, level, b]
             n1 = n - n0
             if n1 < MIN_ENTRIES:
-                return evidence, stale
+                return evidence, stale, risen
             if n0 < MIN_ENTRIES:
                 continue
             rise = (total - s0) / n1 - s0 / n0
             harmonic = 1.0 / (n0 - MIN_ENTRIES + 1.0) + 1.0 / (n1 - MIN_ENTRIES + 1.0)
             excess = abs(rise) - bound(harmonic, variance, sure, group)
             if excess > strongest:
-                strongest, stale = excess, n0
+                strongest, stale, risen = excess, n0, rise
                 evidence = DRIFT if rise > 0.0 else STABLE
             if stale == 0.0 and rise > bound(harmonic, variance, likely, group):
                 evidence = WARNING
-    return evidence, stale
+    return evidence, stale, risen
 
 
 @compiled(_nrt=False)
-def watch(w: WindowArrays, errors: Float32, delta: float, warning_delta: float) -> None:
-    """Take errors [n, K] in order: insert, test, count."""
+def watch(w: WindowArrays, errors: Float32, delta: float, warning_delta: float, found: Float64) -> int:
+    """Take errors [n, K] in order: insert, test, count. Return how many drifts `found` [m, 3] now holds."""
+    told = 0
     for t in range(errors.shape[0]):
         w.events[0] += 1
         for k in range(errors.shape[1]):
@@ -142,7 +147,7 @@ def watch(w: WindowArrays, errors: Float32, delta: float, warning_delta: float) 
             w.partial[k], w.waiting[k] = 0.0, 0
             if w.width[k] <= 2 * MIN_ENTRIES:
                 continue
-            evidence, stale = cut_evidence(w, k, delta, warning_delta, GROUP)
+            evidence, stale, rise = cut_evidence(w, k, delta, warning_delta, GROUP)
             level = LEVELS - 1
             while stale > 0.0:
                 while w.filled[k, level] == 0:
@@ -152,9 +157,20 @@ def watch(w: WindowArrays, errors: Float32, delta: float, warning_delta: float) 
             if evidence == DRIFT:
                 w.drifts[k] += 1
                 w.last_drift[k] = w.events[0]
+                found[told, 0], found[told, 1], found[told, 2] = k, w.events[0], rise
+                told += 1
             elif evidence == WARNING and w.level[k] == STABLE:
                 w.warnings[k] += 1
             w.level[k] = WARNING if evidence == WARNING else STABLE
+    return told
+
+
+class Rise(NamedTuple):
+    """A drift of one stream: at which of the monitor's events it was seen, and how far its mean error had risen."""
+
+    stream: int
+    event: int
+    rise: float  # 0-1
 
 
 class DriftMonitor:
@@ -181,6 +197,7 @@ class DriftMonitor:
     def __init__(self, n_streams: int, *, delta: float = 0.002, warning_delta: float = 0.02) -> None:
         self.delta, self.warning_delta = delta, warning_delta
         self._windows = self._allocate(n_streams)
+        self._found: deque[Rise] = deque(maxlen=MOST_TOLD)  # not of the state: what nobody asked for is dropped
 
     @property
     def warnings(self) -> Int64:
@@ -196,7 +213,16 @@ class DriftMonitor:
 
     def update(self, errors: Float32) -> None:
         """Take the next errors, float32 [n, K] in [0, 1] or NaN = this stream has none, in order."""
-        watch(self._windows, errors, self.delta, self.warning_delta)
+        n, k = errors.shape
+        found = np.empty((k * (n // GROUP + 1), 3))  # a stream is tested once in a group
+        told = watch(self._windows, errors, self.delta, self.warning_delta, found)
+        self._found.extend(Rise(int(stream), int(event), rise) for stream, event, rise in found[:told].tolist())
+
+    def take_found(self) -> list[Rise]:
+        """Return the drifts found since this was last asked, oldest first; at most the latest 1,024."""
+        found = list(self._found)
+        self._found.clear()
+        return found
 
     def forget(self) -> None:
         """Empty the windows, as if every stream began anew; counts stay."""

@@ -25,11 +25,11 @@ from stream_moe.experts.pool import ExpertPool, pack, unpack
 from stream_moe.experts.prototypes import MovingPrototypes
 from stream_moe.experts.softmax import SoftmaxRegression
 from stream_moe.experts.value_rates import ValueRates
-from stream_moe.report import LearnerReport
+from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.online import OnlineGates
 from stream_moe.router.sleep import LEAST_SHARE, SleepSchedule
 from stream_moe.router.waiting import Waiting
-from stream_moe.specialization import Specialization, learner_report
+from stream_moe.specialization import Specialization, drifts_found, learner_report
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 TILE = 2048  # rows at a time: bounds the memory for what the experts say; changes no result
@@ -145,6 +145,7 @@ class DriftMixture(BlockClassifier):
         self.specialization = Specialization(len(experts), schema.n_classes)
         self.monitor = DriftMonitor(len(experts) + 1)  # the experts, then the mixture
         dear = np.array([isinstance(e, SLEEPERS) for e in experts])
+        self._told: dict[int, int] = {}  # drifts of experts with a detector of their own that were told
         self.sleep = SleepSchedule(dear, least_share=LEAST_SHARE / self.budget, seed=self.seed)
 
     def make_experts(self, schema: Schema) -> list[Expert]:
@@ -214,6 +215,7 @@ class DriftMixture(BlockClassifier):
         for name, part in self._parts().items():
             if name in found or name != "sleep":  # older checkpoints have none: everyone is awake
                 part.restore(found[name])
+        self._told = {e: count for e, (_, count) in self._own_detectors().items()}
 
     def _census(self, without: tuple[str, ...] = ()) -> str:
         kinds = [expert.kind for expert in self.pool.experts if expert.kind not in without]
@@ -227,6 +229,28 @@ class DriftMixture(BlockClassifier):
             "specialization": self.specialization,
             "monitor": self.monitor,
             "sleep": self.sleep,
+        }
+
+    def take_drifts(self) -> list[LearnerDrift]:
+        """As `BlockClassifier.take_drifts`; of an expert with a detector of its own only the block is known."""
+        kinds = self._own_detectors()
+        found = [
+            drift
+            for drift in drifts_found(self.pool.experts, self.monitor)
+            if drift.scope == "mixture" or int(drift.which.split()[0]) not in kinds
+        ]
+        for e, (detector, count) in kinds.items():
+            told = LearnerDrift("expert", detector, f"{e} {self.pool.experts[e].kind}", None, None)
+            found += [told] * (count - self._told.get(e, 0))
+            self._told[e] = count
+        return found
+
+    def _own_detectors(self) -> dict[int, tuple[str, int]]:
+        """Experts that watch their own errors, by number: which detector, and how often it told a drift."""
+        return {
+            e: ("adwin", expert.n_swaps) if isinstance(expert, AdaptiveTree) else ("cusum", expert.n_changes)
+            for e, expert in enumerate(self.pool.experts)
+            if isinstance(expert, AdaptiveTree | AveragedSoftmax)
         }
 
     def report(self) -> LearnerReport:

@@ -26,12 +26,12 @@ from stream_moe.errors import ConfigError
 from stream_moe.experts.base import Snapshot
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.pool import ExpertPool, pack, unpack
-from stream_moe.report import LearnerReport
+from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.device import DeviceRouter
 from stream_moe.router.mini_batch import MiniBatch
 from stream_moe.router.mlp import Router
 from stream_moe.router.routing import right_or_most_confident, softmax_rows, top_k
-from stream_moe.specialization import Specialization, learner_report
+from stream_moe.specialization import Specialization, drifts_found, learner_report
 from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
 
 ONE_AGAINST_REST = ("rest", "class")
@@ -268,6 +268,9 @@ class DriftMoE(BlockClassifier):
             "specialization": self.specialization,
             "monitor": self.monitor,
         }
+
+    def take_drifts(self) -> list[LearnerDrift]:
+        return drifts_found(self.pool.experts, self.monitor)
 
     def report(self) -> LearnerReport:
         return learner_report(self.pool.experts, self.specialization, self.monitor, self.router.loss)

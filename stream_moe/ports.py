@@ -127,8 +127,11 @@ class Sink(Protocol):
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
         entry: JournalEntry | None = None,
+        drifts: Sequence[bytes] = (),
     ) -> None:
-        """Publish (key, value) predictions and dead letters, and the position with `entry`, as one step.
+        """Publish (key, value) predictions, dead letters and drifts, and the position with `entry`, as one step.
+
+        Drifts are JSON objects, and are dropped where no topic is named for them.
 
         Raises `FencedError` when nothing was written and this writer never will again, `InDoubtError` when nobody
         knows, and other `LogError` when there is no going on.

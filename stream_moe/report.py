@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,6 +93,55 @@ class LabelCounts:
     events_expired: int = 0  # events that gave up waiting
 
 
+class LearnerDrift(NamedTuple):
+    """A drift that a learner found in its own errors."""
+
+    scope: str  # expert or mixture
+    detector: str
+    which: str  # number and kind of the expert
+    event: int | None  # labelled events learnt when it was found; None = some time in the latest block
+    strength: float | None  # 0-1: by how much the error rate had risen; None = its detector does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One drift, as an event log has it.
+
+    Attributes
+    ----------
+    event
+        Number (from 1) of the latest event read when it was found.
+    offset, timestamp
+        Of that event: position in the log (in a replay: in the stream), ms since 1970 or None = unknown.
+    scope, detector
+        feature, expert, mixture or label; ks, rates, adwin or cusum.
+    which
+        Names of features, the strongest first; number and kind of an expert; a class.
+    strength
+        0-1, None = not known. feature: the distance of Kolmogorov and Smirnov, of a nominal one the largest change of
+        a category's rate. label: the change of the class's rate. expert, mixture: the rise of the error rate.
+    within
+        It was found some time in the last so many labelled events; 0 = exactly there.
+
+    Examples
+    --------
+    >>> Drift(2048, 2047, None, "feature", "ks", "x1", 0.25, 0).to_json()[:60]
+    b'{"event": 2048, "offset": 2047, "timestamp": null, "scope": '
+    """
+
+    event: int
+    offset: int
+    timestamp: int | None
+    scope: str
+    detector: str
+    which: str
+    strength: float | None
+    within: int
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
 @dataclass(slots=True)
 class DriftReport:
     """What the detectors beside the learner have found, by scope; the learner's own are in `LearnerReport`."""
@@ -100,6 +150,7 @@ class DriftReport:
     detections: dict[tuple[str, str], int] = field(default_factory=dict)  # by scope and detector
     last_seconds: dict[str, float] = field(default_factory=dict)  # by scope: event time, seconds since 1970
     strengths: dict[str, float] = field(default_factory=dict)  # by feature, 0-1: distance of its recent distribution
+    found: list[Drift] = field(default_factory=list)  # in the latest block
 
 
 @dataclass(slots=True)
@@ -147,6 +198,13 @@ class GroupReport:
     outcomes: dict[str, int] = field(default_factory=dict)  # transactions: committed, aborted, fenced, in_doubt
     watchdog_fired: int = 0  # calls of the log's client that outlasted their deadline
     config_hash: str = ""  # of model, schema and learning parameters; the first 8 hex digits
+
+
+def drifts_by_scope(learner: LearnerReport, drift: DriftReport) -> dict[str, int]:
+    """Count the drifts of each scope."""
+    counts = {scope: n for (scope, _), n in drift.detections.items()}
+    counts |= {"expert": sum(expert.drifts for expert in learner.experts), "mixture": learner.mixture_drifts}
+    return dict(sorted(counts.items()))
 
 
 def geometric_mean(recall: Float64) -> float:

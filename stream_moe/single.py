@@ -13,8 +13,8 @@ from stream_moe.drift import DriftMonitor
 from stream_moe.experts.base import Expert, Snapshot
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.pool import pack, unpack
-from stream_moe.report import LearnerReport
-from stream_moe.specialization import Specialization, learner_report
+from stream_moe.report import LearnerDrift, LearnerReport
+from stream_moe.specialization import Specialization, drifts_found, learner_report
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 
@@ -86,6 +86,9 @@ class SingleExpert(BlockClassifier):
 
     def _parts(self) -> dict[str, Expert | Specialization | DriftMonitor]:
         return {"expert": self._expert, "specialization": self.specialization, "monitor": self.monitor}
+
+    def take_drifts(self) -> list[LearnerDrift]:
+        return drifts_found([self._expert], self.monitor)
 
     def report(self) -> LearnerReport:
         return learner_report([self._expert], self.specialization, self.monitor, router_loss=math.nan)

@@ -12,7 +12,7 @@ from stream_moe.compiled import compiled
 from stream_moe.drift import DriftMonitor
 from stream_moe.experts.base import Expert, Snapshot
 from stream_moe.experts.state import fill
-from stream_moe.report import ExpertReport, LearnerReport
+from stream_moe.report import ExpertReport, LearnerDrift, LearnerReport
 from stream_moe.types import Float32, Float64, Int32, Int64
 
 HALVING = 2048  # recent counts are halved every so many labelled events: a window of about 4,096
@@ -171,3 +171,14 @@ def learner_report(
         last_mixture_drift=int(monitor.last_drift[-1]),
         model_bytes=sum(expert.memory_bytes for expert in experts),
     )
+
+
+def drifts_found(experts: Sequence[Expert], monitor: DriftMonitor) -> list[LearnerDrift]:
+    """Say what the monitor has found since it was last asked; its last stream is the mixture's own error."""
+    found, last = [], len(monitor.drifts) - 1
+    for stream, event, rise in monitor.take_found():
+        if stream < len(experts):
+            found.append(LearnerDrift("expert", "adwin", f"{stream} {experts[stream].kind}", event, rise))
+        if stream == last:
+            found.append(LearnerDrift("mixture", "adwin", "mixture", event, rise))
+    return found

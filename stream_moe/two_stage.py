@@ -30,11 +30,11 @@ from stream_moe.experts.base import Snapshot
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.pool import ExpertPool, pack, unpack
 from stream_moe.moe import ONE_AGAINST_REST, voted
-from stream_moe.report import LearnerReport
+from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.mini_batch import MiniBatch
 from stream_moe.router.mlp import Router
 from stream_moe.router.routing import right_or_most_confident, softmax_rows
-from stream_moe.specialization import Specialization, learner_report
+from stream_moe.specialization import Specialization, drifts_found, learner_report
 from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32, Schema
 
 MOST_BURN_IN = 100_000  # they are kept, and each k is a fit to all of them
@@ -331,6 +331,9 @@ class TwoStage(BlockClassifier):
             "specialization": self.specialization,
             "monitor": self.monitor,
         }
+
+    def take_drifts(self) -> list[LearnerDrift]:
+        return drifts_found(self.pool.experts, self.monitor)
 
     def report(self) -> LearnerReport:
         loss = self.router.loss if not self._in_first_half else math.nan

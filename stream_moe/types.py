@@ -161,6 +161,12 @@ class Block:
     def __len__(self) -> int:
         return len(self.y)
 
+    def rest(self, begin: int) -> Block:
+        """Return what follows the first `begin` events, without their ids and offsets."""
+        return Block(
+            self.x[begin:], self.y[begin:], timestamps=None if self.timestamps is None else self.timestamps[begin:]
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:

@@ -38,6 +38,8 @@ class KafkaSettings:
     journal
         With `labels`: topic that tells in which order both were read. Made where it is missing, and never compacted.
         None = ``<group>-<topic>-journal``.
+    drifts
+        Topic for the drifts found, a JSON object each, in the transaction of their block; None = none.
     group
         The consumer group, whose committed offset is the position of the model.
     guarantee
@@ -80,6 +82,7 @@ class KafkaSettings:
     allow_plaintext_password: bool = False
     labels: str | None = None
     journal: str | None = None
+    drifts: str | None = None
 
     def __post_init__(self) -> None:
         if self.guarantee not in ("exactly-once", "at-least-once"):
@@ -133,7 +136,8 @@ class KafkaSettings:
     @property
     def outputs(self) -> list[str]:
         """Topics that are written to, partition i of each for partition i of the input."""
-        return [self.predictions, self.dead_letters, *([self.journal_topic] if self.journal_topic else [])]
+        named = [self.predictions, self.dead_letters, self.journal_topic, self.drifts]
+        return [topic for topic in named if topic is not None]
 
     @property
     def uses_tls(self) -> bool:

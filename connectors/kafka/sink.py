@@ -56,12 +56,13 @@ class KafkaSink:
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
         entry: JournalEntry | None = None,
+        drifts: Sequence[bytes] = (),
     ) -> None:
-        """Publish predictions, dead letters and the position; see `PartitionWriter.commit`."""
+        """Publish predictions, dead letters, drifts and the position; see `PartitionWriter.commit`."""
         writer = self._writers.get(partition)
         if writer is None:
             raise LogError(f"topic {self._settings.predictions!r}: partition {partition} is not open in this sink")
-        writer.commit(predictions, dead_letters, next_offset, entry)
+        writer.commit(predictions, dead_letters, next_offset, entry, drifts)
 
     def close(self, partition: int) -> None:
         """End what is open in the partition; at most about 15 s, and without raising."""

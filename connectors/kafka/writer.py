@@ -98,8 +98,9 @@ class PartitionWriter:
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
         entry: JournalEntry | None = None,
+        drifts: Sequence[bytes] = (),
     ) -> None:
-        """Publish predictions, dead letters and the position, with `entry` as its metadata and in the journal.
+        """Publish outputs and the position, with `entry` as its metadata and in the journal.
 
         Raises `FencedError` when another one took over, `InDoubtError` when the outcome is unknown, `StuckError`
         when no answer came within `COMMIT_SECONDS`.
@@ -109,7 +110,8 @@ class PartitionWriter:
         self._broken = True  # until all of it is known to have succeeded
         doing = f"committing offset {next_offset} of partition {self._partition}"
         with as_log_error(self._settings, doing, commits=True):
-            self._within(COMMIT_SECONDS, doing, lambda: self._commit(predictions, dead_letters, next_offset, entry))
+            whole = predictions, dead_letters, next_offset, entry, drifts
+            self._within(COMMIT_SECONDS, doing, lambda: self._commit(*whole))
         self._broken = False
 
     def close(self, abort: bool = True) -> None:
@@ -134,6 +136,7 @@ class PartitionWriter:
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
         entry: JournalEntry | None,
+        drifts: Sequence[bytes],
     ) -> None:
         producer = self._producer
         assert producer is not None
@@ -149,6 +152,8 @@ class PartitionWriter:
             content = [self._letter(letter) for letter in letters]
             to = self._settings.dead_letters
             _delivered(producer, [producer.send(to, value, key, heads, partition) for key, value, heads in content])
+        if (log := self._settings.drifts) is not None:
+            _delivered(producer, [producer.send(log, drift, None, None, partition) for drift in drifts])
         note = entry.to_json() if entry is not None else b""
         if (journal := self._settings.journal_topic) is not None:
             _delivered(producer, [producer.send(journal, note, None, None, partition)])

@@ -44,19 +44,21 @@ def replay(
     device: o.Device = "auto",
     json: o.JsonFile = None,
     csv: Annotated[Path | None, typer.Option(help=f"Write a row of scores every {CSV_EVERY:,} events.")] = None,
+    drift_log: Annotated[Path | None, typer.Option(help="Write each drift as a line of JSON.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     json_logs: o.JsonLogs = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Replay a stream: test each event, then train on it."""
     started = time.perf_counter()
-    o.check_writable(json, csv, report)
+    o.check_writable(json, csv, report, drift_log)
     names = [name for each in metric for name in o.split_names(each)]
     if folds is None and workers > 1:
         raise ConfigError(f"--workers {workers}: processes are for folds; add --folds, or use --threads")
     if folds is not None:
-        if csv is not None or report is not None or names:
-            raise ConfigError("--folds: --csv, --report and --metric are of one learner; leave them out, or --folds")
+        if csv is not None or report is not None or drift_log is not None or names:
+            one = "--csv, --report, --drift-log and --metric"
+            raise ConfigError(f"--folds: {one} are of one learner; leave them out, or --folds")
         replay_fold = FoldReplay(
             stream, model, events, seed, chunk, label_delay, label, nominal, tuple(settings), threads, device, window
         )
@@ -121,6 +123,8 @@ def replay(
         o.write_text(
             csv, "\n".join([",".join(rows[0]), *(",".join(f"{v:.10g}" for v in row.values()) for row in rows)]) + "\n"
         )
+    if drift_log is not None:
+        o.write_text(drift_log, "".join(f"{drift.to_json().decode()}\n" for drift in result.drift_log))
     if report is not None:
         from stream_moe.pictures.page import render_page
 

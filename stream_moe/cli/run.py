@@ -40,6 +40,7 @@ def run(
     dead_letters: Annotated[
         str | None, typer.Option(help="Topic for what cannot be read.  [default: dead-letters]")
     ] = None,
+    drifts: Annotated[str | None, typer.Option(help="Topic for drifts found, in the same transactions.")] = None,
     group: Annotated[str | None, typer.Option(help="Consumer group.  [default: stream-moe]")] = None,
     guarantee: Annotated[str | None, typer.Option(help="Or at-least-once.  [default: exactly-once]")] = None,
     schema: Annotated[
@@ -98,7 +99,7 @@ def run(
 
     flags = {
         "bootstrap": bootstrap, "topic": topic, "predictions": predictions, "dead_letters": dead_letters,
-        "group": group, "guarantee": guarantee, "labels": labels, "journal": journal,
+        "group": group, "guarantee": guarantee, "labels": labels, "journal": journal, "drifts": drifts,
     }  # fmt: skip
     kafka = KafkaSettings(**kafka_values(flags, config))
     start_logs(quiet, json_logs, kafka.secrets())

@@ -123,7 +123,7 @@ class Serving:
         code is compiled and memory is first touched.
         """
         from stream_moe.evaluation.prequential import ReplayResult
-        from stream_moe.report import total_learner, total_quality
+        from stream_moe.report import drifts_by_scope, total_learner, total_quality
 
         digests = engine.digests()
         reports = [each for each in self.metrics.reports if each.partition in digests]
@@ -138,12 +138,15 @@ class Serving:
             quality.events, seconds, cpu_seconds, first[0] - started, digest, quality, learner, dict(self._phases)
         )
         dead: Counter[str] = Counter()
+        drifts: Counter[str] = Counter()
         for each in reports:
+            drifts.update(drifts_by_scope(each.learner, each.drift))
             dead.update(each.dead_letters)
         return replayed.to_dict() | {
             "events_per_second": (last[2] - first[2]) / seconds if seconds else 0.0,
             "events_per_cpu_second": (last[2] - first[2]) / cpu_seconds if cpu_seconds else 0.0,
             "predictions": sum(each.predictions_committed for each in reports),
+            "drifts_by_scope": dict(drifts),
             "dead_letters": dict(dead),
             "labels": sum(each.labels.received for each in reports),
             "pending_events": sum(each.pending_events for each in reports),

@@ -10,6 +10,7 @@ not "a newer program's file"; a later version may change anything but this frame
 | 2 | names its source and parameters; array ``state.json`` has all but the arrays, as a header ends at 100 MB |
 | 3 | counts what became of each label, and remembers the ids of events that gave up waiting for theirs |
 | 4 | adaptive trees with an archive and their recent events |
+| 5 | the drift detectors beside the learner |
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from safetensors.numpy import save
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Arrays
 
-MAGIC, VERSION = b"SMOE", 4
+MAGIC, VERSION = b"SMOE", 5
 MAX_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 MAX_AXES, MAX_AXIS = 8, 2**40  # of an array; ours have 4, and one axis is never longer than memory has bytes
 _FRAME = len(MAGIC) + 4 + 32
@@ -178,10 +179,16 @@ def _give_trees_an_archive(state: dict[str, Any], arrays: Arrays) -> State:
     return state, arrays
 
 
+def _begin_to_watch(state: dict[str, Any], arrays: Arrays) -> State:
+    """4 -> 5: nothing watched inputs and labels; the detectors begin with the next event."""
+    return state | {"plain": state["plain"] | {"watch": None}}, arrays
+
+
 # Version n -> n + 1. Whoever renames or reshapes an array of a learner, or gives one a new parameter, raises VERSION
 # and adds the step here: it sees the state (offset, fingerprint, plain, ...) and the arrays by their full names.
 MIGRATIONS: dict[int, Callable[[dict[str, Any], Arrays], State]] = {
     1: _name_the_source,
     2: _account_for_labels,
     3: _give_trees_an_archive,
+    4: _begin_to_watch,
 }

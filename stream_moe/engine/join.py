@@ -69,6 +69,10 @@ class Joined:
     fresh: list[Waiting] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
 
+    def reached(self, rows: Int64) -> Int64:
+        """How many of the block's events were read when these rows were learnt, int64."""
+        return np.searchsorted(self.answers, rows, side="right")
+
     def settle(self, proba: Float64) -> tuple[Float64, Int32]:
         """Take the learner's answers [m, C]; return what is to be scored: predictions [s, C], labels [s]."""
         for waiting in self.fresh:

@@ -28,7 +28,7 @@ from stream_moe.engine.checkpoint import (
     understood,
 )
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
-from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, LabelJoin
+from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, Joined, LabelJoin
 from stream_moe.engine.journal import merged
 from stream_moe.errors import (
     CheckpointError,
@@ -42,9 +42,10 @@ from stream_moe.evaluation.metrics import Prequential
 from stream_moe.experts.pool import pack, unpack
 from stream_moe.failpoints import reach
 from stream_moe.ports import CheckpointStore, Sink, Source
-from stream_moe.report import PartitionReport
+from stream_moe.report import Drift, PartitionReport
+from stream_moe.types import UNLABELLED, DeadLetter, JournalEntry, RecordBatch, Schema
 from stream_moe.types import Block as Events
-from stream_moe.types import DeadLetter, JournalEntry, RecordBatch, Schema
+from stream_moe.watch import DriftWatch
 
 DOUBTS = 3  # commits of one block whose outcome nobody knew, before the process gives up
 _log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Block:
     commit: float = 0.0  # seconds
     latencies: Sequence[float] = ()  # seconds from each record's timestamp to its commit
     delays: Sequence[float] = ()  # seconds from an event's timestamp to that of its label
+    drifts: Sequence[Drift] = ()  # found, whether told now or by the run that a replay repeats
 
 
 class Task:
@@ -174,6 +176,7 @@ class Task:
         self.learner = self._make_learner(schema)
         self._codec = JsonCodec(schema)
         self.quality = Prequential(schema.n_classes)
+        self.watch = DriftWatch(schema)
         self._join = LabelJoin(
             schema.n_features,
             schema.n_classes,
@@ -266,6 +269,7 @@ class Task:
         proba = self.learner.step(joined.x, joined.y, weights)
         self._counts["answers"] = zlib.crc32(np.ascontiguousarray(proba).data, self._counts["answers"])
         self.quality.update(*joined.settle(proba))
+        drifts = self._watched(block, joined)
         self._counts["features"] += len(joined.answers)
         self._counts["predictions"] += len(joined.answers)  # those of a replay were committed by the run before
         for letter in dead:
@@ -292,8 +296,10 @@ class Task:
             self._compare(batch.entry)
             reach("replayed")
         else:
-            self._commit(keyed, dead, batch)
+            self._commit(keyed, dead, batch, drifts)
             reach("committed")
+            for drift in drifts:
+                _log.info("partition %d: drift %s", self.partition, drift.to_json().decode())
         clock.append(time.perf_counter())
         self.position = batch.end
         self._whole = True
@@ -311,7 +317,22 @@ class Task:
             self.checkpoint()
         latencies = [] if muted else (time.time() - block.timestamps[has_features] / 1000).tolist()
         delays = [] if muted else (np.array(joined.delays, np.float64) / 1000).tolist()
-        return Block(len(block), phases, send, latencies, delays)
+        return Block(len(block), phases, send, latencies, delays, drifts)
+
+    def _watched(self, block: Events, joined: Joined) -> list[Drift]:
+        """Let the drift detectors see what the learner has learnt."""
+        assert block.offsets is not None  # the codec gives both
+        assert block.timestamps is not None
+        read = slice(None) if block.has_features is None else block.has_features
+        labelled = np.flatnonzero(joined.y != UNLABELLED)
+        return self.watch.update(
+            self.learner,
+            joined.x[joined.answers],
+            block.offsets[read],
+            block.timestamps[read],
+            joined.y[labelled],
+            joined.reached(labelled),
+        )
 
     def _decode(self, batch: RecordBatch) -> tuple[Events, list[DeadLetter]]:
         block, dead = self._codec.decode(batch)
@@ -344,7 +365,11 @@ class Task:
         return schema
 
     def _commit(
-        self, predictions: list[tuple[bytes | None, bytes]], dead: list[DeadLetter], batch: RecordBatch
+        self,
+        predictions: list[tuple[bytes | None, bytes]],
+        dead: list[DeadLetter],
+        batch: RecordBatch,
+        drifts: Sequence[Drift],
     ) -> None:
         """Commit a block; where nobody knows whether that was done, ask as its one writer, and never learn twice."""
         entry = JournalEntry(
@@ -353,9 +378,10 @@ class Task:
             None if batch.labels is None else batch.labels.next_offset,
             f"{self._counts['answers']:08x}",
         )
+        told = [drift.to_json() for drift in drifts]
         for _ in range(DOUBTS):
             try:
-                self._sink.commit(self.partition, predictions, dead, batch.next_offset, entry)
+                self._sink.commit(self.partition, predictions, dead, batch.next_offset, entry, told)
             except UnavailableError:
                 self._outcomes["aborted"] += 1
                 raise
@@ -395,6 +421,7 @@ class Task:
             {
                 "learner": self.learner.snapshot(),
                 "quality": self.quality.snapshot(),
+                "watch": self.watch.snapshot(),
                 "join": self._join.snapshot(),
                 "counts": ({}, dict(self._counts)),
                 "schema": ({}, self.learner.schema.to_dict()),
@@ -411,6 +438,10 @@ class Task:
             self.quality.restore(parts["quality"])
             self._join.restore(parts["join"])
             self._counts = Counter(parts["counts"][1])
+            if parts["watch"][1] is None:
+                self.watch.begin_at(self._counts["features"], self.quality.events)
+            else:
+                self.watch.restore(parts["watch"])
 
     def wait(self) -> None:
         """Wait until the checkpoint that is being written is on the disk."""
@@ -453,4 +484,5 @@ class Task:
             replayed_events=self._run["replayed"],
             recovery_seconds=self._run["recovery_ms"] / 1000,
             replay_divergences=self._run["diverged"],
+            drift=self.watch.report(block.drifts),
         )

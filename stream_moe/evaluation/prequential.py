@@ -20,9 +20,11 @@ from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
 from stream_moe.evaluation.timeline import Timeline
 from stream_moe.evaluation.window import WINDOW
 from stream_moe.ports import Stream
-from stream_moe.report import LearnerReport, QualityReport
-from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Schema
+from stream_moe.report import Drift, LearnerReport, QualityReport, drifts_by_scope
+from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Int64, Schema
+from stream_moe.watch import DriftWatch
 
+MOST_LOGGED = 100  # drifts in the JSON, the first ones; all are in the log file
 WARM_UP_ROWS = 1024  # enough for the router to step and a tree to try a split: everything is compiled after it
 
 
@@ -55,6 +57,8 @@ class ReplayResult:
     phases: dict[str, float]  # seconds by phase, of the learner's or the engine's blocks
     scores: dict[str, Any] = field(default_factory=dict)  # of `Scoreboard.to_dict`; an engine keeps `quality` alone
     timeline: dict[str, Any] | None = None  # of `Timeline.to_dict`
+    drifts_by_scope: dict[str, int] = field(default_factory=dict)
+    drift_log: list[Drift] = field(default_factory=list)  # by event; a daemon writes it as it goes
 
     @property
     def summary(self) -> dict[str, float]:
@@ -79,6 +83,8 @@ class ReplayResult:
             "peak_memory_bytes": peak,
             "state_digest": self.state_digest,
             "drifts": self.learner.mixture_drifts,
+            "drifts_by_scope": self.drifts_by_scope,
+            "drift_log": [asdict(drift) for drift in self.drift_log[:MOST_LOGGED]],
             "experts": experts,
             "specialization": {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in learner.items()},
             **({} if self.timeline is None else {"timeline": self.timeline}),
@@ -144,8 +150,10 @@ def replay(
     on_start()
     warm = next(stream.blocks(WARM_UP_ROWS))
     make_learner(stream.schema).step(warm.x, warm.y)
+    DriftWatch(stream.schema).compile()
     Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
     delayed = DelayedLabels(label_delay, stream.schema)
+    watch, log = DriftWatch(stream.schema), list[Drift]()
     tests = fold.start() if fold is not None else None
     timeline = Timeline(wanted)
     marks = progress_at if progress_at is not None else iter(())
@@ -162,11 +170,15 @@ def replay(
             drawn = tests(len(y))
             learnt, scored = (np.where(mine, y, UNLABELLED).astype(np.int32) for mine in (~drawn, drawn))
         if label_delay:
-            delayed.step(learner, scores, x, learnt, scored)
+            came, reached = delayed.step(learner, scores, x, learnt, scored)
         else:
             scores.update(learner.step(x, learnt), scored, y)
+            reached = np.flatnonzero(learnt != UNLABELLED)
+            came, reached = learnt[reached], reached + 1
+        times = np.full(len(y), -1) if block.timestamps is None else block.timestamps[:rows]
+        log += watch.update(learner, x, np.arange(done, done + len(y)), times, came, reached)
         done += len(y)
-        block = Block(block.x[rows:], block.y[rows:]) if rows < len(block) else next(blocks, None)
+        block = block.rest(rows) if rows < len(block) else next(blocks, None)
         if done not in (mark, sample):
             continue
         at, told = time.perf_counter() - begin, learner.report()  # once for both: it is a good part of their cost
@@ -177,12 +189,15 @@ def replay(
             timeline.sample(done, scores.quality, told)
             sample = next(samples)
     if label_delay:
-        delayed.drain(learner, scores)
+        came = delayed.drain(learner, scores)
+        none = np.empty(0, np.int64)
+        log += watch.update(learner, x[:0], none, none, came, np.zeros(len(came), np.int64))
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     timeline.sample(done, scores.quality, learner.report())
     return ReplayResult(
         done, seconds, cpu_seconds, begin - started, learner.digest, scores.report(),
         learner.report(), learner.phases.seconds, scores.to_dict(), timeline.to_dict(),
+        drifts_by_scope(learner.report(), watch.report()), log,
     )  # fmt: skip
 
 
@@ -204,10 +219,13 @@ class DelayedLabels:
         self._scored: Int32 = np.empty(0, np.int32)
         self._proba: Float64 = np.empty((0, schema.n_classes))
 
-    def step(self, learner: BlockClassifier, scores: Scoreboard, x: Float32, learnt: Int32, scored: Int32) -> None:
+    def step(
+        self, learner: BlockClassifier, scores: Scoreboard, x: Float32, learnt: Int32, scored: Int32
+    ) -> tuple[Int32, Int64]:
         """Predict n events, each followed by the label that arrives right after it.
 
-        `learnt` and `scored` int32 [n] are the labels to learn and to score by, -1 where there is none.
+        `learnt` and `scored` int32 [n] are the labels to learn and to score by, -1 where there is none. Returns the
+        labels that were learnt now, and after how many of the n events.
         """
         held = len(self._learnt)
         self._x, self._learnt = np.concatenate([self._x, x]), np.concatenate([self._learnt, learnt])
@@ -223,15 +241,19 @@ class DelayedLabels:
         given = asked | (labels >= 0)  # a label that never comes must not ask again
         self._proba = np.concatenate([self._proba, learner.step(rows[given], labels[given])[asked[given]]])
         self._score(scores, due)
+        known = np.flatnonzero(self._learnt[:due] != UNLABELLED)
+        came = self._learnt[known]
         self._x, self._learnt = self._x[due:], self._learnt[due:]
         self._scored, self._proba = self._scored[due:], self._proba[due:]
+        return came, silent + known + 1
 
-    def drain(self, learner: BlockClassifier, scores: Scoreboard) -> None:
-        """Let the labels still on their way arrive after the last event."""
+    def drain(self, learner: BlockClassifier, scores: Scoreboard) -> Int32:
+        """Let the labels still on their way arrive after the last event; return them."""
         given = self._learnt >= 0
         if given.any():
             learner.step(self._x[given], self._learnt[given])
         self._score(scores, len(self._proba))
+        return self._learnt[given]
 
     def _score(self, scores: Scoreboard, due: int) -> None:
         learnt, scored = self._learnt[:due], self._scored[:due]

@@ -49,7 +49,7 @@ def watch_error(w: WindowArrays, group: int, delta: float, warning_delta: float)
     w.partial[0], w.waiting[0] = 0.0, 0
     if w.width[0] <= 2 * MIN_ENTRIES:
         return STABLE
-    evidence, stale = cut_evidence(w, 0, delta, warning_delta, group)
+    evidence, stale, _ = cut_evidence(w, 0, delta, warning_delta, group)
     level = LEVELS - 1
     while stale > 0.0:
         while w.filled[0, level] == 0:

@@ -40,12 +40,12 @@ def checkpoint_before_commit() -> Iterator[None]:
     The first half alone does no harm: what is ahead of the committed offset is set aside.
     """
 
-    def commit(self: Task, predictions: Any, dead: Any, batch: Any) -> None:
+    def commit(self: Task, predictions: Any, dead: Any, batch: Any, drifts: Any) -> None:
         before, self.position, self._whole = self.position, batch.end, True
         self.checkpoint()
         self.wait()
         self.position, self._whole = before, False
-        _commit(self, predictions, dead, batch)
+        _commit(self, predictions, dead, batch, drifts)
 
     with mock.patch.object(Task, "_commit", commit), mock.patch.object(task, "newest_usable", _newest_whole):
         yield
@@ -65,12 +65,12 @@ def no_journal() -> Iterator[None]:
 def blind_resend() -> Iterator[None]:
     """Send again after a doubtful commit without asking what became of it."""
 
-    def commit(self: Task, predictions: Any, dead: Any, batch: Any) -> None:
+    def commit(self: Task, predictions: Any, dead: Any, batch: Any, drifts: Any) -> None:
         def sent_anew(partition: int) -> int | None:
             return self._committed
 
         with mock.patch.object(self._source, "committed", sent_anew):
-            _commit(self, predictions, dead, batch)
+            _commit(self, predictions, dead, batch, drifts)
 
     with mock.patch.object(Task, "_commit", commit):
         yield
