@@ -1,7 +1,7 @@
 """The table of speeds: ours and the peers in turn, medians and ratios.
 
     python -m benchmarks.bench [--repeats 3] [--only mixture,tree,forest,accuracy,router,threads,start,memory,kafka,
-                               guarantee,scrapes,recovery] [--out DIR]
+                               guarantee,scrapes,recovery,metrics] [--out DIR]
 
 Every run is a process of its own; ours and the peer's alternate, so that a machine that slows down slows both.
 Writes DIR/bench.json and DIR/bench.svg, and prints the table. `make bench` installs what it needs (CapyMOA, Java 17).
@@ -245,7 +245,24 @@ def recovery(repeats: int) -> list[Row]:
     ]
 
 
-_PARTS = (mixture, tree, forest, accuracy, router, threads, start, memory, kafka, guarantee, scrapes, recovery)
+def metrics(repeats: int) -> list[Row]:
+    from benchmarks.metrics_cost import telemetry_share
+
+    pairs = [("driftmoe", "led_a", 60_000), ("driftmoe-data", "led_a", 200_000), ("hoeffding-tree", "sea", 2_000_000)]
+    if "STREAM_MOE_DATA" in os.environ:
+        pairs += [("driftmoe", "covtype", 60_000), ("driftmoe-data", "covtype", 200_000)]
+    rows = []
+    for model, stream, events in pairs:
+        shares, speeds = zip(*(telemetry_share(model, stream, events) for _ in range(repeats)), strict=True)
+        what = f"telemetry of {model} on {stream} at {statistics.median(speeds):,.0f} events/CPU-s, % of the rest"
+        rows.append({"what": what, "target": "2", "ours": spread(list(shares))})
+    return rows
+
+
+_PARTS = (
+    *(mixture, tree, forest, accuracy, router, threads, start, memory),
+    *(kafka, guarantee, scrapes, recovery, metrics),
+)
 PARTS = {part.__name__: part for part in _PARTS}
 
 

@@ -81,9 +81,7 @@ def bound(harmonic: float, variance: float, log_term: float, group: int) -> floa
 
 
 @compiled(_nrt=False)
-def cut_evidence(
-    w: WindowArrays, k: int, delta: float, warning_delta: float, group: int
-) -> tuple[int, float, float]:
+def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float, group: int) -> tuple[int, float, float]:
     """Return what the clearest cut of the window says, how many entries before it are stale, and the mean's rise.
 
     Only a RISING mean is drift; a falling one (an expert that learns) shortens the window just the same.

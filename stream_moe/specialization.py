@@ -105,13 +105,17 @@ class Specialization:
 
     @property
     def class_information(self) -> float:
-        """Share of the class entropy that knowing the routed expert removes: 0 = none, 1 = all of it."""
-        classes = _entropy(self.counts.recent.sum(0))
-        joint = _entropy(self.counts.recent.ravel())
+        """Share of the class entropy that knowing the routed expert removes: 0 = none, 1 = all of it.
+
+        Each entropy is corrected for the number of events (Miller 1955): from counts alone, a router that knows
+        nothing would seem to remove about (E - 1) (C - 1) / 2n nats. With one class there is nothing to remove: 0.
+        """
+        recent = self.counts.recent
+        classes = _corrected_entropy(recent.sum(0))
         if classes <= 0.0:
             return 0.0
-        # The clip takes rounding errors of three entropies out; the quantity itself lies in [0, 1].
-        return float(np.clip((_entropy(self.counts.recent.sum(1)) + classes - joint) / classes, 0.0, 1.0))
+        removed = _corrected_entropy(recent.sum(1)) + classes - _corrected_entropy(recent.ravel())
+        return float(np.clip(removed / classes, 0.0, 1.0))
 
     def grow(self, n_experts: int, n_classes: int) -> None:
         old, self.counts = self.counts, self._allocate(n_experts, n_classes)
@@ -136,6 +140,11 @@ class Specialization:
 def _entropy(weights: Float64) -> float:
     p = weights[weights > 0] / max(weights.sum(), 1.0)
     return abs(float((p * np.log(p)).sum()))
+
+
+def _corrected_entropy(weights: Float64) -> float:
+    occupied = int((weights >= 0.5).sum())  # what has faded below half an event is as good as empty
+    return _entropy(weights) + (occupied - 1) / (2 * weights.sum()) if occupied else 0.0
 
 
 def learner_report(

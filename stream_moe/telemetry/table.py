@@ -302,7 +302,7 @@ METRICS: tuple[MetricSpec, ...] = (
     _gauge("expert_class_affinity_ratio", "Share of a class in the labelled events routed to an expert.",
            _affinity, "expert", "class"),
     _gauge("expert_overlap_ratio", "How often two experts are right together, of when either is.",
-           _routed(lambda x: x.overlap)),
+           lambda r: None if len(r.learner.experts) < 2 else _routed(lambda x: x.overlap)(r)),
     _gauge("router_load_entropy_ratio", "0 = one expert is routed everything, 1 = uniform load.",
            _routed(lambda x: x.load_entropy)),
     _gauge("router_confidence_ratio", "Mean highest router weight.", _routed(lambda x: x.confidence)),

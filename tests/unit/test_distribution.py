@@ -1,4 +1,4 @@
-"""The detector of changed inputs: silent while nothing changes, quick when something does, the same for any blocks."""
+"""The detector of changed inputs: silent while nothing changes, quick when something does, for blocks of any size."""
 
 from __future__ import annotations
 

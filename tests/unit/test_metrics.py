@@ -6,6 +6,7 @@ import json
 import math
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,12 @@ def test_every_row_is_rendered_from_a_full_report() -> None:
     for spec in METRICS:
         assert f"# HELP {spec.name} {spec.help}\n# TYPE {spec.name} {spec.kind}\n" in text
     assert "_created" not in text
+
+
+def test_the_page_has_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    rows = [f"| `{spec.name}` | {spec.kind} | {', '.join(spec.labels) or '-'} | {spec.help} |" for spec in METRICS]
+    assert re.findall(r"^\| `.*\|$", page, re.M) == rows
 
 
 def test_names_keep_the_conventions() -> None:

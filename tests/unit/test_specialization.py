@@ -40,8 +40,20 @@ def test_counts_are_counts() -> None:
     joint = table / table.sum()
     independent = joint.sum(1, keepdims=True) * joint.sum(0)
     classes = joint.sum(0)
-    information = (joint * np.log(joint / independent)).sum() / -(classes * np.log(classes)).sum()
-    assert account.class_information == pytest.approx(information)
+    n = table.sum()  # of all E x C cells none is empty; Miller (1955)
+    removed = (joint * np.log(joint / independent)).sum() - (E - 1) * (C - 1) / (2 * n)
+    information = removed / (-(classes * np.log(classes)).sum() + (C - 1) / (2 * n))
+    assert account.class_information == pytest.approx(max(information, 0.0))
+
+
+def test_a_router_that_knows_nothing_has_no_information_after_few_events_either() -> None:
+    rng, found = np.random.default_rng(1), []
+    for _ in range(50):
+        account, n = Specialization(12, 10), 100
+        top, y = rng.integers(0, 12, n), rng.integers(0, 10, n).astype(np.int32)
+        account.update(top, np.ones((n, 12), np.float32), np.ones((12, n)), np.ones((n, 12), np.float32), y)
+        found.append(account.class_information)
+    assert np.mean(found) < 0.1  # from counts alone it would be 0.2
 
 
 def test_overlap_is_jaccard_over_pairs() -> None:
