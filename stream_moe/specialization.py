@@ -108,7 +108,8 @@ class Specialization:
         """Share of the class entropy that knowing the routed expert removes: 0 = none, 1 = all of it.
 
         Each entropy is corrected for the number of events (Miller 1955): from counts alone, a router that knows
-        nothing would seem to remove about (E - 1) (C - 1) / 2n nats. With one class there is nothing to remove: 0.
+        nothing would seem to remove about (E - 1) (C - 1) / 2n nats. With fewer events than cells too much is left.
+        With one class there is nothing to remove: 0.
         """
         recent = self.counts.recent
         classes = _corrected_entropy(recent.sum(0))

@@ -46,14 +46,14 @@ def test_counts_are_counts() -> None:
     assert account.class_information == pytest.approx(max(information, 0.0))
 
 
-def test_a_router_that_knows_nothing_has_no_information_after_few_events_either() -> None:
+def test_a_router_that_knows_nothing_seems_to_know_little_after_few_events_either() -> None:
     rng, found = np.random.default_rng(1), []
     for _ in range(50):
-        account, n = Specialization(12, 10), 100
+        account, n = Specialization(12, 10), 600
         top, y = rng.integers(0, 12, n), rng.integers(0, 10, n).astype(np.int32)
         account.update(top, np.ones((n, 12), np.float32), np.ones((12, n)), np.ones((n, 12), np.float32), y)
         found.append(account.class_information)
-    assert np.mean(found) < 0.1  # from counts alone it would be 0.2
+    assert np.mean(found) < 0.015  # from counts alone it would be 0.04
 
 
 def test_overlap_is_jaccard_over_pairs() -> None:
