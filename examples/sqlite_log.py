@@ -164,6 +164,7 @@ class SqliteSink:
         dead_letters: Sequence[DeadLetter],
         next_offset: int,
         entry: JournalEntry | None = None,
+        drifts: Sequence[bytes] = (),
     ) -> None:
         with self._log.transaction() as db:
             if self._log.position(self._group)[0] != self._epoch:

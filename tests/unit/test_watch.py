@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ EVENTS = 25_000
 
 
 def drifts(stream: Stream = STREAM, model: str = "driftmoe-data", **options: int) -> list[Drift]:
-    return replay(stream, lambda schema: build_model(model, schema), **({"events": EVENTS} | options)).drift_log
+    settings: dict[str, Any] = {"events": EVENTS} | options
+    return replay(stream, lambda schema: build_model(model, schema), **settings).drift_log
 
 
 @pytest.fixture(scope="module")
