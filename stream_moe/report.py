@@ -67,6 +67,8 @@ class QualityReport:
     class_predictions: Int64  # [C]
     class_labels: Int64  # [C]
     class_right: Int64  # [C] of class_labels, those predicted right
+    majority_right: int = 0  # events that naming the majority class so far gets right
+    no_change_right: int = 0  # events that repeating the previous label gets right
 
     @property
     def class_recall(self) -> Float64:

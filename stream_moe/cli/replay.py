@@ -46,6 +46,13 @@ def replay(
     csv: Annotated[Path | None, typer.Option(help=f"Write a row of scores every {CSV_EVERY:,} events.")] = None,
     drift_log: Annotated[Path | None, typer.Option(help="Write each drift as a line of JSON.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve the live page and /metrics on 127.0.0.1.")] = False,
+    serve_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the page, 0 = any.  [default: 9108, any if taken]")
+    ] = None,
+    hold: Annotated[
+        bool, typer.Option("--hold/--no-hold", help="With --serve: stay at the end, until Ctrl-C.")
+    ] = True,
     json_logs: o.JsonLogs = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -55,9 +62,11 @@ def replay(
     names = [name for each in metric for name in o.split_names(each)]
     if folds is None and workers > 1:
         raise ConfigError(f"--workers {workers}: processes are for folds; add --folds, or use --threads")
+    if serve_port is not None and not serve:
+        raise ConfigError(f"--serve-port {serve_port}: nothing is served; add --serve, or leave it out")
     if folds is not None:
-        if csv is not None or report is not None or drift_log is not None or names:
-            one = "--csv, --report, --drift-log and --metric"
+        if csv is not None or report is not None or drift_log is not None or serve or names:
+            one = "--csv, --report, --drift-log, --serve and --metric"
             raise ConfigError(f"--folds: {one} are of one learner; leave them out, or --folds")
         replay_fold = FoldReplay(
             stream, model, events, seed, chunk, label_delay, label, nominal, tuple(settings), threads, device, window
@@ -74,6 +83,13 @@ def replay(
     wanted = min((n for n in (events, source.n_events) if n is not None), default=None)
     display = make_display(f"{source.name}   {model}, seed {seed}", wanted, quiet, json_logs)
     rows = list[dict[str, float]]()
+    page = None
+    if serve:
+        from stream_moe.cli.replay_page import ReplayPage
+
+        page = ReplayPage(source, events, serve_port)
+        if not quiet:
+            typer.echo(f"live page at {page.url}")
 
     def row(events: int, seconds: float, scores: dict[str, float], learner: LearnerReport) -> None:
         rows.append({"events": events, "seconds": seconds, **scores, "drifts": learner.mixture_drifts})
@@ -93,6 +109,8 @@ def replay(
 
     def progress(at: Progress) -> None:
         display.update(Standing(at.events, at.seconds, at.quality, at.learner))
+        if page is not None:
+            page.show(at.events, at.quality, at.learner)
         if csv is not None and at.events % CSV_EVERY == 0:
             row(at.events, at.seconds, at.scores.summary(), at.learner)
 
@@ -108,7 +126,9 @@ def replay(
             on_start=start,
             on_progress=progress,
             progress_at=prequential.merged(
-                display.marks(), itertools.count(CSV_EVERY, CSV_EVERY) if csv is not None else iter(())
+                display.marks(),
+                itertools.count(CSV_EVERY, CSV_EVERY) if csv is not None else iter(()),
+                page.marks() if page is not None else iter(()),
             ),
             started=started,
         )
@@ -129,3 +149,10 @@ def replay(
         from stream_moe.pictures.page import render_page
 
         o.write_text(report, render_page([content]))
+    if page is not None:
+        page.show(result.events, result.quality, result.learner)
+        page.finish()
+        if hold:
+            if not quiet:
+                typer.echo(f"\nthe live page stays at {page.url} ; Ctrl-C ends it")
+            page.hold()

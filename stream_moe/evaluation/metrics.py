@@ -127,6 +127,8 @@ class Prequential:
             class_predictions=confusion.sum(0),
             class_labels=confusion.sum(1),
             class_right=confusion.diagonal().copy(),
+            majority_right=int(counts[MAJORITY_RIGHT]),
+            no_change_right=int(counts[NO_CHANGE_RIGHT]),
         )
 
     def snapshot(self) -> Snapshot:

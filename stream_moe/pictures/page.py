@@ -14,7 +14,7 @@ from stream_moe.evaluation.comparison import cells, published_for
 from stream_moe.pictures.compare import comparison_pictures
 from stream_moe.pictures.run import run_pictures
 from stream_moe.pictures.style import Picture
-from stream_moe.telemetry.page import STYLE, html_table
+from stream_moe.telemetry.html import html_table
 
 MOST_DETAILED = 4  # results whose own pictures are drawn, too, where several are compared
 SCORES = (
@@ -22,7 +22,16 @@ SCORES = (
     "calibration_error",
 )  # fmt: skip
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
-_STYLE = """body { max-width: 64rem; background: light-dark(#fff, #14171c); color: light-dark(#1b1f24, #d7dce2) }
+_STYLE = """:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100%; margin-bottom: 2rem; font-variant-numeric: tabular-nums }
+caption { text-align: left; font-weight: 600; padding: .25rem 0 }
+th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid #8884 }
+th:first-child { text-align: left; font-weight: 400 }
+thead th { font-weight: 600 }
+.wide { overflow-x: auto }
+@media (max-width: 40rem) { body { margin: 1rem auto; padding: 0 .6rem } td, th { font-size: .85rem } }
+body { background: light-dark(#fff, #14171c); color: light-dark(#1b1f24, #d7dce2) }
 figure { margin: 0 0 3rem }
 h2 { margin-top: 3rem }
 h3 { font-size: 1.05rem; margin: 0 0 .25rem }
@@ -98,7 +107,7 @@ def render_page(
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{STYLE}{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
         f"{''.join(sections)}"
         f"<script>{get_plotlyjs()}</script>\n"
         f'<script type="application/json" id="pictures">{data}</script>\n'

@@ -1,4 +1,4 @@
-"""A small HTTP server for /metrics, /healthz, /readyz and a page of headline numbers.
+"""A small HTTP server for /metrics, /healthz, /readyz and the live page.
 
 It shares the process with the engine, so it is built to stay harmless: loopback by default, one request per
 connection, a bounded number of connections, and a deadline on each, whatever the client does. Beyond loopback it
@@ -24,7 +24,7 @@ from stream_moe.errors import ConfigError
 from stream_moe.telemetry.access import Access
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.metrics import CONTENT_TYPE, EngineMetrics
-from stream_moe.telemetry.page import render_page
+from stream_moe.telemetry.page import POLICY, LivePage
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,6 @@ OPEN_PATHS = ("/healthz", "/readyz")  # without a password
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 _POLL_SECONDS = 0.1  # how late a deadline or `close` may be noticed
-# The page has one inline style sheet and nothing else: no script may run, nothing may be loaded.
-_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
 class TelemetryServer:
@@ -55,6 +53,10 @@ class TelemetryServer:
         Open connections at a time; when another comes, the oldest one is cut.
     deadline
         Seconds after which a connection is cut, however far it got.
+    replay_events
+        How long the replay will be, where the reports are a replay's.
+    port_option
+        What the command line calls the port, for the message when it cannot be had.
 
     Raises
     ------
@@ -81,24 +83,28 @@ class TelemetryServer:
         access: Access = Access(),  # noqa: B008 (immutable)
         max_connections: int = 16,
         deadline: float = 5.0,
+        replay_events: int | None = None,
+        port_option: str = "--metrics-port",
     ) -> None:
-        routes = {
-            "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE, metrics.exposition()),
-            "/healthz": lambda: _answer(live()),
-            "/readyz": lambda: _answer(ready()),
-            "/": lambda: (
-                HTTPStatus.OK,
-                HTML,
-                render_page(metrics.reports).encode(),
-            ),
+        page = LivePage(metrics, live, replay_events)
+
+        def draw(query: str) -> Answer:
+            status, body = page.answer(query)
+            return status, HTML if status == HTTPStatus.OK else TEXT, body
+
+        routes: dict[str, Callable[[str], Answer]] = {
+            "/metrics": lambda _: (HTTPStatus.OK, CONTENT_TYPE, metrics.exposition()),
+            "/healthz": lambda _: _answer(live()),
+            "/readyz": lambda _: _answer(ready()),
+            "/": draw,
         }
         try:
             self._server = _Server((host, port), routes, access, max_connections, deadline)
         except (OSError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise ConfigError(
-                f"cannot serve metrics on {host}:{port}: {reason}; "
-                "choose another port with --metrics-port (0 = any free one) or address with --metrics-host"
+                f"cannot serve metrics on {host}:{port}: {reason}; choose another port with {port_option} "
+                f"(0 = any free one){'' if replay_events is not None else ' or address with --metrics-host'}"
             ) from None
         self.host = host
         self._scheme = "https" if access.tls else "http"
@@ -149,7 +155,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(
         self,
         address: tuple[str, int],
-        routes: dict[str, Callable[[], Answer]],
+        routes: dict[str, Callable[[str], Answer]],
         access: Access,
         max_connections: int,
         deadline: float,
@@ -221,7 +227,8 @@ class _Handler(BaseHTTPRequestHandler):
     error_message_format = "%(code)d %(message)s\n"
 
     def do_GET(self) -> None:
-        route = self.server.routes.get(self.path.partition("?")[0])
+        path, _, query = self.path.partition("?")
+        route = self.server.routes.get(path)
         if route is None:
             known = " ".join(self.server.routes)
             self._reply(HTTPStatus.NOT_FOUND, TEXT, f"not here; try {known}\n".encode())
@@ -230,9 +237,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(HTTPStatus.UNAUTHORIZED, TEXT, b"who are you? user name and password, please\n")
             return
         try:
-            status, content_type, body = route()
+            status, content_type, body = route(query)
         except Exception:  # a fault in a view must not look like a fault of the network
-            logger.exception("cannot answer %s", self.path.partition("?")[0])
+            logger.exception("cannot answer %s", path)
             self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, b"internal error, see the log\n")
         else:
             self._reply(status, content_type, body)
@@ -257,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         if content_type == HTML:
-            self.send_header("Content-Security-Policy", _PAGE_POLICY)
+            self.send_header("Content-Security-Policy", POLICY)
         if status == HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", 'Basic realm="stream_moe", charset="UTF-8"')
         if status == HTTPStatus.METHOD_NOT_ALLOWED:

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from stream_moe.report import GroupReport, PartitionReport
+from stream_moe.telemetry.history import History
 from stream_moe.telemetry.table import (
     MAX_PHASES,
     MAX_SERIES,
@@ -82,6 +83,7 @@ class EngineMetrics:
         self._reports: dict[int, PartitionReport] = {}  # replaced, never changed: scrapers read it
         self._latest: PartitionReport | None = None
         self._group: GroupReport | None = None
+        self.history = History()
         self._lock = threading.Lock()  # guards the histograms: counts and sum belong together
         self._histograms: dict[str, dict[tuple[str, ...], Histogram]] = {
             spec.name: {} if spec.labels else {(): Histogram(spec.bounds)} for spec in METRICS if spec.bounds
@@ -110,6 +112,7 @@ class EngineMetrics:
         """Take the group's report; partitions that are no longer held are forgotten."""
         if not self._reports.keys() <= set(report.partitions):
             self._reports = {p: r for p, r in self._reports.items() if p in report.partitions}
+            self.history.keep(report.partitions)
         self._group = report
 
     def update(self, report: PartitionReport) -> None:
@@ -127,6 +130,7 @@ class EngineMetrics:
                 self._observe("step_duration_seconds", (phase,), [seconds])
             if report.commit_seconds > 0:
                 self._observe("commit_duration_seconds", (), [report.commit_seconds])
+        self.history.add(report)
         self._reports = self._reports | {report.partition: report}
         self._latest = report
 

@@ -1,153 +1,141 @@
-"""The headline numbers as one plain HTML page: no script, no address outside the page itself."""
+"""The live page at `/`: whether it is well, what drifted, and which expert does what.
+
+The server draws everything; a small script of the page's own only loads it anew in place. Nothing comes from
+outside, and the policy allows no other script or style than the two whose digests it names.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import base64
+import hashlib
+import threading
+import time
+from collections.abc import Callable
 from html import escape
+from http import HTTPStatus
+from importlib import resources
+from urllib.parse import parse_qsl
 
-from stream_moe.report import PartitionReport
+from stream_moe.telemetry import sections
+from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.history import SPANS
+from stream_moe.telemetry.metrics import EngineMetrics
+from stream_moe.telemetry.verdict import Finding
+from stream_moe.telemetry.view import View, look
 
-STYLE = """:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100%; margin-bottom: 2rem; font-variant-numeric: tabular-nums }
-caption { text-align: left; font-weight: 600; padding: .25rem 0 }
-th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid #8884 }
-th:first-child { text-align: left; font-weight: 400 }
-thead th { font-weight: 600 }
-.wide { overflow-x: auto }
-@media (max-width: 40rem) { body { margin: 1rem auto; padding: 0 .6rem } td, th { font-size: .85rem } }
-"""
-_HEAD = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="5">
-<title>stream_moe</title>
-<style>
-{STYLE}</style>
-</head>
-<body>
-<h1>stream_moe</h1>
-"""
-_FOOT = """<p><a href="/metrics">metrics</a> · <a href="/healthz">live?</a> · <a href="/readyz">ready?</a></p>
-</body>
-</html>
-"""
+REFRESH_SECONDS = 5
+# A view is drawn at most once in `CACHE_SECONDS` and all views together at most once in `GAP_SECONDS`, whoever asks:
+# the engine shares the interpreter lock.
+CACHE_SECONDS = 1.0
+GAP_SECONDS = 0.25
 
 
-def render_page(partitions: Sequence[PartitionReport]) -> str:
-    """Page of the first of the latest reports, with a row for each partition where there are several.
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
-    It asks the browser to load it again every 5 seconds.
+
+def _source(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+STYLE, SCRIPT = _asset("live.css"), _asset("live.js")
+POLICY = (
+    f"default-src 'none'; style-src {_source(STYLE)}; script-src {_source(SCRIPT)}; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class LivePage:
+    """Draws the page of one process.
+
+    Parameters
+    ----------
+    metrics
+        Holds the latest reports and their past.
+    live
+        Whether the loop turns; usually `Health.live`.
+    replay_events
+        How long the replay will be, where the reports are a replay's.
 
     Examples
     --------
-    >>> "Nothing to show yet" in render_page([])
-    True
+    >>> page = LivePage(EngineMetrics(), lambda: Verdict(True, "the loop turns"))
+    >>> status, body = page.answer("")
+    >>> int(status), b"the first block is not finished" in body
+    (200, True)
     """
-    if not partitions:
-        return f"{_HEAD}<p>Nothing to show yet: the first block is not finished.</p>\n{_FOOT}"
-    report = partitions[0]
-    quality, learner = report.quality, report.learner
-    scored = quality.events > 0
-    routed = any(expert.routed for expert in learner.experts)
-    of_all = ""
-    if len(partitions) > 1:
-        of_all = html_table(
-            "Partitions",
-            ["partition", "state", "events read", "behind, records", "behind, s", "accuracy", "recent", "drifts"],
-            [
-                [
-                    str(each.partition),
-                    each.state,
-                    _count(each.events_consumed),
-                    _count(each.lag_records),
-                    _number(each.lag_seconds, 1),
-                    _percent(each.quality.accuracy, each.quality.events > 0),
-                    _percent(each.quality.window_accuracy, each.quality.events > 0),
-                    _count(each.learner.mixture_drifts),
-                ]
-                for each in partitions
-            ],
-        )
-    labels = report.labels
-    numbers = html_table(
-        "Now",
-        ["", "value"],
-        [
-            ["state", report.state],
-            ["topic, partition", f"{report.topic}, {report.partition}"],
-            ["events read", _count(report.events_consumed)],
-            ["predictions committed", _count(report.predictions_committed)],
-            ["dead letters", _count(sum(report.dead_letters.values()))],
-            ["behind the log", f"{_count(report.lag_records)} records, {_number(report.lag_seconds, 1)} s"],
-            ["waiting for a label", _count(report.pending_events)],
-            ["labels learnt", _count(quality.events)],
-            [
-                "labels too late, again, or without event",
-                _count(labels.received - labels.applied - report.early_labels),
-            ],
-            ["accuracy, all", _percent(quality.accuracy, scored)],
-            ["accuracy, recent", _percent(quality.window_accuracy, scored)],
-            ["kappa", _number(quality.kappa, 3, scored)],
-            ["kappa over majority class", _number(quality.kappa_majority, 3, scored)],
-            ["kappa over repeating the last label", _number(quality.kappa_temporal, 3, scored)],
-            ["log loss", _number(quality.log_loss, 3, scored)],
-            ["drifts, experts", _count(sum(expert.drifts for expert in learner.experts))],
-            ["drifts, mixture", _count(learner.mixture_drifts)],
-            ["router load (0 one expert, 1 even)", _number(learner.load_entropy, 2, routed)],
-            ["router confidence", _number(learner.confidence, 2, routed)],
-        ],
+
+    def __init__(self, metrics: EngineMetrics, live: Callable[[], Verdict], replay_events: int | None = None) -> None:
+        self._metrics, self._live, self._replay_events = metrics, live, replay_events
+        self._lock = threading.Lock()  # of many who ask one draws, the others wait for its bytes
+        self._drawn: dict[tuple[int | None, str | None], tuple[float, bytes]] = {}
+        self._last = -GAP_SECONDS
+
+    def answer(self, query: str) -> tuple[HTTPStatus, bytes]:
+        """Return the page that a query such as `partition=3&span=day` asks for, or one line on what is wrong."""
+        asked = dict(parse_qsl(query))
+        span, name = asked.get("span"), asked.get("partition")
+        if span is not None and span not in SPANS:
+            return HTTPStatus.NOT_FOUND, f"span: choose one of {', '.join(SPANS)}\n".encode()
+        held = [report.partition for report in self._metrics.reports]
+        partition = int(name) if name is not None and name.isascii() and name.isdigit() and len(name) < 10 else None
+        if name is not None and partition not in held:
+            known = ", ".join(map(str, held)) or "none yet"
+            return HTTPStatus.NOT_FOUND, f"partition: not one of this process; it has {known}\n".encode()
+        return HTTPStatus.OK, self._cached((partition, span))
+
+    def _cached(self, key: tuple[int | None, str | None]) -> bytes:
+        with self._lock:
+            now = time.monotonic()
+            if key in self._drawn and now - self._drawn[key][0] < CACHE_SECONDS:
+                return self._drawn[key][1]
+            time.sleep(max(0.0, self._last + GAP_SECONDS - now))
+            body = render(look(self._metrics, self._live(), *key, self._replay_events)).encode()
+            now = self._last = time.monotonic()
+            fresh = {k: each for k, each in self._drawn.items() if now - each[0] < CACHE_SECONDS}
+            self._drawn = fresh | {key: (now, body)}
+            return body
+
+
+def render(view: View) -> str:
+    """Lay a view out as a page."""
+    worst = view.findings[0]
+    parts = [
+        _part("verdict", _status(view.findings)),
+        *(_part(name, content) for name, content in sections.of(view)),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<noscript><meta http-equiv="refresh" content="{REFRESH_SECONDS}"></noscript>\n'
+        f'<link rel="icon" href="data:,">\n<title>{escape(worst.state)} · stream_moe</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n"
+        '<a class="skip" href="#main">To the numbers</a>\n'
+        f"<header><h1>stream_moe</h1>{sections.where(view)}"
+        f'<p id="asof" class="muted" data-live>as of <time>{time.strftime("%H:%M:%S", time.gmtime())}</time> UTC, '
+        f"refreshed every {REFRESH_SECONDS} s</p></header>\n"
+        '<p id="lost" class="critical" role="alert" hidden></p>\n'
+        f'<main id="main">\n{"".join(parts)}</main>\n'
+        '<footer><a href="/metrics">metrics</a><a href="/healthz">live?</a><a href="/readyz">ready?</a></footer>\n'
+        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
-    experts = html_table(
-        "Experts",
-        ["expert", "kind", "routed", "trained", "accuracy", "recent", "drifts", "resets", "returns", "nodes"],
-        [
-            [
-                str(e),
-                expert.kind,
-                _count(expert.routed),
-                _count(expert.trained),
-                _percent(expert.accuracy, scored),
-                _percent(expert.window_accuracy, scored),
-                _count(expert.drifts),
-                _count(expert.resets),
-                _count(expert.returns),
-                _count(expert.nodes),
-            ]
-            for e, expert in enumerate(learner.experts)
-        ],
+
+
+def _part(name: str, content: str) -> str:
+    return f'<section id="{name}" data-live>\n{content}</section>\n'
+
+
+def _status(findings: list[Finding]) -> str:
+    first, *others = findings
+    also = "".join(f'<li class="{one.tone}"><b>{escape(one.state)}</b> {_reason(one)}</li>\n' for one in others[:5])
+    if len(others) > 5:
+        also += f'<li class="note">and {len(others) - 5} more</li>\n'
+    return (
+        f'<p class="status {first.tone}" role="status"><strong>{escape(first.state)}</strong>{_reason(first)}</p>\n'
+        + (f'<ul class="also">\n{also}</ul>\n' if also else "")
     )
-    return f"{_HEAD}{of_all}{numbers}{experts}{_FOOT}"
 
 
-def html_table(caption: str, columns: list[str], rows: list[list[str]]) -> str:
-    """Lay rows of text out as a table whose first column names the row; one too wide for a phone moves by itself."""
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
-    body = "".join(
-        "".join(
-            [
-                f'<tr><th scope="row">{escape(first)}</th>',
-                *(f"<td>{escape(cell)}</td>" for cell in rest),
-                "</tr>\n",
-            ]
-        )
-        for first, *rest in rows
-    )
-    name = escape(caption)
-    table = f"<table><caption>{name}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>"
-    return f'<div class="wide" role="region" aria-label="{name}" tabindex="0">{table}</div>\n'
-
-
-def _count(value: int) -> str:
-    return f"{value:,}"
-
-
-def _number(value: float, digits: int, known: bool = True) -> str:
-    return f"{value:.{digits}f}" if known and math.isfinite(value) else "unknown"
-
-
-def _percent(value: float, known: bool) -> str:
-    return f"{value:.1%}" if known and math.isfinite(value) else "unknown"
+def _reason(finding: Finding) -> str:
+    alert = f' <span class="alert">{finding.alert}</span>' if finding.alert else ""
+    return escape(finding.reason) + alert

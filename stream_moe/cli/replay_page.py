@@ -1,0 +1,97 @@
+"""The live page and /metrics of a replay: what the daemon serves, made of the replay's progress."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stream_moe.errors import ConfigError
+from stream_moe.report import GroupReport, PartitionReport
+from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.http import DEFAULT_PORT, TelemetryServer
+from stream_moe.telemetry.metrics import EngineMetrics
+
+if TYPE_CHECKING:
+    from stream_moe.ports import Stream
+    from stream_moe.report import LearnerReport, QualityReport
+
+EVERY_SECONDS = 0.5  # a report takes about a millisecond
+FIRST_MARK = 256  # events
+
+
+class ReplayPage:
+    """Serves a replay on 127.0.0.1.
+
+    Parameters
+    ----------
+    stream
+        What is replayed.
+    events
+        How many events at most; None = all.
+    port
+        Where to listen, 0 = any free port; None = the default one, or any if that is taken.
+
+    Raises
+    ------
+    ConfigError
+        When the port is taken.
+    """
+
+    def __init__(self, stream: Stream, events: int | None, port: int | None) -> None:
+        self._stream, self._done, self._shown_at = stream, 0, time.perf_counter()
+        self._metrics = EngineMetrics()
+        wanted = min((n for n in (events, stream.n_events) if n is not None), default=0)
+
+        def listen(at: int) -> TelemetryServer:
+            fine = Verdict(True, "a replay")
+            return TelemetryServer(
+                self._metrics, lambda: fine, lambda: fine, port=at, replay_events=wanted, port_option="--serve-port"
+            )
+
+        try:
+            self._server = listen(DEFAULT_PORT if port is None else port)
+        except ConfigError:
+            if port is not None:
+                raise
+            self._server = listen(0)
+        self.url = self._server.url
+        self._metrics.update_group(GroupReport("running", (0,)))
+
+    def marks(self) -> Iterator[int]:
+        """Yield the numbers of events at which `show` is due, ascending: about one every half second."""
+        mark = FIRST_MARK
+        while True:
+            before, asked = self._done, self._shown_at
+            yield mark
+            speed = (self._done - before) / max(time.perf_counter() - asked, 1e-6)
+            step = int(speed * EVERY_SECONDS)
+            mark += min(max(step, 1), mark)  # doubling at most: the first events are no measure
+
+    def show(self, events: int, quality: QualityReport, learner: LearnerReport) -> None:
+        """Publish where the replay stands."""
+        self._metrics.update(
+            PartitionReport(
+                state="running",
+                topic=self._stream.name,
+                partition=0,
+                classes=self._stream.schema.classes,
+                learner=learner,
+                quality=quality,
+                events_consumed=events,
+                block_size=events - self._done,
+            )
+        )
+        self._done, self._shown_at = events, time.perf_counter()
+
+    def finish(self) -> None:
+        """Say that nothing more comes."""
+        self._metrics.update_group(GroupReport("stopped", (0,)))
+
+    def hold(self) -> None:
+        """Keep serving until Ctrl-C, then close."""
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        self._server.close()
