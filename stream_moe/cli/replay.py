@@ -150,8 +150,7 @@ def replay(
 
         o.write_text(report, render_page([content]))
     if page is not None:
-        page.show(result.events, result.quality, result.learner)
-        page.finish()
+        page.show(result.events, result.quality, result.learner, is_last=True)
         if hold:
             if not quiet:
                 typer.echo(f"\nthe live page stays at {page.url} ; Ctrl-C ends it")

@@ -70,11 +70,12 @@ class ReplayPage:
             step = int(speed * EVERY_SECONDS)
             mark += min(max(step, 1), mark)  # doubling at most: the first events are no measure
 
-    def show(self, events: int, quality: QualityReport, learner: LearnerReport) -> None:
+    def show(self, events: int, quality: QualityReport, learner: LearnerReport, is_last: bool = False) -> None:
         """Publish where the replay stands."""
+        state = "stopped" if is_last else "running"
         self._metrics.update(
             PartitionReport(
-                state="running",
+                state=state,
                 topic=self._stream.name,
                 partition=0,
                 classes=self._stream.schema.classes,
@@ -84,11 +85,9 @@ class ReplayPage:
                 block_size=events - self._done,
             )
         )
+        if is_last:
+            self._metrics.update_group(GroupReport(state, (0,)))
         self._done, self._shown_at = events, time.perf_counter()
-
-    def finish(self) -> None:
-        """Say that nothing more comes."""
-        self._metrics.update_group(GroupReport("stopped", (0,)))
 
     def hold(self) -> None:
         """Keep serving until Ctrl-C, then close."""

@@ -123,10 +123,10 @@ class Track:
         self._step = FIRST_STEP if span is None else span / points
         self._next = -np.inf
 
-    def is_due(self, now: float) -> bool:
-        return now >= self._next
-
-    def add(self, now: float, row: Float64) -> None:
+    def add(self, now: float, row: Float64) -> float:
+        """Keep a row if it is time; say when the next one is due."""
+        if now < self._next:
+            return self._next
         points = len(self._rows)
         if self._n == points:
             if self._span is None:
@@ -139,6 +139,7 @@ class Track:
         self._rows[self._n] = row
         self._n += 1
         self._next = now + self._step
+        return self._next
 
     @property
     def rows(self) -> Float64:
@@ -148,6 +149,17 @@ class Track:
     @property
     def nbytes(self) -> int:
         return int(self._rows.nbytes)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is kept of one partition."""
+
+    tracks: dict[str, Track]
+    shape: tuple[int, int]  # experts and classes
+    at: float  # when the latest report came
+    latest: PartitionReport
+    next: float = 0.0  # when the next point is due
 
 
 class History:
@@ -169,54 +181,49 @@ class History:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self._tracks: dict[int, dict[str, Track]] = {}
-        self._shapes: dict[int, tuple[int, int]] = {}  # experts and classes of each partition
-        self._labels: dict[int, int] = {}
+        self._clock = clock
+        self._kept: dict[int, _Kept] = {}
         self._lock = threading.Lock()
 
     def add(self, report: PartitionReport) -> None:
         """Take a report; one whose counts went back (a state was dropped and recovered) begins a new past."""
-        partition, now = report.partition, self.clock()
-        tracks = self._tracks.get(partition)
-        labels = report.quality.events
-        if tracks is not None and labels >= self._labels[partition]:
-            self._labels[partition] = labels
-            if not any(track.is_due(now) for track in tracks.values()):
-                return
-        elif tracks is None and len(self._tracks) >= MAX_PARTITIONS:
+        now, kept = self._clock(), self._kept.get(report.partition)
+        if kept is None and len(self._kept) >= MAX_PARTITIONS:
+            return
+        if kept is None or report.quality.events < kept.latest.quality.events:
+            kept = None
+        elif now < kept.next:
+            kept.at, kept.latest = now, report
             return
         shape, row = _row(report, now)
         with self._lock:
-            if tracks is None or labels < self._labels[partition] or shape != self._shapes[partition]:
+            if kept is None or shape != kept.shape:
                 tracks = {name: Track(len(row), span) for name, span in SPANS.items()}
-                self._tracks[partition], self._shapes[partition] = tracks, shape
-            self._labels[partition] = labels
-            for track in tracks.values():
-                if track.is_due(now):
-                    track.add(now, row)
+                kept = self._kept[report.partition] = _Kept(tracks, shape, now, report)
+            kept.at, kept.latest = now, report
+            kept.next = min(track.add(now, row) for track in kept.tracks.values())
 
     def keep(self, partitions: Collection[int]) -> None:
         """Forget all partitions but these."""
-        if self._tracks.keys() <= set(partitions):
+        if self._kept.keys() <= set(partitions):
             return
         with self._lock:
-            for gone in self._tracks.keys() - set(partitions):
-                del self._tracks[gone], self._shapes[gone], self._labels[gone]
+            for gone in self._kept.keys() - set(partitions):
+                del self._kept[gone]
 
-    def past(self, partition: int, span: str, latest: PartitionReport | None = None) -> Past | None:
-        """Points of one span; None for a partition without a past. `latest` is put at the end as of now."""
+    def past(self, partition: int, span: str) -> Past | None:
+        """Points of one span and, as the last one, the latest report; None for a partition without a past."""
         with self._lock:
-            if partition not in self._tracks:
+            if (kept := self._kept.get(partition)) is None:
                 return None
-            tracks, shape = self._tracks[partition], self._shapes[partition]
-            rows, whole = tracks[span].rows, tracks["all"].rows
+            rows, whole = kept.tracks[span].rows, kept.tracks["all"].rows
+            now, latest = kept.at, kept.latest
+        shape = kept.shape
         if whole[-1, 0] - whole[0, 0] < (SPANS[span] or np.inf):
             rows = whole  # of a process younger than the span: the same time in smaller steps
-        if latest is not None:
-            found, row = _row(latest, self.clock())
-            if found == shape and latest.quality.events >= rows[-1, _SCALARS.index("labels")]:
-                rows = np.vstack([rows, row])
+        found, row = _row(latest, now)
+        if found == shape and now > rows[-1, 0]:
+            rows = np.vstack([rows, row])
         seconds = SPANS[span] or np.inf
         rows = rows[rows[:, 0] >= rows[-1, 0] - seconds]
         n, (experts, classes) = len(_SCALARS), shape
@@ -230,7 +237,7 @@ class History:
     @property
     def nbytes(self) -> int:
         """Bytes of all points, kept or yet to come."""
-        return sum(track.nbytes for tracks in self._tracks.values() for track in tracks.values())
+        return sum(track.nbytes for kept in self._kept.values() for track in kept.tracks.values())
 
 
 def _row(report: PartitionReport, now: float) -> tuple[tuple[int, int], Float64]:

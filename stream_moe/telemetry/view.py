@@ -71,10 +71,10 @@ def look(
     days: dict[int, Past] = {}
     for each in reports:
         for pasts, name in ((hours, "hour"), (days, "all" if is_replay else "day")):
-            if (past := history.past(each.partition, name, each)) is not None:
+            if (past := history.past(each.partition, name)) is not None:
                 pasts[each.partition] = past
     findings = judge(reports, group, hours, days, live, is_replay)
     states = [judge([each], None, hours, days, live, is_replay)[0] for each in reports]
     report = next((each for each in reports if each.partition == partition), reports[0] if reports else None)
-    past = history.past(report.partition, span, report) if report is not None else None
+    past = history.past(report.partition, span) if report is not None else None
     return View(findings, reports, states, report, past, span, replay_events)

@@ -1,0 +1,254 @@
+"""The live page without a browser: a bounded and exact past, the verdict of the alerts, rationed drawing."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from stream_moe.evaluation.metrics import Prequential
+from stream_moe.evaluation.timeline import window_scores
+from stream_moe.report import GroupReport, LabelCounts, PartitionReport
+from stream_moe.telemetry import page as page_module
+from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.history import MAX_PARTITIONS, POINTS, SPANS, History, Past
+from stream_moe.telemetry.metrics import EngineMetrics
+from stream_moe.telemetry.page import LivePage
+from stream_moe.telemetry.verdict import LIMITS, judge
+from tests.unit.reports import make_report
+
+FINE = Verdict(True, "the loop turns")
+RULES = Path(__file__).parents[2] / "docker" / "prometheus" / "rules.yml"
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def at(events: int, **changes: Any) -> PartitionReport:
+    """Report after so many events, all of them labelled, nine in ten right, routed to the experts in turn."""
+    report = make_report(events_consumed=events, **changes)
+    quality = report.quality
+    quality.events = events
+    quality.class_labels = quality.class_predictions = np.array(
+        [events - 2 * (events // 3), events // 3, events // 3]
+    )
+    quality.class_right = quality.class_labels * 9 // 10
+    for e, expert in enumerate(report.learner.experts):
+        expert.routed = events * (e + 1) // 6
+    return report
+
+
+def test_a_year_takes_as_much_room_as_a_minute() -> None:
+    clock = Clock()
+    history = History(clock)
+    history.add(at(0))
+    size = history.nbytes
+    for turn in range(1, 30_000):  # a year, a report every 18 minutes
+        clock.now += 365 * 86_400 / 30_000
+        history.add(at(100 * turn))
+    assert history.nbytes == size < 100_000
+    for span, seconds in SPANS.items():
+        past = history.past(3, span)
+        assert past is not None
+        assert 3 <= len(past) <= POINTS + 1
+        assert past["time"][-1] - past["time"][0] <= (seconds or np.inf)
+        assert past["events"][-1] == 2_999_900  # the latest is always there
+    whole = history.past(3, "all")
+    assert whole is not None
+    assert whole["events"][0] == 0  # the first, too
+    assert len(whole) >= POINTS / 2
+
+
+def test_partitions_are_bounded_and_forgotten() -> None:
+    history = History()
+    for partition in range(3 * MAX_PARTITIONS):
+        history.add(at(10, partition=partition))
+    assert history.past(MAX_PARTITIONS, "all") is None
+    history.keep([1])
+    assert history.past(0, "all") is None
+    assert history.past(1, "all") is not None
+    history.add(at(10, partition=MAX_PARTITIONS))
+    assert history.past(MAX_PARTITIONS, "all") is not None
+
+
+def test_a_state_that_went_back_begins_a_new_past() -> None:
+    clock = Clock()
+    history = History(clock)
+    for events in (100, 200, 50, 60):
+        history.add(at(events))
+        clock.now += 10
+    past = history.past(3, "all")
+    assert past is not None
+    assert past["events"].tolist() == [50, 60]
+
+
+def test_scores_between_points_are_those_of_the_labels_between_them() -> None:
+    rng, clock = np.random.default_rng(1), Clock()
+    history, quality = History(clock), Prequential(3)
+    confusions, references = [], []
+    for _ in range(6):
+        y = rng.integers(0, 3, 1_500).astype(np.int32)
+        quality.update(rng.dirichlet(np.ones(3), len(y)) + 0.5 * np.eye(3)[y], y)
+        report = quality.report()
+        confusions.append(quality.confusion)
+        references.append((report.majority_right, report.no_change_right))
+        history.add(replace(make_report(), quality=report))
+        clock.now += 10
+    past = history.past(3, "all")
+    assert past is not None
+    scores = past.scores()
+    for i in range(1, 6):
+        between = confusions[i] - confusions[i - 1]
+        counts = [between.sum(), np.trace(between), *np.subtract(references[i], references[i - 1])]
+        wanted = window_scores(np.array(counts), np.stack([between.sum(1), between.sum(0)]))
+        assert [scores[name][i] for name in scores] == pytest.approx(wanted, abs=1e-5)
+
+
+# How a report differs from a fine one after half an hour of a report every 20 seconds; what the page then says.
+AILING: list[tuple[str, dict[str, Any], str]] = [
+    ("StreamMoeLagGrowing", {"lag_seconds": 61.0}, "behind"),
+    ("StreamMoeStalled", {"events_consumed": 0}, "stalled"),
+    ("StreamMoeDeadLettersGrowing", {"dead_letters": {"bad-json": 40}}, "at risk"),
+    ("StreamMoeCheckpointStale", {"checkpoint_time": time.time() - 901}, "at risk"),
+    ("StreamMoeCheckpointFailing", {"checkpoint_failures": 1}, "at risk"),
+    ("StreamMoeDriftBurst", {"mixture_drifts": 7}, "drifting"),
+    ("StreamMoeRouterCollapse", {"load_entropy": 0.29}, "collapsed"),
+    ("StreamMoeAccuracyDrop", {"window_accuracy": 0.75}, "drifting"),
+    ("StreamMoeLabelsMissing", {"labels": LabelCounts(received=900)}, "not learning"),
+    ("StreamMoeLabelsExpiring", {"labels": LabelCounts(received=9_000, events_expired=200)}, "not learning"),
+]
+
+
+def judged(changes: dict[str, Any]) -> list[Any]:
+    clock = Clock()
+    history = History(clock)
+    for turn in range(100):
+        events, changed = 1_000 + 30 * turn, turn == 99
+        report = at(events, labels=LabelCounts(received=events if "labels" not in changes else 900))
+        if changes == {"events_consumed": 0}:
+            report.events_consumed = 1_000
+        clock.now += 20
+        for name, value in changes.items() if changed else ():
+            for part in (report, report.quality, report.learner):
+                if hasattr(part, name) and value:
+                    setattr(part, name, value)
+        history.add(report)
+    pasts: list[Past] = [past for span in ("hour", "day") if (past := history.past(3, span)) is not None]
+    return judge([report], GroupReport("running", (3,)), {3: pasts[0]}, {3: pasts[1]}, FINE)
+
+
+@pytest.mark.parametrize(("alert", "changes", "state"), AILING, ids=[case[0] for case in AILING])
+def test_the_verdict_says_what_the_alert_says(alert: str, changes: dict[str, Any], state: str) -> None:
+    assert [one.alert for one in judged({})] == [""]
+    found = [one for one in judged(changes) if one.alert]
+    assert [(one.alert, one.state) for one in found] == [(alert, state)]
+
+
+def test_every_limit_is_that_of_its_alert() -> None:
+    assert {case[0] for case in AILING} == set(LIMITS)
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    expressions = {rule.get("alert", rule.get("record")): rule["expr"] for rule in rules}
+    for alert, (limit, seconds) in LIMITS.items():
+        told = expressions[alert]
+        assert f"{limit:g}" in told.split(), alert
+        if seconds and alert != "StreamMoeAccuracyDrop":  # its day is in a rule of its own
+            minutes = f"{seconds / 60:g}m"
+            assert minutes in told or minutes in "".join(expressions[name] for name in expressions if name in told), (
+                alert
+            )
+
+
+def test_the_worst_stands_first() -> None:
+    report = make_report(lag_seconds=100.0)
+    report.learner.load_entropy = 0.1
+    found = judge([report, make_report(partition=4)], GroupReport("running", (3, 4)), {}, {}, FINE)
+    assert [(one.state, one.reason[:12]) for one in found] == [
+        ("behind", "partition 3:"),
+        ("collapsed", "partition 3:"),
+    ]
+    stuck = judge([report], None, {}, {}, Verdict(False, "the loop stands still for 121 s (limit 120 s)"))
+    assert [(one.state, one.tone) for one in stuck] == [("stalled", "critical")]
+    assert judge([make_report()], GroupReport("recovering", (3,)), {}, {}, FINE)[0].state == "recovering"
+
+
+def test_a_view_is_drawn_once_a_second_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, real = list[tuple[float, int]](), page_module.render
+
+    def render(view: Any) -> str:
+        drawn.append((time.monotonic(), view.report.partition))
+        return real(view)
+
+    monkeypatch.setattr(page_module, "render", render)
+    metrics = EngineMetrics()
+    for partition in range(4):
+        metrics.update(make_report(partition=partition))
+    page, bodies = LivePage(metrics, lambda: FINE), list[bytes]()
+    threads = [
+        threading.Thread(target=lambda n=n: bodies.append(page.answer(f"partition={n % 4}")[1])) for n in range(40)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(bodies) == 40
+    assert {partition for _, partition in drawn} == set(range(4))
+    assert all(b - a >= page_module.GAP_SECONDS for (a, _), (b, _) in itertools.pairwise(drawn))
+    for partition in range(4):
+        times = [at for at, which in drawn if which == partition]
+        assert all(b - a >= page_module.CACHE_SECONDS for a, b in itertools.pairwise(times))
+
+
+def test_names_are_escaped_and_the_unknown_is_owned_up_to() -> None:
+    metrics = EngineMetrics()
+    report = make_report(topic="<script>alert(1)</script>")
+    report.classes = ("<b>", '"', "c")
+    report.quality.events = 0
+    report.learner.load_entropy = float("nan")
+    report.learner.experts[0].kind = "<i>"
+    metrics.update(report)
+    body = LivePage(metrics, lambda: FINE).answer("")[1].decode()
+    assert body.count("<script") == 1
+    assert "<b>" not in body
+    assert "<i>" not in body
+    assert body.count("unknown") >= 7
+    assert ">nan" not in body
+
+
+@pytest.mark.parametrize(
+    "query", ["partition=9", "partition=-1", "partition=%00", "partition=" + "9" * 5_000, "span=x"]
+)
+def test_a_view_that_is_not_there_is_one_line(query: str) -> None:
+    metrics = EngineMetrics()
+    metrics.update(make_report())
+    status, body = LivePage(metrics, lambda: FINE).answer(query)
+    assert status == 404
+    assert body.count(b"\n") == 1
+    assert b"9" * 20 not in body
+
+
+@pytest.mark.parametrize(("experts", "classes"), [(1, 2), (64, 33), (70, 1_000)])
+def test_any_number_of_experts_and_classes_fits(experts: int, classes: int) -> None:
+    metrics = EngineMetrics()
+    clock = Clock()
+    metrics.history = History(clock)
+    for events in range(0, 2_000, 20):
+        report = make_report(experts, classes)
+        report.quality.events = report.events_consumed = events
+        for e, expert in enumerate(report.learner.experts):
+            expert.routed = events * (e % 5)
+        clock.now += 30
+        metrics.update(report)
+    status, body = LivePage(metrics, lambda: FINE).answer("span=all")
+    assert status == 200
+    assert len(body) < 600_000
