@@ -6,6 +6,7 @@ class, as its policy allows no style of an element's own.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def heat_legend(what: str) -> str:
 
 def level(share: float) -> str:
     """Class of the colour of a share."""
-    return f"l{int(np.searchsorted(LEVELS, share, side='right'))}"
+    return f"l{bisect.bisect_right(LEVELS, share)}"
 
 
 def thinned(n: int, most: int = COLUMNS) -> list[int]:

@@ -31,8 +31,8 @@ from stream_moe.telemetry.table import (
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # A scrape within this time of the last rendering gets the same bytes, so that a storm of scrapes costs the
-# engine (which shares the interpreter lock) at most four renderings a second.
-CACHE_SECONDS = 0.25
+# engine (which shares the interpreter lock) at most one rendering a second.
+CACHE_SECONDS = 1.0
 
 
 class Histogram:
