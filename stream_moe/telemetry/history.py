@@ -246,7 +246,7 @@ def _row(report: PartitionReport, now: float) -> tuple[tuple[int, int], Float64]
         now, report.events_consumed, labels.received, quality.events, int(quality.class_right.sum()),
         quality.majority_right, quality.no_change_right, report.lag_records, report.lag_seconds,
         quality.window_accuracy, sum(report.dead_letters.values()), labels.events_expired, learner.mixture_drifts,
-        sum(expert.drifts for expert in learner.experts), report.checkpoint_failures,
+        sum(expert.drifts for expert in learner.experts), sum(report.checkpoint_failures.values()),
     ]  # fmt: skip
     experts = learner.experts[:MAX_EXPERTS]
     kept = 0 if len(quality.class_labels) > MAX_CLASSES else len(quality.class_labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from html import escape
 
 import numpy as np
@@ -32,6 +33,13 @@ SCORES = (
     ("over repeating", "kappa_temporal", "four"),
 )
 
+SCOPES = {
+    "feature": "features",
+    "expert": "errors of the experts",
+    "mixture": "error of the mixture",
+    "label": "rates of the labels",
+}
+
 
 def where(view: View) -> str:
     """What is looked at, beside the title."""
@@ -54,6 +62,7 @@ def of(view: View) -> list[tuple[str, str]]:
         parts += [("quality", _quality(view)), ("flow", _flow(view))]
     elif view.past is None:
         parts.append(("quality", f'<p class="how">The past is kept of the first {MAX_PARTITIONS} partitions.</p>\n'))
+    parts.append(("drifts", _drifts(report)))
     if report.learner.experts:
         parts += [("routing", _routing(view, report)), ("experts", _experts(view, report))]
     return [*parts, ("all-numbers", _numbers(view, report))]
@@ -140,6 +149,31 @@ def _quality(view: View) -> str:
         f'<h2>Quality</h2>\n<p class="how">Over at least {WINDOW:,} labels before each point. {marked}{more}</p>\n'
         f"{_spans(view)}{chart}"
     )
+
+
+def _drifts(report: PartitionReport) -> str:
+    """What drifted: of the features, the experts' errors, the mixture's error and the labels."""
+    learner, drift = report.learner, report.drift
+    warnings = drift.warnings | {
+        "expert": sum(expert.warnings for expert in learner.experts),
+        "mixture": learner.mixture_warnings,
+    }
+    found = Counter({"expert": sum(expert.drifts for expert in learner.experts), "mixture": learner.mixture_drifts})
+    for (scope, _), n in drift.detections.items():
+        found[scope] += n
+    rows = []
+    for scope, what in SCOPES.items():
+        if scope in found or scope in warnings:
+            last = drift.last_seconds.get(scope)
+            when = "" if last is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(last))
+            rows.append([what, count(found[scope]), count(warnings.get(scope, 0)), when])
+    table = html_table(
+        "Since the start", ["of", "drifts", "warnings", "the last at (UTC, event time)"], rows, "by-scope"
+    )
+    strongest = sorted(drift.strengths.items(), key=lambda each: -each[1])[:5]
+    features = ", ".join(f"{name} {strength:.2f}" for name, strength in strongest)
+    moved = f"<p>Features that moved most, 0 to 1: {escape(features)}.</p>\n" if strongest else ""
+    return f"<h2>What drifted</h2>\n{moved}{table}"
 
 
 def _flow(view: View) -> str:
@@ -282,6 +316,7 @@ def _numbers(view: View, report: PartitionReport) -> str:
             ["dead letters", count(sum(report.dead_letters.values()))],
             ["behind the log, records", count(report.lag_records)],
             ["behind the log, s", number(report.lag_seconds, 1)],
+            ["kept in the log before here, records", count(report.retention_headroom)],
             ["waiting for a label", count(report.pending_events)],
             [
                 "labels too late, again, or without event",
@@ -289,7 +324,7 @@ def _numbers(view: View, report: PartitionReport) -> str:
             ],
             ["checkpoint, bytes", count(report.checkpoint_bytes) if saved else UNKNOWN],
             ["checkpoint, s to write", number(report.checkpoint_seconds, 2, saved)],
-            ["checkpoints that failed", count(report.checkpoint_failures)],
+            ["checkpoints that failed", count(sum(report.checkpoint_failures.values()))],
         ]
     rows += [
         ["labels learnt", count(quality.events)],

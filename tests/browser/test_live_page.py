@@ -27,7 +27,7 @@ SHOWN: dict[str, tuple[str, dict[str, str]]] = {  # on the page, and as scraped
     "waiting for a label": ("pending_events", {}),
     "checkpoint, bytes": ("checkpoint_bytes", {}),
     "checkpoint, s to write": ("checkpoint_duration_seconds", {}),
-    "checkpoints that failed": ("checkpoint_failures_total", {}),
+    "kept in the log before here, records": ("retention_headroom_records", {"topic": "events"}),
     "accuracy, all": ("accuracy_ratio", {"window": "all"}),
     "accuracy, recent": ("accuracy_ratio", {"window": "recent"}),
     "kappa": ("kappa_ratio", {}),
@@ -180,7 +180,7 @@ def test_every_stop_of_the_keyboard_is_seen_and_in_order(browser: Any, settled: 
     names = [stop[0] for stop in stops]
     assert names[:4] == ["To the numbers", "partitions", "0", "1"]
     assert names[4:7] == ["latest hour", "latest day", "since the start"]
-    assert {"class-by-expert", "each-expert", "numbers", "metrics"} <= set(names)
+    assert {"by-scope", "class-by-expert", "each-expert", "numbers", "metrics"} <= set(names)
     assert [stop[1:3] for stop in stops[1:]] == sorted(stop[1:3] for stop in stops[1:])
     assert all(outline != "none" and on_screen for _, _, _, outline, on_screen in stops)
     page.context.close()

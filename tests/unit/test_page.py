@@ -121,7 +121,7 @@ AILING: list[tuple[str, dict[str, Any], str]] = [
     ("StreamMoeStalled", {"events_consumed": 0}, "stalled"),
     ("StreamMoeDeadLettersGrowing", {"dead_letters": {"bad-json": 40}}, "at risk"),
     ("StreamMoeCheckpointStale", {"checkpoint_time": time.time() - 901}, "at risk"),
-    ("StreamMoeCheckpointFailing", {"checkpoint_failures": 1}, "at risk"),
+    ("StreamMoeCheckpointFailing", {"checkpoint_failures": {"space": 9}}, "at risk"),
     ("StreamMoeDriftBurst", {"mixture_drifts": 7}, "drifting"),
     ("StreamMoeRouterCollapse", {"load_entropy": 0.29}, "collapsed"),
     ("StreamMoeAccuracyDrop", {"window_accuracy": 0.75}, "drifting"),
