@@ -224,12 +224,25 @@ def guarantee(repeats: int) -> list[Row]:
 
 
 def scrapes(repeats: int) -> list[Row]:
-    from benchmarks.kafka_loop import scraped_against_not
+    from benchmarks.kafka_loop import loaded_against_not
 
-    ours, theirs = scraped_against_not(repeats)
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    what = "daemon under 50 scrapes a second and 20 slow-loris connections / without, events/s"
-    return [{"what": what, "target": "0.95 x", "ours": spread(ours), "peer": spread(theirs), "ratio": ratio}]
+    rows = []
+    for name, load in (
+        ("10 scrapes and 5 page loads a second", "--scrapes 10 --pages 5 --slow 20"),
+        ("300 scrapes and 100 page loads a second", "--scrapes 300 --pages 100 --slow 20"),
+    ):
+        pairs = loaded_against_not(repeats, load)
+        ours, theirs = ([float(each["events_per_second"]) for each in side] for side in zip(*pairs, strict=True))
+        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+        what = f"daemon under {name} and 60 slow or silent connections / without, events/s"
+        rows.append({"what": what, "target": "0.95 x", "ours": spread(ours), "peer": spread(theirs), "ratio": ratio})
+        seen = [loaded["load"] for loaded, _ in pairs]
+        for held in ("threads", "files"):
+            more = [float(each["late"][held] - each["early"][held]) for each in seen]
+            rows.append({"what": f"{held} more at its end than after 3 s", "target": "0", "ours": spread(more)})
+        answered = [each["answered_per_second"] for each in seen]
+        rows.append({"what": "answers a second", "target": "none", "ours": spread(answered)})
+    return rows
 
 
 def recovery(repeats: int) -> list[Row]:

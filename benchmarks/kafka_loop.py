@@ -110,9 +110,13 @@ def run_command(settings: KafkaSettings, group: str, state: str) -> list[str]:
 
 
 def run_daemon(
-    settings: KafkaSettings, group: str, guarantee: str = "at-least-once", threads: int = 2, scraped: bool = False
+    settings: KafkaSettings, group: str, guarantee: str = "at-least-once", threads: int = 2, load: str = ""
 ) -> dict[str, Any]:
-    """Run the daemon over the whole topic, under a load of scrapes or not; what it says of itself at the end."""
+    """Run the daemon over the whole topic; what it says of itself at the end.
+
+    `load` are options of `benchmarks.web_load`, whose clients then ask for metrics and page meanwhile; what they saw
+    is the result's `load`.
+    """
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "run.json"
@@ -120,43 +124,30 @@ def run_daemon(
         where = ["--metrics-port", str(port), "--threads", str(threads)]
         command = [*run_command(settings, group, folder), *more, *where]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if scraped:
-            subprocess.Popen([sys.executable, "-c", _SCRAPER, str(port)], stderr=subprocess.DEVNULL)
+        if load:
+            asked = [sys.executable, "-m", "benchmarks.web_load", str(port), "--pid", str(process.pid), *load.split()]
+            clients = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True)
         if process.wait():
             raise RuntimeError(f"the daemon ended with {process.returncode}")
         found: dict[str, Any] = json.loads(result.read_text())
+        if load:
+            found["load"] = json.loads(clients.communicate(timeout=60)[0])
         return found
 
 
-# 50 scrapes a second, and 20 connections that send a byte a second of a request that never ends, until the daemon is
-# gone. The daemon has one thread here, so that the scraper, which is elsewhere in real life, has a core to itself.
-_SCRAPER = """
-import itertools, socket, sys, time, urllib.request
-def connect():
-    while True:
-        try: return socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-        except OSError: time.sleep(0.05)
-held = [connect() for _ in range(20)]
-for turn in itertools.count():
-    for one in held if turn % 50 == 0 else ():
-        try: one.send(b"G")
-        except OSError: pass
-    urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/metrics", timeout=10).read()
-    time.sleep(0.02)
-"""
+def loaded_against_not(repeats: int, load: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What the daemon says of itself with clients and without, taken in turn.
 
-
-def scraped_against_not(repeats: int) -> tuple[list[float], list[float]]:
-    """Events/s of both, taken in turn."""
+    It has one thread, so that the clients, which are elsewhere in real life, have a core to themselves.
+    """
     with filled_topic(EVENTS) as settings:
-        pairs = [
+        return [
             (
-                float(run_daemon(settings, f"scraped{i}", threads=1, scraped=True)["events_per_second"]),
-                float(run_daemon(settings, f"not{i}", threads=1)["events_per_second"]),
+                run_daemon(settings, f"loaded{i}", threads=1, load=load),
+                run_daemon(settings, f"not{i}", threads=1),
             )
             for i in range(repeats)
         ]
-    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def bare_loop(settings: KafkaSettings) -> float:

@@ -50,8 +50,7 @@ def line_chart(
     say: Callable[[float], str],
     marks: Float64 | None = None,
     height: int = 190,
-    low: float | None = None,
-    high: float | None = None,
+    counts: bool = False,
 ) -> str:
     """Draw lines with their names at their ends.
 
@@ -63,10 +62,10 @@ def line_chart(
         Text of a value.
     marks
         float64 [n] how many drifts between a point and the one before.
-    low, high
-        Limits that the axis of values never leaves.
+    counts
+        The values count something, so that the axis begins at 0; others are scores, and it stays within -1 and 1.
     """
-    bottom, top, ticks = _ticks([line.values for line in lines], low, high)
+    bottom, top, ticks = _ticks([line.values for line in lines], counts)
 
     def y(value: float) -> float:
         return round(PAD + (height - 2 * PAD) * (top - min(max(value, bottom), top)) / (top - bottom), 1)
@@ -194,18 +193,17 @@ def _ends(lines: Sequence[Line], y: Callable[[float], float], height: int) -> li
     return [(lines[n].name, lines[n].ink, at) for at, (_, n) in zip(places, wanted, strict=True)]
 
 
-def _ticks(series: Sequence[Float64], low: float | None, high: float | None) -> tuple[float, float, list[float]]:
+def _ticks(series: Sequence[Float64], counts: bool) -> tuple[float, float, list[float]]:
     """Bottom and top of the axis of values, and the round numbers on it."""
     values = np.concatenate(series)
     values = values[np.isfinite(values)]
     least, most = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    least, most = max(least, low if low is not None else -math.inf), min(most, high if high is not None else math.inf)
-    most = max(most, least + 1e-9)
+    least, most = (0.0, max(most, 3.0)) if counts else (max(least, -1.0), min(max(most, least + 0.03), 1.0))
     rough = (most - least) / 3
     power = 10.0 ** math.floor(math.log10(max(rough, 1e-3)))
     step = next(power * n for n in (1, 2, 2.5, 5, 10) if power * n >= rough * (1 - 1e-9))
     bottom, top = math.floor(least / step + 1e-9) * step, math.ceil(most / step - 1e-9) * step
-    top = max(top, bottom + step)
+    top = max(top, bottom + step)  # a perfect score is a line at the top
     return bottom, top, [round(bottom + step * i, 6) for i in range(round((top - bottom) / step) + 1)]
 
 

@@ -140,9 +140,7 @@ def _quality(view: View) -> str:
     if not lines:
         return '<h2>Quality</h2>\n<p class="how">No label has come yet to score by.</p>\n'
     drifts = np.diff(past["mixture_drifts"], prepend=past["mixture_drifts"][0])
-    chart = line_chart(
-        "Accuracy and kappas", view.axis, lines, lambda value: f"{value:.2f}", drifts, low=-1.0, high=1.0
-    )
+    chart = line_chart("Accuracy and kappas", view.axis, lines, lambda value: f"{value:.2f}", drifts)
     marked = '<span class="drift-key">Dashed</span>: the error of the mixture drifted.'
     more = "" if past.class_labels.shape[1] else f" No kappa over chance: it is kept for up to {MAX_CLASSES} classes."
     return (
@@ -182,11 +180,18 @@ def _flow(view: View) -> str:
     axis, seconds = view.axis, np.diff(past["time"])
     grown = np.divide(np.diff(past["events"]), seconds, out=np.full(len(seconds), np.nan), where=seconds > 0.01)
     rate = np.concatenate([grown[:1], grown])
-    speed = line_chart("Events a second", axis, [Line("events a second", rate, "one")], short, height=110, low=0.0)
+    speed = line_chart(
+        "Events a second", axis, [Line("events a second", rate, "one")], short, height=110, counts=True
+    )
     found = f"<div><h2>Events a second</h2>\n{speed}</div>"
     if view.replay_events is None:
         lag = line_chart(
-            "Records behind the log", axis, [Line("records", past["lag_records"], "one")], short, height=110
+            "Records behind the log",
+            axis,
+            [Line("records", past["lag_records"], "one")],
+            short,
+            height=110,
+            counts=True,
         )
         found += f"<div><h2>Records behind the log</h2>\n{lag}</div>"
     return f'<div class="two">{found}</div>\n'
