@@ -228,7 +228,7 @@ def test_contrast_is_that_of_wcag_aa(browser: Any, settled: Daemon, scheme: str,
 
 
 def test_an_open_page_keeps_its_place_and_costs_nothing_more(browser: Any) -> None:
-    """150 refreshes while the engine runs: new numbers, the same place, no more threads, files or nodes."""
+    """100 refreshes while the engine runs: new numbers, the same place, no more threads, files or nodes."""
     with daemon("electricity", "driftmoe-data", rate=1_500) as running:
         running.wait_for(1_500)
         page, heard = look(browser, running.server.url, PHONE)
@@ -236,13 +236,19 @@ def test_an_open_page_keeps_its_place_and_costs_nothing_more(browser: Any) -> No
         page.evaluate("document.getElementById('each-expert').scrollLeft = 60")
         page.evaluate("scrollTo(0, 900)")
         page.evaluate("refresh()")
-        place = "() => [scrollY, document.activeElement.id, document.getElementById('each-expert').scrollLeft]"
+        place = """() => { const e = document.activeElement;
+            return [scrollY, e.getBoundingClientRect().top, e.id, document.getElementById("each-expert").scrollLeft] }"""
         before, nodes = page.evaluate(place), page.evaluate("document.querySelectorAll('*').length")
         threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
         events = page.evaluate(TABLE, "numbers")[2]["value"]
-        page.evaluate("async () => { for (let i = 0; i < 150; i++) await refresh() }")
-        assert page.evaluate(place) == before
-        assert before[1:] == ["each-expert", 60]
+        page.evaluate(
+            "async () => { for (let i = 0; i < 100; i++) {"
+            " await refresh(); await new Promise(done => setTimeout(done, 45)) } }"
+        )  # answers are rationed
+        after = page.evaluate(place)
+        assert after[2:] == before[2:] == ["each-expert", 60]
+        # What grows above moves the page under the eyes, unless the browser makes up for it; one of both stays.
+        assert after[0] == before[0] or abs(after[1] - before[1]) <= 3
         assert int(page.evaluate(TABLE, "numbers")[2]["value"].replace(",", "")) > int(events.replace(",", ""))
         assert page.evaluate("document.querySelectorAll('*').length") < 1.3 * nodes
         assert threading.active_count() <= threads + 1  # the last answer may still be on its way

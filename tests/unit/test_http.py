@@ -252,7 +252,7 @@ def test_slow_and_frequent_scrapes_do_not_stop_the_loop(metrics: EngineMetrics) 
             statuses.append(ask(running, "/metrics")[0])
 
     with TelemetryServer(metrics, *views(), port=0, max_connections=64) as running:
-        slow = [dial(running) for _ in range(40)]
+        slow = [dial(running) for _ in range(20)]
         for client in slow:
             client.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: ")
         scraper = threading.Thread(target=scrape)
