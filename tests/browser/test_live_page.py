@@ -237,7 +237,7 @@ def test_an_open_page_keeps_its_place_and_costs_nothing_more(browser: Any) -> No
         page.evaluate("scrollTo(0, 900)")
         page.evaluate("refresh()")
         place = """() => { const e = document.activeElement;
-            return [scrollY, e.getBoundingClientRect().top, e.id, document.getElementById("each-expert").scrollLeft] }"""
+            return [scrollY, e.getBoundingClientRect().top, e.id, document.getElementById(e.id).scrollLeft] }"""
         before, nodes = page.evaluate(place), page.evaluate("document.querySelectorAll('*').length")
         threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
         events = page.evaluate(TABLE, "numbers")[2]["value"]
