@@ -88,7 +88,9 @@ def replay(
         from stream_moe.cli.replay_page import ReplayPage
 
         page = ReplayPage(source, events, serve_port)
-        if not quiet:
+        if json_logs:
+            _log.info("live page at %s", page.url)
+        elif not quiet:
             typer.echo(f"live page at {page.url}")
 
     def row(events: int, seconds: float, scores: dict[str, float], learner: LearnerReport) -> None:
@@ -152,6 +154,6 @@ def replay(
     if page is not None:
         page.show(result.events, result.quality, result.learner, is_last=True)
         if hold:
-            if not quiet:
+            if not (quiet or json_logs):
                 typer.echo(f"\nthe live page stays at {page.url} ; Ctrl-C ends it")
             page.hold()
