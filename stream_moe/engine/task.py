@@ -43,7 +43,7 @@ from stream_moe.experts.pool import pack, unpack
 from stream_moe.failpoints import reach
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import Drift, PartitionReport
-from stream_moe.types import UNLABELLED, DeadLetter, JournalEntry, RecordBatch, Schema
+from stream_moe.types import UNLABELLED, DeadLetter, Float64, JournalEntry, RecordBatch, Schema
 from stream_moe.types import Block as Events
 from stream_moe.watch import DriftWatch
 
@@ -72,8 +72,8 @@ class Block:
     rows: int = 0
     phases: dict[str, float] | None = None  # seconds by phase
     commit: float = 0.0  # seconds
-    latencies: Sequence[float] = ()  # seconds from each record's timestamp to its commit
-    delays: Sequence[float] = ()  # seconds from an event's timestamp to that of its label
+    latencies: Sequence[float] | Float64 = ()  # seconds from each record's timestamp to its commit
+    delays: Sequence[float] | Float64 = ()  # seconds from an event's timestamp to that of its label
     drifts: Sequence[Drift] = ()  # found, whether told now or by the run that a replay repeats
 
 
@@ -315,8 +315,8 @@ class Task:
             self._maybe_recovered()
         elif self._checkpoint_is_due:
             self.checkpoint()
-        latencies = [] if muted else (time.time() - block.timestamps[has_features] / 1000).tolist()
-        delays = [] if muted else (np.array(joined.delays, np.float64) / 1000).tolist()
+        latencies = np.empty(0) if muted else time.time() - block.timestamps[has_features] / 1000
+        delays = np.empty(0) if muted else np.array(joined.delays, np.float64) / 1000
         return Block(len(block), phases, send, latencies, delays, drifts)
 
     def _watched(self, block: Events, joined: Joined) -> list[Drift]:
@@ -474,8 +474,8 @@ class Task:
             labels=replace(self._join.counts),
             step_seconds=block.phases or {},
             commit_seconds=block.commit,
-            prediction_latencies=list(block.latencies),
-            label_delays=list(block.delays),
+            prediction_latencies=block.latencies,
+            label_delays=block.delays,
             checkpoint_time=self._writer.time,
             checkpoint_seconds=self._writer.seconds,
             checkpoint_bytes=self._writer.bytes,

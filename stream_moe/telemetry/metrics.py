@@ -27,6 +27,7 @@ from stream_moe.telemetry.table import (
     MetricSpec,
     Samples,
 )
+from stream_moe.types import Float64
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -51,7 +52,7 @@ class Histogram:
         self._counts = np.zeros(len(bounds) + 1, np.int64)
         self.sum = 0.0
 
-    def add(self, values: Sequence[float]) -> None:
+    def add(self, values: Sequence[float] | Float64) -> None:
         """Count values. One below zero (clocks disagree) counts as zero; NaN and infinity are dropped."""
         array = np.asarray(values, np.float64)
         array = np.maximum(array[np.isfinite(array)], 0.0)
@@ -122,9 +123,9 @@ class EngineMetrics:
         and no `prediction_latencies` or `label_delays`.
         """
         with self._lock:
-            if report.prediction_latencies:
+            if len(report.prediction_latencies):
                 self._observe("prediction_latency_seconds", (), report.prediction_latencies)
-            if report.label_delays:
+            if len(report.label_delays):
                 self._observe("label_delay_seconds", (), report.label_delays)
             for phase, seconds in report.step_seconds.items():
                 self._observe("step_duration_seconds", (phase,), [seconds])
@@ -134,7 +135,7 @@ class EngineMetrics:
         self._reports = self._reports | {report.partition: report}
         self._latest = report
 
-    def _observe(self, name: str, labels: tuple[str, ...], values: Sequence[float]) -> None:
+    def _observe(self, name: str, labels: tuple[str, ...], values: Sequence[float] | Float64) -> None:
         series = self._histograms[PREFIX + name]
         if labels in series or len(series) < MAX_PHASES:
             series.setdefault(labels, Histogram()).add(values)
