@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from stream_moe.evaluation.prequential import replay
     from stream_moe.models import build_model
     from stream_moe.moe import DriftMoE
+    from stream_moe.state import restore_state, state_to_bytes
     from stream_moe.streams import open_stream
     from stream_moe.types import Block, Feature, Schema
 
 __version__ = "0.1.0"
-__all__ = ["Block", "DriftMoE", "Feature", "Schema", "__version__", "build_model", "open_stream", "replay"]
+__all__ = [
+    "Block", "DriftMoE", "Feature", "Schema", "__version__", "build_model", "open_stream", "replay", "restore_state",
+    "state_to_bytes",
+]  # fmt: skip
 
 _HOME = {
     "Block": "types",
@@ -26,6 +30,8 @@ _HOME = {
     "build_model": "models",
     "open_stream": "streams",
     "replay": "evaluation.prequential",
+    "restore_state": "state",
+    "state_to_bytes": "state",
 }
 
 

@@ -59,7 +59,12 @@ class Owner:
         settings = json.dumps({"model": model, "schema": schema.digest}) + f"[{listed}]"
         return cls(hashlib.sha256(settings.encode()).hexdigest(), source, text)
 
-    def check(self, found: Owner, name: str) -> None:
+    def check(
+        self,
+        found: Owner,
+        name: str,
+        way_out: str = "run with the old ones, or choose another --state-dir and --group",
+    ) -> None:
         """Raise CheckpointError when checkpoint `name`, of owner `found`, is not ours."""
         if found.source and self.source and found.source != self.source:
             raise CheckpointError(
@@ -70,10 +75,7 @@ class Owner:
             then, now = found.parameters, self.parameters
             other = [f"{k} was {then.get(k)}, is {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
             differs = f" ({'; '.join(other)})" if then and other else ""
-            raise CheckpointError(
-                f"{name}: made by another model, schema or setting{differs}; run with the old ones, or choose "
-                "another --state-dir and --group"
-            )
+            raise CheckpointError(f"{name}: made by another model, schema or setting{differs}; {way_out}")
 
 
 @dataclass(slots=True)

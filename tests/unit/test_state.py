@@ -1,0 +1,33 @@
+"""State as bytes: whole, and of its learner alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stream_moe import build_model, restore_state, state_to_bytes
+from stream_moe.errors import CheckpointError
+from tests.laws.cases import SCHEMA, mixed_stream
+
+
+@pytest.mark.parametrize("name", ["driftmoe", "driftmoe-data", "hoeffding-tree"])
+def test_a_learner_goes_on_from_bytes_as_if_nothing_had_been(name: str) -> None:
+    x, y = mixed_stream(600)
+    whole, first, second = (build_model(name, SCHEMA, seed=3) for _ in range(3))
+    expected = whole.step(x, y)
+    first.learn_many(x[:301], y[:301])
+    second.learn_many(x[:50], y[:50])  # forgotten
+    restore_state(second, state_to_bytes(first))
+    assert np.array_equal(second.step(x[301:], y[301:]), expected[301:])
+    assert second.digest == whole.digest
+
+
+def test_bytes_of_another_learner_or_damaged_ones_are_refused_with_the_way_out() -> None:
+    content = state_to_bytes(build_model("driftmoe-data", SCHEMA, seed=3))
+    with pytest.raises(CheckpointError, match=r"a: made by .* \(seed was 3, is 4\); build the learner as it was"):
+        restore_state(build_model("driftmoe-data", SCHEMA, seed=4), content, "a")
+    with pytest.raises(CheckpointError, match="another model"):
+        restore_state(build_model("driftmoe", SCHEMA, seed=3), content)
+    for bad in (b"", content[:-1], content[:1000] + b"!" + content[1001:]):
+        with pytest.raises(CheckpointError, match=r"empty|damaged"):
+            restore_state(build_model("driftmoe-data", SCHEMA, seed=3), bad)
