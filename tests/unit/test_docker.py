@@ -24,6 +24,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]
 ]
+# Where one lies, or that there is none.
+NO_SECRETS = "secrets in|secret: {|secretName: |AccountToken: false|PASSWORD_FILE: /"
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 SCRAPED = {spec.name for spec in METRICS if spec.kind != "histogram"} | {
@@ -101,7 +103,7 @@ def test_service_depends_on_services_that_can_tell(name: str) -> None:
 @pytest.mark.parametrize("path", sorted(p for p in DOCKER.rglob("*") if p.is_file()), ids=lambda p: p.name)
 def test_no_secret_and_no_address_outside(path: Path) -> None:
     text = path.read_text()
-    assert not re.search(r"(?i)(password|secret|token)\w*\s*[:=]\s*[\"']?\w", text.replace("secrets in", ""))
+    assert not re.search(r"(?i)(password|secret|token)\w*\s*[:=]\s*[\"']?\w", re.sub(NO_SECRETS, "", text))
     outside = r"https?://(?!(127\.0\.0\.1|localhost|prometheus|stream-moe|kafka)[:/])"
     assert not re.search(outside, text)
 
