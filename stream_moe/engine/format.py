@@ -186,7 +186,7 @@ def _begin_to_watch(state: dict[str, Any], arrays: Arrays) -> State:
 
 # Version n -> n + 1. Whoever renames or reshapes an array of a learner, or gives one a new parameter, raises VERSION
 # and adds the step here: it sees the state (offset, fingerprint, plain, ...) and the arrays by their full names.
-# From version 4 on the state may be a learner's alone (`stream_moe.state`): `plain` then has no join and no counts.
+# From version 5 on the state may be a learner's alone (`stream_moe.state`): `plain` then has no join and no counts.
 MIGRATIONS: dict[int, Callable[[dict[str, Any], Arrays], State]] = {
     1: _name_the_source,
     2: _account_for_labels,
