@@ -64,7 +64,7 @@ def demo(
     with serving.server, tempfile.TemporaryDirectory() as state:
         if told:
             typer.echo(f"electricity -> log in memory -> {model} -> predictions")
-            typer.echo(f"metrics at {serving.server.url}metrics\n")
+            typer.echo(f"live page at {serving.server.url} , metrics at {serving.server.url}metrics\n")
         shown = {"stream": stream.name, "model": model, "seed": seed, "rate": rate, "metrics": serving.server.url}
         log_settings("demo", shown | {"device": "cpu", "threads": 1})
         engine = Engine(
@@ -81,14 +81,20 @@ def demo(
         producer = threading.Thread(target=produce, name="producer", daemon=True)
         log.append("events", PAUSE)  # the topic exists before its first event
         producer.start()
-        with display, stop_on_signals(engine.stop):
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            engine.stop()
+
+        with display, stop_on_signals(end):
             engine.run()
         content = {"model": model, "stream": stream.name, "seed": seed, **serving.result(engine, started)}
         tell_result(content, quiet, json_logs)
         if told:
             _show_outputs(log.records("predictions")[-1].value, serving.server.url)
         o.write_json(json, content)
-        if hold:
+        if hold and not ended.is_set():
             if told:
                 typer.echo(f"\nstill serving {serving.server.url} ; Ctrl-C ends it")
             threading.Event().wait()
