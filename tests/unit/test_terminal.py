@@ -105,7 +105,9 @@ def test_an_interrupted_view_says_how_far_it_came(tmp_path: Path) -> None:
 
 
 def test_logs_go_above_the_view_and_the_summary_stays() -> None:
-    with Terminal([*CLI, "demo", "--rate", "2000", "--hold", "--metrics-port", "0", "--model", "naive-bayes"]) as terminal:
+    with Terminal(
+        [*CLI, "demo", "--rate", "2000", "--hold", "--metrics-port", "0", "--model", "naive-bayes"]
+    ) as terminal:
         terminal.wait_for(lambda: any("lag" in line for line in terminal.lines))
         terminal.type("\x03")
         assert terminal.wait() == 0
