@@ -10,6 +10,7 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from stream_moe.errors import CheckpointError, ConfigError
@@ -83,6 +84,16 @@ class FileCheckpointStore:
         except OSError as error:
             raise self._failed("reading", name, error) from error
 
+    def read_parts(self, name: str, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Read parts of a file, (begin, end) in bytes each; CheckpointError when one is not there."""
+        try:
+            with self._path(name).open("rb", buffering=0) as file:
+                found = [os.pread(file.fileno(), end - begin, begin) for begin, end in parts]
+        except OSError as error:
+            raise self._failed("reading", name, error) from error
+        check_parts(name, parts, found)
+        return found
+
     def write(self, name: str, content: bytes) -> None:
         """Write a checkpoint whole or not at all; CheckpointError when that failed (the older ones stay)."""
         path = self._path(name)
@@ -144,6 +155,13 @@ def check_size(name: str, size: int) -> None:
     """Raise CheckpointError for what nobody should load; asked before memory is taken, and before it is written."""
     if size > MAX_BYTES:
         raise CheckpointError(f"{name}: {size:,} bytes; no checkpoint is longer than {MAX_BYTES:,}")
+
+
+def check_parts(name: str, parts: Sequence[tuple[int, int]], found: Sequence[bytes]) -> None:
+    """Raise CheckpointError where a file ended before a part of it did."""
+    for (begin, end), part in zip(parts, found, strict=True):
+        if len(part) != end - begin:
+            raise CheckpointError(f"reading {name}: cut off: of bytes {begin:,} to {end:,} it has {len(part):,}")
 
 
 def read_whole(path: Path) -> bytes:

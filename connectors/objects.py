@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from connectors.files import FileCheckpointStore, check_size, checked_name, read_whole
+from connectors.files import FileCheckpointStore, check_parts, check_size, checked_name, read_whole
 from stream_moe.errors import CheckpointError, ConfigError, one_line
 from stream_moe.ports import CheckpointStore
 
@@ -68,6 +68,15 @@ class ObjectCheckpointStore:
         """Give the content of a checkpoint; CheckpointError when it is not there or cannot be read."""
         with self._named("reading", name):
             return _read(self._fs, self._path(name))
+
+    def read_parts(self, name: str, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Read parts of an object, (begin, end) in bytes each; CheckpointError when one is not there."""
+        path = self._path(name)
+        with self._named("reading", name):  # one call, so that a store far away is asked for all at the same time
+            begins, ends = zip(*parts, strict=True)
+            found = [bytes(part) for part in self._fs.cat_ranges([path] * len(parts), begins, ends, on_error="raise")]
+        check_parts(name, parts, found)
+        return found
 
     def write(self, name: str, content: bytes) -> None:
         """Write a checkpoint and read it back; CheckpointError when that failed (the older ones stay)."""

@@ -96,13 +96,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
             Class probabilities of each event, made BEFORE it was learnt.
         """
         x = self._checked(x)
-        y = np.ascontiguousarray(y, np.int32)
-        if len(y) != len(x) or (len(y) and not (y.min() >= UNLABELLED and y.max() < self.schema.n_classes)):
-            raise DataError(
-                f"y: {len(y)} labels up to {y.max(initial=-1)} for {len(x)} rows and {self.schema.n_classes} "
-                "classes; give one class index (or -1) per row"
-            )
-        return self._step(x, y, weights)
+        return self._step(x, self._checked_labels(x, y), weights)
 
     def learn_many(self, x: Float32, y: Int32) -> None:
         """Learn a block; the same as `step`, without an answer."""
@@ -130,6 +124,15 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         clean(x, self.schema.n_categories)
         return x
 
+    def _checked_labels(self, x: Float32, y: Int32) -> Int32:
+        y = np.ascontiguousarray(y, np.int32)
+        if len(y) != len(x) or (len(y) and not (y.min() >= UNLABELLED and y.max() < self.schema.n_classes)):
+            raise DataError(
+                f"y: {len(y)} labels up to {y.max(initial=-1)} for {len(x)} rows and {self.schema.n_classes} "
+                "classes; give one class index (or -1) per row"
+            )
+        return y
+
     # One event, river's way.
     @property
     def _multiclass(self) -> bool:
@@ -153,6 +156,10 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     def _get_params(self) -> dict[str, Any]:
         names = inspect.signature(type(self)).parameters
         return {name: self._given[name] if name in self._given else getattr(self, name) for name in names}
+
+    def learning_parameters(self) -> dict[str, Any]:
+        """Return the parameters that change what is learnt, by name: not where and how fast it runs."""
+        return {k: v for k, v in self._get_params().items() if k not in {"schema", "threads", "device"}}
 
     def __repr__(self) -> str:
         defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}

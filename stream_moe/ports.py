@@ -148,6 +148,9 @@ class CheckpointStore(Protocol):
 
     def read(self, name: str) -> bytes: ...
 
+    def read_parts(self, name: str, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Read the bytes from begin to end, (begin, end) each: one key's model out of a file of thousands."""
+
     def write(self, name: str, content: bytes) -> None: ...
 
     def delete(self, name: str) -> None: ...

@@ -156,6 +156,20 @@ class DriftReport:
 
 
 @dataclass(slots=True)
+class KeyReport:
+    """The keys of a partition that has a model for each."""
+
+    known: int = 0
+    forgotten: int = 0  # keys that had to make room for others
+    resident: int = 0  # models in memory
+    resident_bytes: int = 0
+    evicted: int = 0  # models that left memory since the process started
+    loaded: int = 0  # models read back
+    segments: int = 0  # files that hold models
+    segment_bytes: int = 0
+
+
+@dataclass(slots=True)
 class PartitionReport:
     """One partition and its model at the end of a block."""
 
@@ -188,6 +202,7 @@ class PartitionReport:
     recovery_seconds: float = 0.0
     replay_divergences: int = 0
     drift: DriftReport = field(default_factory=DriftReport)
+    keys: KeyReport | None = None  # with a model for each key
 
 
 @dataclass(slots=True)

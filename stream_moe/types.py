@@ -149,6 +149,8 @@ class Block:
         int64 [n], position in the log.
     timestamps
         int64 [n], event time in milliseconds since 1970; -1 = unknown.
+    keys
+        n record keys, where each key has its own model; None = not asked for.
     """
 
     x: Float32
@@ -157,6 +159,7 @@ class Block:
     has_features: Bool | None = None
     offsets: Int64 | None = None
     timestamps: Int64 | None = None
+    keys: list[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.y)

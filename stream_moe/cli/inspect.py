@@ -71,14 +71,17 @@ def _lines(found: Checkpoint, size: int) -> Iterator[str]:
         "arrays": f"{len(found.arrays):,} ({sum(array.nbytes for array in found.arrays.values()):,} bytes)",
     }.items():
         yield f"{name:<22} {value}"
+    if "keys" in found.plain["learner"]:
+        known, files = len(found.arrays["learner/keys/segment"]), len(found.segments)
+        yield f"{'keys':<22} {known:,} with a model each, in {files:,} files beside the checkpoint"
     yield from _experts(found)
 
 
 def _experts(found: Checkpoint) -> Iterator[str]:
     """One row an expert, from the arrays alone: the parameters to build the model with are not kept as values."""
+    where = "account/routing" if "keys" in found.plain["learner"] else "specialization"
     account = {
-        name: found.arrays[f"learner/specialization/{name}"].tolist()
-        for name in ("routed", "trained", "right", "events")
+        name: found.arrays[f"learner/{where}/{name}"].tolist() for name in ("routed", "trained", "right", "events")
     }
     scored = max(account["events"][0], 1)
     yield f"{'expert':>6} {'routed':>10} {'trained':>10} {'accuracy':>9} {'nodes':>7} {'bytes':>11}"

@@ -36,6 +36,13 @@ Model = Annotated[
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the model; may be repeated.")
 ]
+MODEL_PER = ("partition", "key")
+DEFAULT_MAX_KEYS = 250_000  # as in stream_moe.keyed.settings, which costs numpy to import
+ModelPer = Annotated[str, typer.Option(help="partition: one model for each; key: one for each record key.")]
+MaxKeys = Annotated[
+    int,
+    typer.Option(min=1, help="Keys that have a model, per partition; for one more the least recent is forgotten."),
+]
 Threads = Annotated[int, typer.Option(min=1, max=1024, help="Threads over the experts; changes no result.")]
 Device = Annotated[str, typer.Option(help="Where the router lives: cpu, cuda or auto.")]
 JsonLogs = Annotated[
@@ -112,10 +119,26 @@ def find_device(model: str, device: str) -> str:
     return device
 
 
+def per_key(
+    make: Callable[[Schema], BlockClassifier], key: str, max_keys: int
+) -> Callable[[Schema], BlockClassifier]:
+    """Return what builds a model for each value of a feature."""
+    from stream_moe.keyed.learner import KeyedLearner
+
+    return lambda schema: KeyedLearner(schema, make=make, max_keys=max_keys, key_feature=key)
+
+
 def _cuda_is_here() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def choice(flag: str, given: str, choices: Iterable[str]) -> Any:
+    """Return what was given; ConfigError unless it is one of the choices."""
+    if given not in choices:
+        raise ConfigError(f"{flag} {given!r}: choose {' or '.join(choices)}")
+    return given
 
 
 def split_names(names: str) -> list[str]:

@@ -42,6 +42,11 @@ def replay(
     settings: o.Settings = [],  # noqa: B006 (typer copies it)
     threads: o.Threads = 1,
     device: o.Device = "auto",
+    model_per: o.ModelPer = "partition",
+    key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="With --model-per key: the feature that is the key.")
+    ] = None,
+    max_keys: o.MaxKeys = o.DEFAULT_MAX_KEYS,
     json: o.JsonFile = None,
     csv: Annotated[Path | None, typer.Option(help=f"Write a row of scores every {CSV_EVERY:,} events.")] = None,
     drift_log: Annotated[Path | None, typer.Option(help="Write each drift as a line of JSON.")] = None,
@@ -64,7 +69,11 @@ def replay(
         raise ConfigError(f"--workers {workers}: processes are for folds; add --folds, or use --threads")
     if serve_port is not None and not serve:
         raise ConfigError(f"--serve-port {serve_port}: nothing is served; add --serve, or leave it out")
+    if (o.choice("--model-per", model_per, o.MODEL_PER) == "key") != (key is not None):
+        raise ConfigError("--model-per key and --key COLUMN go together: a file has no record keys; give both")
     if folds is not None:
+        if key is not None:
+            raise ConfigError("--folds: cross-validation is of one model; leave --model-per key out, or --folds")
         if csv is not None or report is not None or drift_log is not None or serve or names:
             one = "--csv, --report, --drift-log, --serve and --metric"
             raise ConfigError(f"--folds: {one} are of one learner; leave them out, or --folds")
@@ -75,6 +84,8 @@ def replay(
         return
     start_logs(quiet, json_logs)
     make_learner = o.learner_factory(model, seed, settings, threads, device)
+    if key is not None:
+        make_learner = o.per_key(make_learner, key, max_keys)
     from stream_moe.evaluation import prequential
     from stream_moe.models import warning
     from stream_moe.streams import open_stream

@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -76,6 +76,14 @@ def run(
     label_seconds: Annotated[
         float, typer.Option(min=0.001, help="... and no longer than this, by the records' timestamps.")
     ] = 86_400.0,
+    model_per: o.ModelPer = "partition",
+    null_key: Annotated[
+        str, typer.Option(help="Records without a key: shared (one model for all of them) or dead-letter.")
+    ] = "shared",
+    max_keys: o.MaxKeys = o.DEFAULT_MAX_KEYS,
+    key_memory: Annotated[
+        int, typer.Option(min=1, metavar="MB", help="What a partition's models in memory may take; more go to disk.")
+    ] = 512,
     config: o.Config = None,
     json: o.JsonFile = None,
     json_logs: o.JsonLogs = False,
@@ -83,8 +91,8 @@ def run(
 ) -> None:
     """Consume events from Kafka, predict, learn, and write predictions; resumes where it stopped.
 
-    One model for each partition of the input topic. Processes with the same group share the partitions, on as many
-    machines as you like; --state-dir is then a directory that all of them see, or an object store.
+    One model for each partition of the input topic, or for each record key. Processes with the same group share the
+    partitions, on as many machines as you like; --state-dir is then a directory that all see, or an object store.
     """
     started = time.perf_counter()
     o.check_writable(json)
@@ -95,6 +103,7 @@ def run(
     from stream_moe.config import kafka_values
     from stream_moe.engine.journal import JournaledSource
     from stream_moe.engine.loop import Engine, EngineSettings
+    from stream_moe.keyed.settings import KeySettings, NullKey
     from stream_moe.telemetry.access import load_access
 
     flags = {
@@ -104,6 +113,8 @@ def run(
     kafka = KafkaSettings(**kafka_values(flags, config))
     start_logs(quiet, json_logs, kafka.secrets())
     make_learner = o.learner_factory(model, seed, settings, threads, device)
+    keys = KeySettings(o.choice("--null-key", null_key, get_args(NullKey)), 1024, max_keys, key_memory << 20)
+    per_key = o.choice("--model-per", model_per, o.MODEL_PER) == "key"
     events = KafkaSource(kafka)
     source: Source = events
     if kafka.labels is not None and kafka.journal_topic is not None:
@@ -134,6 +145,7 @@ def run(
                 until_caught_up,
                 max_waiting=max_waiting,
                 label_seconds=label_seconds,
+                keys=keys if per_key else None,
             ),
             schema=load_schema(schema) if schema else None,
             on_report=on_report,

@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from stream_moe.engine.format import VERSION, NewerVersionError, decode, encode
 from stream_moe.errors import CheckpointError, ConfigError, StreamMoeError
 from stream_moe.experts.base import Arrays
 from stream_moe.failpoints import reach
+from stream_moe.keyed.segments import Segments
 from stream_moe.ports import CheckpointStore
 from stream_moe.types import Schema
 
@@ -100,6 +101,13 @@ class Checkpoint:
     arrays: Arrays
     version: int = VERSION
 
+    @property
+    def segments(self) -> list[str]:
+        """Names of the files that hold the models of its keys; none where the partition has one model."""
+        with understood("checkpoint"):
+            keys = self.plain["learner"].get("keys") or {}
+            return [str(name) for name in keys.get("segments", ())]
+
     def to_bytes(self) -> bytes:
         owner = self.owner
         state = {"offset": self.offset, "fingerprint": owner.fingerprint, "source": owner.source}
@@ -135,14 +143,21 @@ def generations(store: CheckpointStore) -> list[str]:
     return [name for name in store.names() if _NAME.fullmatch(name)]
 
 
-def newest_usable(store: CheckpointStore, owner: Owner, committed: int | None) -> Checkpoint | None:
+def newest_usable(
+    store: CheckpointStore,
+    owner: Owner,
+    committed: int | None,
+    check_whole: Callable[[Checkpoint, str], None] = lambda found, name: None,
+) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, of this owner, and not ahead of the committed offset.
 
     One that is ahead was made by a run whose commits are lost, or for another log: using it would skip records,
     now or once the position has come past it. It is set aside under another name; nothing is deleted.
     A checkpoint of another owner or of a newer program is not skipped over but refused, because going on would
-    overwrite it.
+    overwrite it. One that `check_whole` refuses, as files are missing that it names, is skipped for an older one that
+    has all of its own; where there is none, that CheckpointError stands: the state must not silently begin anew.
     """
+    incomplete: CheckpointError | None = None
     for name in reversed(generations(store)):
         try:
             content = store.read(name)
@@ -154,6 +169,12 @@ def newest_usable(store: CheckpointStore, owner: Owner, committed: int | None) -
             continue
         owner.check(found.owner, name)
         if found.offset <= (committed or 0):
+            try:
+                check_whole(found, name)
+            except CheckpointError as error:
+                _log.error("skipping a checkpoint that is not whole: %s", error)
+                incomplete = incomplete or error
+                continue
             return found
         _log.warning("%s is at offset %d, ahead of the committed %s: set aside", name, found.offset, committed)
         try:
@@ -161,6 +182,8 @@ def newest_usable(store: CheckpointStore, owner: Owner, committed: int | None) -
             store.delete(name)
         except CheckpointError as error:
             _log.error("%s stays where it is: %s", name, error)
+    if incomplete is not None:
+        raise incomplete
     return None
 
 
@@ -178,11 +201,30 @@ def stored_schema(store: CheckpointStore) -> Schema | None:
     return None
 
 
+def segments_named(store: CheckpointStore) -> set[str]:
+    """Name the segments of models that a checkpoint in the store refers to, even one that was set aside."""
+    named: set[str] = set()
+    for name in store.names():
+        if name.endswith(".ckpt"):
+            try:
+                named.update(Checkpoint.from_bytes(store.read(name), name).segments)
+            except NewerVersionError:
+                raise
+            except CheckpointError:
+                continue  # nobody can start from it
+    return named
+
+
 class CheckpointWriter:
-    """Writes checkpoints in a thread, one at a time, and keeps the newest generations."""
+    """Writes checkpoints in a thread, one at a time, and keeps the newest generations.
+
+    With `segments`, what those hold back is written before the checkpoint that names it, and what no checkpoint in
+    the store names any more is deleted after it.
+    """
 
     def __init__(self, store: CheckpointStore) -> None:
         self._store = store
+        self.segments: Segments | None = None
         self._thread: threading.Thread | None = None
         self.time: float | None = None  # seconds since 1970 of the newest one
         self.seconds = 0.0
@@ -207,6 +249,8 @@ class CheckpointWriter:
         start = time.perf_counter()
         name = f"{checkpoint.offset:020d}.ckpt"
         try:
+            if self.segments is not None:
+                self.segments.flush()
             content = checkpoint.to_bytes()
             self._store.write(name, content)
         except (OSError, StreamMoeError, MemoryError) as error:  # the log still has everything: go on, and say so
@@ -218,6 +262,8 @@ class CheckpointWriter:
             for old in generations(self._store)[:-GENERATIONS]:
                 self._store.delete(old)
                 reach("generation-deleted")
+            if self.segments is not None:
+                self.segments.collect(segments_named(self._store))
         except (OSError, StreamMoeError) as error:
             _log.warning("an old checkpoint stays: %s", error)
 

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from stream_moe.errors import ConfigError
+from stream_moe.keyed.settings import SHARED, KeySettings
 from stream_moe.types import UNLABELLED, Block, DeadLetter, Float32, Float64, Int64, RecordBatch, Schema
 
 MAX_ID = 1024  # characters; ids go into keys and predictions, which a log limits too
@@ -53,6 +54,8 @@ class JsonCodec:
         Names, kinds and classes of the events.
     max_bytes
         A record value longer than this many bytes is a dead letter and is not parsed.
+    keys
+        Where each key has its own model: which keys an event may have. None = the keys do not matter.
 
     Examples
     --------
@@ -67,9 +70,9 @@ class JsonCodec:
     ([[nan, 3.0]], [1], ['0'], 'bad-json')
     """
 
-    def __init__(self, schema: Schema, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, schema: Schema, max_bytes: int = MAX_BYTES, keys: KeySettings | None = None) -> None:
         self.schema = schema
-        self._max_bytes = max_bytes
+        self._max_bytes, self._key_rule = max_bytes, keys
         kinds = [_Category if feature.is_nominal else _Number for feature in schema.features]
         by_name = msgspec.defstruct(
             "ByName",
@@ -109,10 +112,14 @@ class JsonCodec:
           without that its offset.
         - of a member that appears twice the last one counts, and other members are ignored.
 
+        Where each key has its own model, the block has the keys too: of a null or empty one b"". That of a label
+        alone does not matter, as it is learnt with its event's.
+
         Dead letters have the stage "decode" and one of the reasons "tombstone", "empty", "too-large",
         "bad-utf8", "bad-json", "too-deep", "not-object", "bad-length" (of an array x), "bad-feature" (wrong
-        type), "unknown-class", "bad-id", "no-content" (neither x nor y) and "no-id" (a label alone, and
-        neither id nor key); offsets in `batch.corrupt` have the stage "log" and the reason "corrupt".
+        type), "unknown-class", "bad-id", "no-content" (neither x nor y), "no-id" (a label alone, and
+        neither id nor key), "no-key" and "key-too-large"; offsets in
+        `batch.corrupt` have the stage "log" and the reason "corrupt".
         """
         letters = [
             DeadLetter(offset, -1, None, None, "log", "corrupt", "The log could not read the record at this offset.")
@@ -122,6 +129,7 @@ class JsonCodec:
         rows: list[tuple[Any, ...]] = []
         labels: list[int] = []
         ids: list[str] = []
+        keys: list[bytes] = []
         alone: list[int] = []
         offsets = batch.offsets.tolist()
         for i, value in enumerate(batch.values):
@@ -137,6 +145,9 @@ class JsonCodec:
                     x = self._nothing
                 elif type(x) is not tuple:
                     x = msgspec.structs.astuple(x)
+                key = SHARED
+                if self._key_rule is not None and not is_label:
+                    key = _checked_key(batch.keys[i], self._key_rule)
                 name = event.id if type(event.id) is str else _name(event.id, is_label, batch.keys[i], offsets[i])
                 if len(name) > MAX_ID:
                     _reject("bad-id", f"The id has {len(name):,} characters; the limit is {MAX_ID:,}.")
@@ -152,6 +163,7 @@ class JsonCodec:
             rows.append(x)
             labels.append(label)
             ids.append(name)
+            keys.append(key)
         has_features = None
         if alone:
             has_features = np.ones(len(kept), np.bool_)
@@ -165,6 +177,7 @@ class JsonCodec:
             has_features,
             np.asarray(batch.offsets, np.int64)[where],
             np.asarray(batch.timestamps, np.int64)[where],
+            keys if self._key_rule is not None else None,
         )
         return block, letters
 
@@ -329,6 +342,14 @@ def _name(given: Any, is_label: bool, key: bytes | None, offset: int) -> str:
     if is_label:
         _reject("no-id", "A label alone needs an id, or a key in UTF-8, to find its event.")
     return str(offset)
+
+
+def _checked_key(key: bytes | None, rule: KeySettings) -> bytes:
+    if not key and rule.null_key == "dead-letter":
+        _reject("no-key", f"The record's key is {'null' if key is None else 'empty'}; each key has its own model.")
+    if key and len(key) > rule.max_key_bytes:
+        _reject("key-too-large", f"The record's key has {len(key):,} bytes; the limit is {rule.max_key_bytes:,}.")
+    return key or SHARED
 
 
 def _cell(value: Any, name: str, nominal: bool) -> Any:

@@ -18,6 +18,7 @@ An event whose label never comes gives up after `timeout` seconds of event time 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ import numpy as np
 
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Arrays, Snapshot
+from stream_moe.keyed.index import keys_from_arrays, keys_to_arrays
+from stream_moe.keyed.settings import SHARED
 from stream_moe.report import LabelCounts
 from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Int64
 
@@ -42,6 +45,7 @@ class Waiting:
     timestamp: int
     row: int = -1  # of the block being joined, where its prediction will stand
     proba: Array | None = None  # float64 [C]
+    key: bytes | None = None  # of its record, where each key has its own model
 
 
 @dataclass(slots=True)
@@ -60,6 +64,8 @@ class Joined:
     delays
         Milliseconds from each event's timestamp to that of its label, of those that came apart; below zero where the
         label was early.
+    keys
+        m record keys, where each key has its own model: a late label's is its event's.
     """
 
     x: Float32
@@ -68,6 +74,7 @@ class Joined:
     late: list[tuple[int, Waiting]] = field(default_factory=list)
     fresh: list[Waiting] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
+    keys: list[bytes] | None = None
 
     def reached(self, rows: Int64) -> Int64:
         """How many of the block's events were read when these rows were learnt, int64."""
@@ -148,10 +155,12 @@ class LabelJoin:
         if nothing_waits and block.has_features is None and not (block.y == UNLABELLED).any():
             self.counts.received += len(block)
             self.counts.applied += len(block)
-            return Joined(block.x, block.y, np.arange(len(block)))
+            return Joined(block.x, block.y, np.arange(len(block)), keys=block.keys)
         rows: list[Array] = []
         y: list[int] = []
         joined = Joined(block.x, block.y, np.zeros(0, np.int64))
+        given_keys: Sequence[bytes | None] = block.keys if block.keys is not None else [None] * len(block)
+        keys: list[bytes | None] = []
         answers: list[int] = []
         times = block.timestamps if block.timestamps is not None else np.full(len(block), -1)
         has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
@@ -164,7 +173,7 @@ class LabelJoin:
                 if label == UNLABELLED:
                     label = early
                     if label == UNLABELLED:
-                        self._wait(name, Waiting(block.x[i].copy(), time, row=len(rows)), joined)
+                        self._wait(name, Waiting(block.x[i].copy(), time, len(rows), key=given_keys[i]), joined)
                     else:
                         self._finish(name, label)
                         joined.delays.append(came - time)
@@ -173,11 +182,13 @@ class LabelJoin:
                 answers.append(len(rows))
                 rows.append(block.x[i])
                 y.append(label)
+                keys.append(given_keys[i])
             elif (event := self._events.pop(name, None)) is not None:
                 joined.late.append((len(rows), event))
                 joined.delays.append(time - event.timestamp)
                 rows.append(event.x)
                 y.append(label)
+                keys.append(event.key)
                 self._finish(name, label)
             elif name in self._done:
                 self._again(label, self._done[name])
@@ -188,6 +199,7 @@ class LabelJoin:
             self._bound()
         joined.x = np.array(rows, np.float32).reshape(-1, self._shape[0])
         joined.y, joined.answers = np.array(y, np.int32), np.array(answers, np.int64)
+        joined.keys = None if block.keys is None else [key or SHARED for key in keys]
         self.counts.applied += int((joined.y != UNLABELLED).sum())
         return joined
 
@@ -242,6 +254,8 @@ class LabelJoin:
             "proba": np.array([e.proba for e in events], np.float64).reshape(-1, self._shape[1]),
             "timestamps": np.array([e.timestamp for e in events], np.int64),
         }
+        if any(event.key is not None for event in events):
+            arrays |= keys_to_arrays([event.key or SHARED for event in events])
         plain = {
             "events": list(self._events),
             "labels": [[name, label, time] for name, (label, time) in self._labels.items()],
@@ -258,8 +272,9 @@ class LabelJoin:
             raise CheckpointError(
                 f"join: rows of {shapes}, or classes up to {max(classes, default=-1)}; not {self._shape}"
             )
-        columns = zip(arrays["x"], arrays["timestamps"].tolist(), arrays["proba"], strict=True)
-        events = [Waiting(x, time, proba=proba) for x, time, proba in columns]
+        keys: Sequence[bytes | None] = keys_from_arrays(arrays) if "keys" in arrays else [None] * len(plain.events)
+        columns = zip(arrays["x"], arrays["timestamps"].tolist(), arrays["proba"], keys, strict=True)
+        events = [Waiting(x, time, proba=proba, key=key) for x, time, proba, key in columns]
         self._events = OrderedDict(zip(plain.events, events, strict=True))
         self._labels = OrderedDict((name, (label, time)) for name, label, time in plain.labels)
         self._done = OrderedDict(plain.done)

@@ -300,6 +300,7 @@ def merged(events: Block, labels: Block) -> Block:
     times = [np.maximum.accumulate(block.timestamps) for block, _ in parts if block.timestamps is not None]
     order = np.argsort(np.concatenate(times), kind="stable")
     ids = events.ids + labels.ids
+    keys = None if events.keys is None else [*events.keys, *(labels.keys or [b""] * len(labels))]
     return Block(
         np.concatenate([events.x, labels.x])[order],
         np.concatenate([events.y, labels.y])[order],
@@ -307,4 +308,5 @@ def merged(events: Block, labels: Block) -> Block:
         np.concatenate([flags for _, flags in parts])[order],
         np.concatenate([block.offsets for block, _ in parts if block.offsets is not None])[order],
         np.concatenate([block.timestamps for block, _ in parts if block.timestamps is not None])[order],
+        None if keys is None else [keys[i] for i in order],
     )

@@ -41,6 +41,9 @@ from stream_moe.errors import (
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.experts.pool import pack, unpack
 from stream_moe.failpoints import reach
+from stream_moe.keyed.learner import KeyedLearner
+from stream_moe.keyed.segments import require
+from stream_moe.keyed.settings import KeySettings
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import Drift, PartitionReport
 from stream_moe.types import UNLABELLED, DeadLetter, Float64, JournalEntry, RecordBatch, Schema
@@ -53,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How the loop runs; only the last two change what is learnt."""
+    """How the loop runs; only the last three change what is learnt."""
 
     model: str
     block_rows: int = 4096  # a poll hands out at most so many records
@@ -63,6 +66,7 @@ class EngineSettings:
     emit_weights: bool = True  # the router's weights in every prediction
     max_waiting: int = MAX_WAITING  # events without a label, and labels without an event
     label_seconds: float = TIMEOUT_SECONDS  # of event time; no longer do they wait
+    keys: KeySettings | None = None  # each record key has a model of its own; None = one model for the partition
 
 
 @dataclass(slots=True)
@@ -130,6 +134,7 @@ class Task:
         self._entry: JournalEntry | None = None  # what was committed beside it
         self._newest = 0  # timestamp of the last record, in milliseconds
         self.learner: BlockClassifier
+        self._keyed: KeyedLearner | None = None  # the same learner, where it takes keys
         self.quality: Prequential
 
     @property
@@ -174,7 +179,17 @@ class Task:
         """Build the model, take the newest usable checkpoint, and go on from there."""
         self._started = time.perf_counter()
         self.learner = self._make_learner(schema)
-        self._codec = JsonCodec(schema)
+        self._keyed = None
+        if (keys := self.settings.keys) is not None:
+            self.learner = self._keyed = KeyedLearner(
+                schema,
+                make=self._make_learner,
+                store=self._store,
+                max_keys=keys.max_keys,
+                memory_bytes=keys.memory_bytes,
+            )
+            self._writer.segments = self._keyed.segments
+        self._codec = JsonCodec(schema, keys=self.settings.keys)
         self.quality = Prequential(schema.n_classes)
         self.watch = DriftWatch(schema)
         self._join = LabelJoin(
@@ -191,19 +206,20 @@ class Task:
 
     def _learning_parameters(self) -> dict[str, object]:
         """The parameters of learner and label join, without those that change only where and how fast it runs."""
-        parameters = self.learner._get_params()
-        learning = {k: v for k, v in parameters.items() if k not in {"schema", "threads", "device"}}
+        learning = self.learner.learning_parameters()
         learning = {k: v for k, v in learning.items() if (k, v) != ("hidden", 256)}  # older ones had no other width
         usual = EngineSettings(self.settings.model)
         bounds = {name: getattr(self.settings, name) for name in ("max_waiting", "label_seconds")}
         changed = {name: value for name, value in bounds.items() if value != getattr(usual, name)}
         if self._source.labels is not None:
             changed["labels"] = self._source.labels
+        if (keys := self.settings.keys) is not None:
+            changed |= {"null_key": keys.null_key, "max_key_bytes": keys.max_key_bytes}
         return learning | changed  # without the usual ones, of which older checkpoints say nothing
 
     def _recover(self) -> None:
         committed, begin, topic = self._committed, self.begin, f"{self._source.topic!r}/{self.partition}"
-        found = newest_usable(self._store, self._owner, committed)
+        found = newest_usable(self._store, self._owner, committed, self._check_segments)
         if found is not None:
             self._restore(found)
         elif committed is not None and begin > 0:
@@ -228,6 +244,10 @@ class Task:
         self.state = "recovering"
         self._source.seek(self.partition, self.position)
         self._maybe_recovered()
+
+    def _check_segments(self, found: Checkpoint, name: str) -> None:
+        if found.segments:
+            require(found.segments, self._store, name)
 
     def _maybe_recovered(self) -> None:
         if self.position < self._mute_below:
@@ -266,7 +286,10 @@ class Task:
         before = dict(self.learner.phases.seconds)
         joined = self._join.join(block)
         weights = np.empty((len(joined.y), self.learner.n_experts), np.float32)
-        proba = self.learner.step(joined.x, joined.y, weights)
+        if self._keyed is not None:
+            proba = self._keyed.step(joined.x, joined.y, weights, keys=joined.keys)
+        else:
+            proba = self.learner.step(joined.x, joined.y, weights)
         self._counts["answers"] = zlib.crc32(np.ascontiguousarray(proba).data, self._counts["answers"])
         self.quality.update(*joined.settle(proba))
         drifts = self._watched(block, joined)
@@ -485,4 +508,5 @@ class Task:
             recovery_seconds=self._run["recovery_ms"] / 1000,
             replay_divergences=self._run["diverged"],
             drift=self.watch.report(block.drifts),
+            keys=self._keyed.keys if self._keyed is not None else None,
         )

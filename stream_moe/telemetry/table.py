@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from stream_moe import __version__
-from stream_moe.report import ExpertReport, GroupReport, LearnerReport, PartitionReport
+from stream_moe.report import ExpertReport, GroupReport, KeyReport, LearnerReport, PartitionReport
 from stream_moe.telemetry.memory import memory_limit, resident_memory
 
 PREFIX = "stream_moe_"
@@ -207,6 +207,10 @@ def _kinds(report: PartitionReport) -> Samples:
     return [((str(e), x.kind), 1.0) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
 
 
+def _keys(value: Callable[[KeyReport], float]) -> Reader:
+    return lambda report: None if report.keys is None else value(report.keys)
+
+
 def _state(report: GroupReport) -> Samples:
     return [((state,), float(report.state == state)) for state in STATES]
 
@@ -346,4 +350,16 @@ METRICS: tuple[MetricSpec, ...] = (
     _of_group("process_memory_bytes", "gauge", "Resident memory of this process.", lambda g: resident_memory()),
     _of_group("process_memory_limit_bytes", "gauge", "Memory this process may have: the smaller of the machine's and "
               "its control group's.", lambda g: memory_limit()),
+    # a model for each key
+    _gauge("keys_known", "Keys that have a model.", _keys(lambda k: k.known)),
+    _counter("keys_forgotten_total", "Keys whose model was given up for those of newer keys.",
+             _keys(lambda k: k.forgotten)),
+    _gauge("key_models_resident", "Models of keys in memory.", _keys(lambda k: k.resident)),
+    _gauge("key_models_resident_bytes", "Memory that these take.", _keys(lambda k: k.resident_bytes)),
+    _counter("key_models_evicted_total", "Models of keys that left memory for the checkpoint store.",
+             _keys(lambda k: k.evicted), of_process=True),
+    _counter("key_models_loaded_total", "Models of keys read back from the checkpoint store.",
+             _keys(lambda k: k.loaded), of_process=True),
+    _gauge("key_segments", "Files in the checkpoint store that hold models of keys.", _keys(lambda k: k.segments)),
+    _gauge("key_segment_bytes", "What these files take.", _keys(lambda k: k.segment_bytes)),
 )  # fmt: skip

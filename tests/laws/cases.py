@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from river import tree
 
 from stream_moe.classifier import BlockClassifier
 from stream_moe.experts.river_expert import RiverExpert
+from stream_moe.keyed.learner import KeyedLearner
 from stream_moe.models import build_model, model_names
 from stream_moe.single import SingleExpert
 from stream_moe.types import Feature, Float32, Float64, Int32, Schema
@@ -28,7 +30,8 @@ SCHEMA = Schema(
 )
 HAS_JAVA = bool(shutil.which("java") or os.environ.get("JAVA_HOME"))
 FOREIGN = ["river", "capymoa:ARF3"] if HAS_JAVA else ["river"]
-STORABLE = [*model_names(), "two-stage-task", "two-stage-gmm"]
+GROWING = [*model_names(), "two-stage-task", "two-stage-gmm"]
+STORABLE = [*GROWING, "keyed"]
 NAMES = [*STORABLE, *FOREIGN]
 ONE_ANSWER = [name for name in NAMES if name != "driftmoe-task"]  # its `step` answers under dropout, as published
 # Small mini-batches and windows: a short stream must fill them several times.
@@ -45,6 +48,10 @@ OPTIONS = {
 def build(name: str, schema: Schema | None = SCHEMA, *, threads: int = 1) -> BlockClassifier:
     if name == "river":
         return SingleExpert(schema, expert=RiverExpert, parameters={"model": tree.HoeffdingTreeClassifier()})
+    if name == "keyed":  # four keys, the missing colour's too, and room for three
+        assert schema is not None
+        expert = partial(build, "hoeffding-tree", threads=threads)
+        return KeyedLearner(schema, make=expert, max_keys=3, key_feature="colour")
     model = "driftmoe-two-stage" if name.startswith("two-stage") else name
     return build_model(model, schema, seed=3, threads=threads, options=OPTIONS.get(name))
 

@@ -24,7 +24,7 @@ from stream_moe.experts.naive_bayes import NaiveBayes
 from stream_moe.experts.no_change import NoChange
 from stream_moe.experts.softmax import SoftmaxRegression
 from stream_moe.types import Feature, Schema
-from tests.laws.cases import NAMES, ONE_ANSWER, SCHEMA, STORABLE, build, events, mixed_stream, run
+from tests.laws.cases import GROWING, NAMES, ONE_ANSWER, SCHEMA, STORABLE, build, events, mixed_stream, run
 from tests.laws.print_digests import digests
 
 EXPERTS: list[Any] = [
@@ -233,7 +233,7 @@ def test_a_late_feature_or_class_equals_one_known_from_the_start(kind: Any, late
     assert_same(grown, full)
 
 
-@pytest.mark.parametrize("name", STORABLE)
+@pytest.mark.parametrize("name", GROWING)
 @pytest.mark.parametrize("later", [WITH_FEATURE, WITH_CLASS, WITH_CATEGORY], ids=["feature", "class", "category"])
 def test_growth_itself_keeps_the_predictions(name: str, later: Schema) -> None:
     x, y = small_stream(1500)

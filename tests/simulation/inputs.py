@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -174,6 +174,9 @@ class Everything:
 
     def read(self, name: str) -> bytes:
         return self.content[name]
+
+    def read_parts(self, name: str, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+        return [self.content[name][begin:end] for begin, end in parts]
 
     def write(self, name: str, content: bytes) -> None:
         self.content[name] = content

@@ -223,6 +223,9 @@ class SimulatedStore:
             raise CheckpointError(f"{name}: not there")
         return self._files[name]
 
+    def read_parts(self, name: str, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+        return [self.read(name)[begin:end] for begin, end in parts]
+
     def write(self, name: str, content: bytes) -> None:
         world = self._world
         world.scheduler.step("before the temporary write")

@@ -37,7 +37,7 @@ def one(schema: Schema, value: bytes, key: bytes | None = None) -> Block:
     return block
 
 
-def refused(schema: Schema, value: bytes | None, **options: int) -> DeadLetter:
+def refused(schema: Schema, value: bytes | None, **options: Any) -> DeadLetter:
     block, dead = JsonCodec(schema, **options).decode(batch(value))
     assert len(block) == 0
     assert block.x.shape == (0, schema.n_features)

@@ -1,0 +1,343 @@
+"""A model for each key behind the one learner's contract."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import compress, pairwise
+from typing import Any
+
+import numpy as np
+
+from stream_moe.classifier import BlockClassifier, digest_of
+from stream_moe.errors import CheckpointError, ConfigError, DataError
+from stream_moe.experts.base import Snapshot
+from stream_moe.experts.pool import pack, unpack
+from stream_moe.failpoints import reach
+from stream_moe.keyed import record
+from stream_moe.keyed.account import Account
+from stream_moe.keyed.index import NOWHERE, KeyIndex
+from stream_moe.keyed.residents import Resident, Residents
+from stream_moe.keyed.segments import Segments
+from stream_moe.keyed.settings import MAX_KEYS, MEMORY_BYTES, SHARED
+from stream_moe.ports import CheckpointStore
+from stream_moe.report import KeyReport, LearnerReport
+from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
+
+TOGETHER = 256  # keys whose models are read back with one call, and may go beyond the memory bound
+MAX_SEGMENTS = 64  # of which a checkpoint may consist before small ones are joined
+COMPACT_BYTES = 64 << 20  # that one checkpoint copies at most from old segments
+
+
+class KeyedLearner(BlockClassifier):
+    """One model for each key; the least recently used ones wait in a store until their key returns.
+
+    What is learnt does not depend on where the models are: answers and digest are those of a run in which all stay
+    in memory, or in which each key's rows were given to a model of its own.
+
+    Parameters
+    ----------
+    schema
+        Features and classes, of every key.
+    make
+        Builds a model for the schema. Must be deterministic.
+    store
+        Where models go that memory has no room for; None = all stay in memory.
+    max_keys
+        How many keys have a model: from a key's first label on. For one more, the key whose last label lies furthest
+        back is forgotten.
+    memory_bytes
+        What the models in memory may take together; changes no result.
+    key_feature
+        The feature that is the key of rows whose keys are not given. None = they share one model.
+
+    Examples
+    --------
+    >>> from stream_moe.models import build_model
+    >>> schema = Schema.numeric(1, ["no", "yes"])
+    >>> model = KeyedLearner(schema, make=lambda schema: build_model("naive-bayes", schema))
+    >>> x, y = np.float32([[0], [0], [0], [0]]), np.int32([0, 1, 0, 1])
+    >>> _ = model.step(x, y, keys=[b"till-7", b"till-9", b"till-7", b"till-9"])
+    >>> model.step(x[:2], y[:2], keys=[b"till-7", b"till-9"]).argmax(1).tolist(), model.keys.known
+    ([0, 1], 2)
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        make: Callable[[Schema], BlockClassifier],
+        store: CheckpointStore | None = None,
+        max_keys: int = MAX_KEYS,
+        memory_bytes: int = MEMORY_BYTES,
+        key_feature: str | None = None,
+    ) -> None:
+        if key_feature is not None and key_feature not in schema.feature_index:
+            raise ConfigError(
+                f"key: the stream has no feature {key_feature!r}; choose one of "
+                f"{', '.join(f.name for f in schema.features[:20])}"
+            )
+        self.make, self.store, self.key_feature = make, store, key_feature
+        self.max_keys, self.memory_bytes = max_keys, memory_bytes
+        super().__init__(schema)
+
+    def _start(self, schema: Schema) -> None:
+        self._template = self.make(schema)
+        kind, parameters = type(self._template), self._template._get_params()
+
+        def fresh() -> BlockClassifier:  # without reading signatures and settings again for each key
+            model = kind(**parameters)
+            model.phases = self.phases
+            return model
+
+        self._residents = Residents(fresh, schema)
+        self._index = KeyIndex(self.max_keys)
+        self.segments = Segments(self.store)
+        self._account = Account(self._template.n_experts, schema.n_classes)
+        self._evicted = self._loaded = 0
+
+    def _grow(self, schema: Schema) -> None:
+        raise ConfigError("a model for each key has the schema that it was given, and does not grow")
+
+    @property
+    def n_experts(self) -> int:
+        return self._template.n_experts
+
+    # Rows and their keys.
+    def step(
+        self, x: Float32, y: Int32, weights: Float32 | None = None, *, keys: Sequence[bytes] | None = None
+    ) -> Float64:
+        """Test then train as `BlockClassifier.step` does, each row with the model of its key.
+
+        `keys` are n byte strings; None = the rows' values of `key_feature`.
+        """
+        x = self._checked(x)
+        y = self._checked_labels(x, y)
+        if keys is not None and len(keys) != len(x):
+            raise DataError(f"keys: {len(keys)} for {len(x)} rows; give one to each row")
+        return self._step_by(keys if keys is not None else self._keys_of(x), x, y, weights)
+
+    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        return self._step_by(self._keys_of(x), x, y, weights)
+
+    def _keys_of(self, x: Float32) -> list[bytes]:
+        if self.key_feature is None:
+            return [SHARED] * len(x)
+        column = self.schema.feature_index[self.key_feature]
+        categories = self.schema.features[column].categories
+        if categories is not None:
+            return [SHARED if math.isnan(v) else categories[int(v)].encode() for v in x[:, column].tolist()]
+        return [SHARED if math.isnan(v) else f"{v:.9g}".encode() for v in x[:, column].tolist()]
+
+    def _step_by(self, keys: Sequence[bytes], x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        n = len(x)
+        proba = np.empty((n, self.schema.n_classes))
+        weights = weights if weights is not None else np.empty((n, self.n_experts), np.float32)
+        labelled = (y != UNLABELLED).tolist()
+        start = 0
+        while start < n:
+            stop, leaving = self._index.cut(keys, labelled, start)
+            for key in self._index.forget(leaving):
+                self._residents.drop(key)
+            part = slice(start, stop)
+            proba[part] = self._take(keys[start:stop], x[part], y[part], weights[part])
+            start = stop
+        self._account.update(proba, y, weights)
+        self.phases.end("account")
+        return proba
+
+    def _take(self, keys: Sequence[bytes], x: Float32, y: Int32, weights: Float32) -> Float64:
+        """Step each key's model through its rows, which lie together once the rows are sorted by key."""
+        self.phases.begin()
+        names, order, ends = _grouped(keys)
+        learnt = list(compress(keys, y != UNLABELLED))
+        last_use = list(dict.fromkeys(reversed(learnt)))[::-1]
+        fresh = {key for key, new in zip(last_use, self._index.touch(last_use), strict=True) if new}
+        x, y = x[order], y[order]
+        labels = np.add.reduceat(y != UNLABELLED, ends[:-1], dtype=np.int64).tolist() if len(y) else []
+        proba, said_by = np.empty((len(y), self.schema.n_classes)), np.empty(weights.shape, np.float32)
+        self.phases.end("route")
+        for first in range(0, len(names), TOGETHER):
+            batch = names[first : first + TOGETHER]
+            places = pairwise(ends[first : first + TOGETHER + 1])
+            for resident, (begin, end), n in zip(self._summon(batch, fresh), places, labels[first:], strict=False):
+                model = resident.model if resident is not None else self._template
+                proba[begin:end] = model._step(x[begin:end], y[begin:end], said_by[begin:end])
+                if resident is not None and n:
+                    self._residents.learnt(resident, n)
+            self._shrink()
+        self.phases.begin()
+        answers = np.empty_like(proba)
+        answers[order], weights[order] = proba, said_by
+        return answers
+
+    def _predict(self, x: Float32) -> Float64:
+        names, order, ends = _grouped(self._keys_of(x))
+        x, proba = x[order], np.empty((len(x), self.schema.n_classes))
+        for key, (begin, end) in zip(names, pairwise(ends), strict=True):
+            proba[order[begin:end]] = self._lent(key)._predict(x[begin:end])
+        return proba
+
+    def _lent(self, key: bytes) -> BlockClassifier:
+        """Return the model of a key for reading only: nothing is taken in or evicted for it."""
+        if (resident := self._residents.held.get(key)) is not None:
+            return resident.model
+        if key not in self._index.slots:
+            return self._template
+        model = self.make(self.schema)
+        model.restore(next(self._read([key])))
+        return model
+
+    # In memory or in the store.
+    def _summon(self, keys: Sequence[bytes], fresh: set[bytes]) -> list[Resident | None]:
+        """Have the models of these keys in memory, as the last used ones; None for a key that never learnt."""
+        held, known = self._residents.held, self._index.slots
+        absent = [key for key in keys if key not in held and key not in fresh and key in known]
+        found = dict(zip(absent, self._read(absent), strict=True))
+        self._loaded += len(absent)
+        for key in keys:
+            if key in held:
+                held.move_to_end(key)
+            elif key in known:
+                self._residents.add(key, found.get(key))
+        self.phases.end("swap")
+        return [held.get(key) for key in keys]
+
+    def _read(self, keys: Sequence[bytes]) -> Iterator[Snapshot]:
+        index, slots = self._index, [self._index.slots[key] for key in keys]
+        spans = [(int(index.segment[s]), int(index.offset[s]), int(index.length[s])) for s in slots]
+        for slot, (segment, _, _), packed in zip(slots, spans, self.segments.read(spans), strict=True):
+            where = f"a key's model in {self.segments.names[segment]}"
+            yield record.from_bytes(packed, index.digest[slot].tobytes(), where)
+
+    def _shrink(self) -> None:
+        """Write the models used longest ago, and let them go, once all of them take too much."""
+        if self.store is None or self._residents.bytes <= self.memory_bytes:
+            return
+        leaving = self._residents.oldest(self.memory_bytes - self.memory_bytes // 16)
+        self._write(leaving, flush=True)
+        for key, _ in leaving:
+            self._residents.drop(key)
+        self._evicted += len(leaving)
+        reach("models-evicted")
+        self.phases.end("swap")
+
+    def _write(self, models: Sequence[tuple[bytes, Resident]], *, flush: bool, old: Int64 | None = None) -> None:
+        """Write what changed of these models, and what lies in the slots `old`, as a segment."""
+        slots, digests, records = list[int](), list[bytes](), list[bytes]()
+        for key, resident in models:
+            if resident.changed:
+                slot = self._index.slots[key]
+                content = record.to_bytes(resident.model.snapshot())
+                digest = record.digest(content)
+                if self._index.segment[slot] == NOWHERE or digest != self._index.digest[slot].tobytes():
+                    slots.append(slot)
+                    digests.append(digest)
+                    records.append(record.pack(content))
+        moved = [] if old is None else [slot for slot in old.tolist() if slot not in set(slots)]
+        index = self._index
+        spans = [(int(index.segment[s]), int(index.offset[s]), int(index.length[s])) for s in moved]
+        records += self.segments.read(spans)
+        if records:
+            segment, offsets = self.segments.add(records, flush=flush)
+            digests += [index.digest[slot].tobytes() for slot in moved]
+            for slot, offset, written, digest in zip(slots + moved, offsets, records, digests, strict=True):
+                index.place(slot, segment, offset, len(written), digest)
+        for _, resident in models:
+            resident.changed = False
+        dead = [number for number in self.segments.names if index.live[number] == 0]
+        self.segments.drop(dead)
+        for number in dead:
+            del index.live[number]
+
+    def _worn(self) -> Int64:
+        """int64: the slots to write anew, from segments that are mostly dead, or too many."""
+        sizes, live = self.segments.sizes, self._index.live
+        worn = [number for number, size in sizes.items() if live[number] < size / 2]
+        kept = sorted(set(sizes) - set(worn), key=sizes.__getitem__)
+        if len(kept) > MAX_SEGMENTS:
+            worn += kept[: len(kept) - MAX_SEGMENTS // 2]
+        worn.sort(key=live.__getitem__)
+        within = np.cumsum([live[number] for number in worn]) <= COMPACT_BYTES
+        return self._index.inside([number for number, fits in zip(worn, within, strict=True) if fits])
+
+    # The state.
+    def snapshot(self) -> Snapshot:
+        """Give the index; models that changed since the last snapshot wait in a segment, for `segments.flush`.
+
+        Without a store the snapshot holds the models too.
+        """
+        self._write(list(self._residents.held.items()), flush=False, old=self._worn())
+        numbers, names = self.segments.publish()
+        keys = {
+            "schema": self.schema.digest,
+            "segments": names,
+            "sizes": [self.segments.sizes[number] for number in numbers],
+        }
+        parts: dict[str, Snapshot] = {
+            "keys": (self._index.snapshot(numbers), keys | {"forgotten": self._index.forgotten}),
+            "account": self._account.snapshot(),
+        }
+        if self.store is None:
+            held = {name: np.frombuffer(content, np.uint8) for name, content in self.segments.contents().items()}
+            parts["models"] = held, {}
+        return pack(parts)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        found = unpack(snapshot)
+        arrays, plain = found["keys"]
+        if plain["schema"] != self.schema.digest:
+            raise CheckpointError("keys: the models are of another schema")
+        contents = {name: array.tobytes() for name, array in found.get("models", ({}, {}))[0].items()}
+        if self.store is None and not contents.keys() >= set(plain["segments"]):
+            raise CheckpointError("keys: the models lie in a store, and this learner was given none")
+        self._index.restore(arrays, plain["sizes"])
+        self._index.forgotten = plain["forgotten"]
+        self._account.restore(found["account"])
+        self.segments.adopt(plain["segments"], plain["sizes"], contents)
+        for key in list(self._residents.held):
+            self._residents.drop(key)
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 over the digests of all models, in the order of their keys' last labels, wherever they are."""
+        sha = hashlib.sha256(digest_of(self._account.snapshot()).encode())
+        sha.update(f"{self._index.forgotten} {len(self._index)}".encode())
+        for key, slot in self._index.slots.items():
+            resident = self._residents.held.get(key)
+            changed = resident is not None and resident.changed
+            content = record.to_bytes(resident.model.snapshot()) if resident is not None and changed else None
+            digest = self._index.digest[slot].tobytes() if content is None else record.digest(content)
+            sha.update(len(key).to_bytes(4, "big") + key + digest)
+        return sha.hexdigest()
+
+    def report(self) -> LearnerReport:
+        return self._account.report(self._template.report(), self._residents.bytes)
+
+    @property
+    def keys(self) -> KeyReport:
+        """How many keys and models there are, and where."""
+        return KeyReport(
+            known=len(self._index),
+            forgotten=self._index.forgotten,
+            resident=len(self._residents),
+            resident_bytes=self._residents.bytes,
+            evicted=self._evicted,
+            loaded=self._loaded,
+            segments=len(self.segments.sizes),
+            segment_bytes=sum(self.segments.sizes.values()),
+        )
+
+    def learning_parameters(self) -> dict[str, Any]:
+        keyed = {"model_per": "key", "max_keys": self.max_keys, "key_feature": self.key_feature}
+        return self._template.learning_parameters() | keyed
+
+
+def _grouped(keys: Sequence[bytes]) -> tuple[list[bytes], Int64, list[int]]:
+    """Sort rows by key: the keys, the rows' order [n], and where each key's rows begin, with the end of the last."""
+    names = list(dict.fromkeys(keys))
+    number = dict(zip(names, range(len(names)), strict=True))
+    codes = np.fromiter(map(number.__getitem__, keys), np.uint16 if len(names) < 1 << 16 else np.int64, len(keys))
+    order = np.argsort(codes, kind="stable")  # of 16 bits: a radix sort
+    return names, order, [0, *np.cumsum(np.bincount(codes, minlength=len(names))).tolist()]

@@ -1,0 +1,168 @@
+"""Segments: models written together, as files beside the checkpoints that are never changed.
+
+A segment is in the store before any checkpoint names it, and is deleted only when no checkpoint there names it and
+none of its models is in use. What a crash leaves between the two is garbage that the next owner collects.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import threading
+import time
+from collections.abc import Collection, Sequence
+
+from stream_moe.errors import CheckpointError
+from stream_moe.failpoints import reach
+from stream_moe.ports import CheckpointStore
+
+GARBAGE_SECONDS = 120.0  # an owner before us may come back to its segments for a minute: twice that
+_NAME = re.compile(r"[0-9]{12}-[0-9a-f]{16}\.models")
+_log = logging.getLogger(__name__)
+
+
+class Segments:
+    """The segments of one partition, by number in this process and by name in the store.
+
+    Parameters
+    ----------
+    store
+        Where they lie; None = they stay in memory, for a learner that nobody gave a store.
+
+    Attributes
+    ----------
+    names, sizes
+        Of each segment that holds a model in use, by its number.
+
+    Examples
+    --------
+    >>> segments = Segments(None)
+    >>> number, offsets = segments.add([b"first", b"second"])
+    >>> segments.read([(number, offsets[1], 6)])
+    [b'second']
+    """
+
+    def __init__(self, store: CheckpointStore | None) -> None:
+        self._store = store
+        self._own = secrets.token_hex(8)  # a name is never used twice, whoever else writes there
+        self._lock = threading.Lock()  # a checkpoint's thread flushes and collects
+        self._waiting: dict[str, bytes] = {}  # not in the store yet
+        self._secret: set[str] = set()  # ours, and named by no snapshot
+        self._garbage: dict[str, float] = {}  # since when
+        self._next = 0
+        self.names: dict[int, str] = {}
+        self.sizes: dict[int, int] = {}
+
+    def add(self, records: Sequence[bytes], *, flush: bool = False) -> tuple[int, list[int]]:
+        """Make a segment; return its number and where each record begins. Without `flush` it waits in memory."""
+        number, name = self._next, f"{self._next:012d}-{self._own}.models"
+        self._next += 1
+        content = b"".join(records)
+        with self._lock:
+            self._waiting[name] = content
+            self._secret.add(name)
+            self.names[number], self.sizes[number] = name, len(content)
+        if flush:
+            self._write(name)
+        offsets, at = [], 0
+        for record in records:
+            offsets.append(at)
+            at += len(record)
+        return number, offsets
+
+    def drop(self, numbers: Collection[int]) -> None:
+        """Say that none of their models is in use any more."""
+        with self._lock:
+            for number in numbers:
+                name = self.names.pop(number)
+                del self.sizes[number]
+                if name in self._secret:
+                    self._waiting.pop(name, None)
+
+    def read(self, spans: Sequence[tuple[int, int, int]]) -> list[bytes]:
+        """Read (number, offset, length) each; CheckpointError where a segment is not there."""
+        found: list[bytes] = [b""] * len(spans)
+        by_segment: dict[int, list[int]] = {}
+        for place, (number, _, _) in enumerate(spans):
+            by_segment.setdefault(number, []).append(place)
+        for number, places in by_segment.items():
+            parts = [(spans[place][1], spans[place][1] + spans[place][2]) for place in places]
+            for place, part in zip(places, self._read(self.names[number], parts), strict=True):
+                found[place] = part
+        return found
+
+    def _read(self, name: str, parts: list[tuple[int, int]]) -> list[bytes]:
+        with self._lock:
+            content = self._waiting.get(name)
+        if content is not None:
+            return [content[begin:end] for begin, end in parts]
+        assert self._store is not None  # without one they all wait
+        return self._store.read_parts(name, parts)
+
+    def flush(self) -> None:
+        """Write what waits. Called before the checkpoint that names it."""
+        with self._lock:
+            names = list(self._waiting)
+        for name in names:
+            self._write(name)
+
+    def _write(self, name: str) -> None:
+        with self._lock:
+            content = self._waiting.get(name)
+        if self._store is None or content is None:  # dropped meanwhile
+            return
+        reach("segment-unwritten")
+        self._store.write(name, content)
+        reach("segment-written")
+        with self._lock:
+            self._waiting.pop(name, None)
+
+    def publish(self) -> tuple[list[int], list[str]]:
+        """Return the numbers and names of all segments, for a snapshot that others may start from."""
+        with self._lock:
+            numbers = sorted(self.names)
+            names = [self.names[number] for number in numbers]
+            self._secret.difference_update(names)
+        return numbers, names
+
+    def contents(self) -> dict[str, bytes]:
+        """Return what waits, by name: a snapshot without a store takes it along."""
+        with self._lock:
+            return dict(self._waiting)
+
+    def adopt(self, names: Sequence[str], sizes: Sequence[int], contents: dict[str, bytes]) -> None:
+        """Go on from the segments of a snapshot, which are numbered from 0 in its order."""
+        with self._lock:
+            self._waiting = dict(contents)
+            self._secret.clear()
+            self.names = dict(enumerate(names))
+            self.sizes = dict(enumerate(sizes))
+            self._next = max(self._next, len(names))
+
+    def collect(self, named: Collection[str]) -> None:
+        """Delete from the store what neither the checkpoints there name (`named`) nor a model in use needs."""
+        if self._store is None:
+            return
+        present = [name for name in self._store.names() if _NAME.fullmatch(name)]
+        with self._lock:
+            needed = {*named, *self.names.values()}
+            garbage = [name for name in present if name not in needed]
+            now = time.monotonic()
+            self._garbage = {name: self._garbage.get(name, now) for name in garbage}
+            due = [n for n, since in self._garbage.items() if n in self._secret or now - since >= GARBAGE_SECONDS]
+        for name in due:
+            self._store.delete(name)
+            reach("segment-deleted")
+            self._secret.discard(name)
+
+
+def require(names: Collection[str], store: CheckpointStore, checkpoint: str) -> None:
+    """Raise CheckpointError where a segment that a checkpoint names is not in the store."""
+    missing = sorted(set(names) - set(store.names()))
+    if missing:
+        raise CheckpointError(
+            f"{checkpoint}: names models in {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}, "
+            "and the store has no such file: it lost files, or this process sees another one than the process that "
+            "wrote the checkpoint; point --state-dir of all members at the same place, or restore it from a backup"
+        )
