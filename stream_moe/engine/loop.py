@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from stream_moe.classifier import BlockClassifier
 from stream_moe.engine.task import Block, EngineSettings, Task
 from stream_moe.errors import FencedError, LogError, StuckError, UnavailableError
-from stream_moe.ports import Change, EndOfLogError, CheckpointStore, Sink, Source
+from stream_moe.ports import Change, CheckpointStore, EndOfLogError, Sink, Source
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.types import RecordBatch, Schema
 
