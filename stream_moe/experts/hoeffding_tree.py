@@ -80,7 +80,7 @@ class HoeffdingTree:
         self._parameters = (grace_period, delta, tie_threshold, _PREDICTIONS[leaf_prediction])
         self._max_nodes, self._max_bytes = max_nodes, max_bytes
         self._set_layout(schema)
-        self._allocate(min(16, max_nodes), min(8, self._layout.max_slots))
+        self._allocate(1, 1)  # of thousands of models, one for each key, most never split
         self._tree.feature[0], self._tree.slot[0] = -1, 0
         self._tree.numeric[:, :, tree_arrays.LOW] = np.inf
         self._tree.numeric[:, :, tree_arrays.HIGH] = -np.inf
