@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,11 @@ def cost() -> None:
     x, y = rows(np.random.default_rng(1), np.zeros(BLOCK, np.int64))
     for model in ("softmax", "hoeffding-tree"):
         one = build_model(model, SCHEMA)
-        print(f"{model}: one model without keys {_speed(lambda m=one: m.step(x, y)):,.0f} events/s", flush=True)
+        print(f"{model}: one model without keys {_speed(partial(one.step, x, y)):,.0f} events/s", flush=True)
         for n_keys in (1, 4, 16, 64, 256, 1024, 4096):
             learner = KeyedLearner(SCHEMA, make=make(model), memory_bytes=1 << 40)
             keys = [b"%d" % (i * 7919 % n_keys) for i in range(BLOCK)]
-            rate = _speed(lambda m=learner, k=keys: m.step(x, y, keys=k))
+            rate = _speed(partial(learner.step, x, y, keys=keys))
             each = 1e6 * BLOCK / rate / n_keys
             print(
                 f"  {n_keys:>5} keys in a block: {rate:>9,.0f} events/s, {each:8.0f} microseconds per key", flush=True

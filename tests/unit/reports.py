@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from stream_moe.report import DriftReport, ExpertReport, LabelCounts, LearnerReport, PartitionReport, QualityReport
+from stream_moe.report import (
+    DriftReport,
+    ExpertReport,
+    KeyReport,
+    LabelCounts,
+    LearnerReport,
+    PartitionReport,
+    QualityReport,
+)
 
 
 def make_report(experts: int = 3, classes: int = 3, features: int = 2, **changes: Any) -> PartitionReport:
@@ -73,4 +81,5 @@ def make_report(experts: int = 3, classes: int = 3, features: int = 2, **changes
             strengths={f"x{j}": j / 100 for j in range(features)},
         ),
     }
+    fields["keys"] = KeyReport(120, 3, 20, 400_000, 131, 31, 4, 90_000)
     return PartitionReport(classes=names, learner=learner, quality=quality, **(fields | changes))

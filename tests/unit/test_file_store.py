@@ -34,6 +34,15 @@ def test_round_trip(store: FileCheckpointStore) -> None:
     assert FileCheckpointStore(store.directory).names() == ["000010"]
 
 
+def test_parts_of_a_file(store: FileCheckpointStore) -> None:
+    store.write("a.models", b"0123456789")
+    assert store.read_parts("a.models", [(7, 10), (0, 2), (4, 4)]) == [b"789", b"01", b""]
+    with pytest.raises(CheckpointError, match=r"reading a.models: cut off: of bytes 8 to 11 it has 2"):
+        store.read_parts("a.models", [(0, 1), (8, 11)])
+    with pytest.raises(CheckpointError, match=r"reading b.models in .*: it does not exist"):
+        store.read_parts("b.models", [(0, 1)])
+
+
 def test_only_the_owner_may_look(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = os.umask(0)
     try:

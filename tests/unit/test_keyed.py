@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,12 @@ from stream_moe.keyed.learner import KeyedLearner
 from stream_moe.keyed.record import digest, to_bytes
 from stream_moe.keyed.settings import KeySettings
 from stream_moe.models import build_model
+from stream_moe.report import KeyReport
 from stream_moe.types import Block, Feature, Float64, Int32, Schema
 
 SCHEMA = Schema.numeric(3, ["no", "yes"])
 MODEL = "naive-bayes"
+LABELS = np.array([0, 1, 1], np.int32)
 SMALL = 60_000  # bytes: room for a handful of models
 
 
@@ -175,18 +178,18 @@ def test_old_segments_are_copied_together(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_keys_may_come_from_a_feature() -> None:
     schema = Schema((Feature("shop", ("north", "south")), Feature("amount")), ("no", "yes"))
-    x = np.float32([[0, 2.5], [1, 2.5], [np.nan, 1]])
+    x = np.array([[0, 2.5], [1, 2.5], [np.nan, 1]], np.float32)
     learner = KeyedLearner(schema, make=make, key_feature="shop")
-    learner.step(x, np.int32([0, 1, 1]))
+    learner.step(x, LABELS)
     assert list(learner._index.slots) == [b"north", b"south", b""]
     assert learner.predict_many(x).tolist() == [0, 1, 1]
     learner = KeyedLearner(schema, make=make, key_feature="amount")
-    learner.step(x, np.int32([0, 1, 1]))
+    learner.step(x, LABELS)
     assert list(learner._index.slots) == [b"2.5", b"1"]
     with pytest.raises(ConfigError, match="no feature 'town'; choose one of shop, amount"):
         KeyedLearner(schema, make=make, key_feature="town")
     with pytest.raises(DataError, match="keys: 1 for 3 rows"):
-        learner.step(x, np.int32([0, 1, 1]), keys=[b"a"])
+        learner.step(x, LABELS, keys=[b"a"])
 
 
 # The engine
@@ -246,7 +249,7 @@ class AtOnce(threading.Thread):
 
 
 def test_a_crash_at_any_act_upon_the_store_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint.threading, "Thread", AtOnce)
+    monkeypatch.setattr(checkpoint, "threading", SimpleNamespace(Thread=AtOnce))
     monkeypatch.setattr(segments, "GARBAGE_SECONDS", 0.0)
     items, keys = records(40)[:400], KeySettings(max_keys=20, memory_bytes=2 * SMALL)
     store = Memory()
@@ -286,7 +289,7 @@ def test_late_labels_find_the_model_of_their_event(tmp_path: Path) -> None:
     order = sorted([*asked, *learnt], key=lambda each: each[0])
     chosen = [i for _, i, _ in order]
     embedded = keyed()
-    embedded.step(x[chosen], np.int32([label for _, _, label in order]), keys=[keys[i] for i in chosen])
+    embedded.step(x[chosen], np.array([label for _, _, label in order], np.int32), keys=[keys[i] for i in chosen])
     assert found == embedded.digest
 
 
@@ -311,8 +314,8 @@ def test_a_key_in_each_event_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(segments, "GARBAGE_SECONDS", 0.0)
     value = JsonCodec(SCHEMA).encode_event("e", np.zeros(3, np.float32), 1)
     log = filled([Record(value, b"%d" % t, t) for t in range(3000)])
-    one, told = engine(log, store := Memory(), KeySettings(max_keys=100, memory_bytes=SMALL)), []
-    one._on_report = lambda report: told.append(report.keys)
+    one, told = engine(log, store := Memory(), KeySettings(max_keys=100, memory_bytes=SMALL)), list[KeyReport]()
+    one._on_report = lambda report: told.append(report.keys or KeyReport())
     one.run()
     assert max(report.known for report in told) == 100
     assert (told[-1].forgotten, told[-1].evicted < 3000) == (2900, True)

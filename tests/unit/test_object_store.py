@@ -39,6 +39,16 @@ def test_round_trip(url: str) -> None:
             store.write(name, b"x")
 
 
+def test_parts_of_an_object(url: str) -> None:
+    store = ObjectCheckpointStore(url)
+    store.write("a.models", b"0123456789")
+    assert store.read_parts("a.models", [(7, 10), (0, 2)]) == [b"789", b"01"]
+    with pytest.raises(CheckpointError, match=r"reading a.models: cut off: of bytes 8 to 11 it has 2"):
+        store.read_parts("a.models", [(0, 1), (8, 11)])
+    with pytest.raises(CheckpointError, match=r"reading b.models in"):
+        store.read_parts("b.models", [(0, 1)])
+
+
 def test_an_engine_recovers_from_an_object_store(url: str) -> None:
     def run(until: int | None, committed: int | None) -> Engine:
         engine, _ = golden.engine(
