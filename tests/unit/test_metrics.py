@@ -195,6 +195,8 @@ def test_counters_of_the_model_are_silent_while_it_is_replayed() -> None:
     seen = {name.split("{")[0] for name in samples} & counters
     assert seen == {
         "checkpoint_failures_total",
+        "key_models_evicted_total",
+        "key_models_loaded_total",
         "replay_divergence_total",
         "transactions_total",
         "rebalances_total",
