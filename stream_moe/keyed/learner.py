@@ -235,7 +235,7 @@ class KeyedLearner(BlockClassifier):
                     slots.append(slot)
                     digests.append(digest)
                     records.append(record.pack(content))
-        moved = [] if old is None else [slot for slot in old.tolist() if slot not in set(slots)]
+        moved = list[int]() if old is None else sorted(set(old.tolist()).difference(slots))
         index = self._index
         spans = [(int(index.segment[s]), int(index.offset[s]), int(index.length[s])) for s in moved]
         records += self.segments.read(spans)
