@@ -126,8 +126,8 @@ def apart(*given: Any) -> dict[str, Any]:
     print(
         f"  {found['events/CPU s']:,.0f} events a CPU second, accuracy {found['accuracy']:.4%}, digest "
         f"{found['digest'][:16]}; bound held: {found['bound held']}; {found['evicted']:,} evicted, "
-        f"{found['loaded']:,} loaded, {found['forgotten']:,} forgotten; {found['on disk'] / 1e6:.0f} MB in the store, "
-        f"the checkpoint itself {found['checkpoint'] / 1e6:.1f} MB, a snapshot takes {found['snapshot'] * 1e3:.0f} ms"
+        f"{found['loaded']:,} loaded, {found['forgotten']:,} forgotten; {found['on disk'] / 1e6:.0f} MB in the "
+        f"store, the checkpoint itself {found['checkpoint'] / 1e6:.1f} MB; snapshot {found['snapshot'] * 1e3:.0f} ms"
     )
     return found
 
