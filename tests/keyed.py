@@ -75,6 +75,14 @@ class Members:
             self._all.append(subprocess.Popen(command, stdout=log, stderr=log))
         return self._all[-1]
 
+    def joined(self, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+        """Wait until the group has given it partitions."""
+        log, deadline = self.folder / f"{self._all.index(process)}.log", time.monotonic() + seconds
+        while "partitions assigned" not in log.read_text():
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise SystemExit(f"no partitions after {seconds:.0f} s\n{log.read_text()[-3000:]}")
+            time.sleep(0.1)
+
     def result(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
         number = self._all.index(process)
         code = process.wait(600)
@@ -166,7 +174,8 @@ def grow_and_shrink(broker: Broker, folder: Path, events: int, n_keys: int, mode
                 print(f"one member, {watcher.done():,} records committed", flush=True)
             if seed == 1:
                 second, third = members.start(), members.start()
-                watcher.wait(events // parts * 5 // 4)
+                for member in (second, third):
+                    members.joined(member)
                 print(f"three members, {watcher.done():,} records committed", flush=True)
             if seed == 2:
                 os.kill(second.pid, signal.SIGKILL)
