@@ -73,7 +73,7 @@ class ObjectCheckpointStore:
         """Read parts of an object, (begin, end) in bytes each; CheckpointError when one is not there."""
         path = self._path(name)
         with self._named("reading", name):  # one call, so that a store far away is asked for all at the same time
-            begins, ends = zip(*parts, strict=True)
+            begins, ends = [begin for begin, _ in parts], [end for _, end in parts]
             found = [bytes(part) for part in self._fs.cat_ranges([path] * len(parts), begins, ends, on_error="raise")]
         check_parts(name, parts, found)
         return found
