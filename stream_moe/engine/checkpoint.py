@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from stream_moe.engine.format import VERSION, NewerVersionError, decode, encode
 from stream_moe.errors import CheckpointError, ConfigError, StreamMoeError
 from stream_moe.experts.base import Arrays
 from stream_moe.failpoints import reach
-from stream_moe.keyed.segments import Segments
+from stream_moe.keyed.segments import Segments, require
 from stream_moe.ports import CheckpointStore
 from stream_moe.types import Schema
 
@@ -143,19 +143,14 @@ def generations(store: CheckpointStore) -> list[str]:
     return [name for name in store.names() if _NAME.fullmatch(name)]
 
 
-def newest_usable(
-    store: CheckpointStore,
-    owner: Owner,
-    committed: int | None,
-    check_whole: Callable[[Checkpoint, str], None] = lambda found, name: None,
-) -> Checkpoint | None:
+def newest_usable(store: CheckpointStore, owner: Owner, committed: int | None) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, of this owner, and not ahead of the committed offset.
 
     One that is ahead was made by a run whose commits are lost, or for another log: using it would skip records,
     now or once the position has come past it. It is set aside under another name; nothing is deleted.
     A checkpoint of another owner or of a newer program is not skipped over but refused, because going on would
-    overwrite it. One that `check_whole` refuses, as files are missing that it names, is skipped for an older one that
-    has all of its own; where there is none, that CheckpointError stands: the state must not silently begin anew.
+    overwrite it. One that names files which are missing is skipped for an older one that has all of its own; where
+    there is none, it is refused: the state must not silently begin anew.
     """
     incomplete: CheckpointError | None = None
     for name in reversed(generations(store)):
@@ -170,7 +165,7 @@ def newest_usable(
         owner.check(found.owner, name)
         if found.offset <= (committed or 0):
             try:
-                check_whole(found, name)
+                require(found.segments, store, name)
             except CheckpointError as error:
                 _log.error("skipping a checkpoint that is not whole: %s", error)
                 incomplete = incomplete or error

@@ -42,7 +42,6 @@ from stream_moe.evaluation.metrics import Prequential
 from stream_moe.experts.pool import pack, unpack
 from stream_moe.failpoints import reach
 from stream_moe.keyed.learner import KeyedLearner
-from stream_moe.keyed.segments import require
 from stream_moe.keyed.settings import KeySettings
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import Drift, PartitionReport
@@ -179,15 +178,8 @@ class Task:
         """Build the model, take the newest usable checkpoint, and go on from there."""
         self._started = time.perf_counter()
         self.learner = self._make_learner(schema)
-        self._keyed = None
         if (keys := self.settings.keys) is not None:
-            self.learner = self._keyed = KeyedLearner(
-                schema,
-                make=self._make_learner,
-                store=self._store,
-                max_keys=keys.max_keys,
-                memory_bytes=keys.memory_bytes,
-            )
+            self.learner = self._keyed = KeyedLearner.bounded(schema, self._make_learner, self._store, keys)
             self._writer.segments = self._keyed.segments
         self._codec = JsonCodec(schema, keys=self.settings.keys)
         self.quality = Prequential(schema.n_classes)
@@ -219,7 +211,7 @@ class Task:
 
     def _recover(self) -> None:
         committed, begin, topic = self._committed, self.begin, f"{self._source.topic!r}/{self.partition}"
-        found = newest_usable(self._store, self._owner, committed, self._check_segments)
+        found = newest_usable(self._store, self._owner, committed)
         if found is not None:
             self._restore(found)
         elif committed is not None and begin > 0:
@@ -244,10 +236,6 @@ class Task:
         self.state = "recovering"
         self._source.seek(self.partition, self.position)
         self._maybe_recovered()
-
-    def _check_segments(self, found: Checkpoint, name: str) -> None:
-        if found.segments:
-            require(found.segments, self._store, name)
 
     def _maybe_recovered(self) -> None:
         if self.position < self._mute_below:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import compress, pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from stream_moe.keyed.account import Account
 from stream_moe.keyed.index import NOWHERE, KeyIndex
 from stream_moe.keyed.residents import Resident, Residents
 from stream_moe.keyed.segments import Segments
-from stream_moe.keyed.settings import MAX_KEYS, MEMORY_BYTES, SHARED
+from stream_moe.keyed.settings import MAX_KEYS, MEMORY_BYTES, SHARED, KeySettings
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerReport
 from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
@@ -81,6 +81,13 @@ class KeyedLearner(BlockClassifier):
         self.make, self.store, self.key_feature = make, store, key_feature
         self.max_keys, self.memory_bytes = max_keys, memory_bytes
         super().__init__(schema)
+
+    @classmethod
+    def bounded(
+        cls, schema: Schema, make: Callable[[Schema], BlockClassifier], store: CheckpointStore, keys: KeySettings
+    ) -> Self:
+        """Make one with the bounds of an engine's settings."""
+        return cls(schema, make=make, store=store, max_keys=keys.max_keys, memory_bytes=keys.memory_bytes)
 
     def _start(self, schema: Schema) -> None:
         self._template = self.make(schema)

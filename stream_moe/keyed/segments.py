@@ -159,7 +159,7 @@ class Segments:
 
 def require(names: Collection[str], store: CheckpointStore, checkpoint: str) -> None:
     """Raise CheckpointError where a segment that a checkpoint names is not in the store."""
-    missing = sorted(set(names) - set(store.names()))
+    missing = sorted(set(names) - set(store.names())) if names else []
     if missing:
         raise CheckpointError(
             f"{checkpoint}: names models in {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}, "
