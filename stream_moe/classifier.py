@@ -159,7 +159,8 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
 
     def learning_parameters(self) -> dict[str, Any]:
         """Return the parameters that change what is learnt, by name: not where and how fast it runs."""
-        return {k: v for k, v in self._get_params().items() if k not in {"schema", "threads", "device"}}
+        elsewhere = {"schema", "threads", "device", "home", "shards"}
+        return {k: v for k, v in self._get_params().items() if k not in elsewhere}
 
     def __repr__(self) -> str:
         defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numba import types
 from numba.extending import intrinsic
 
@@ -87,6 +86,8 @@ class _Seat:
         self._go.give()
 
     def serve(self) -> None:
+        import torch  # here: a process that holds experts alone needs none of it
+
         torch.set_num_threads(1)  # of this thread: how torch splits a sum would change the sum's bits
         while True:
             self._go.take()

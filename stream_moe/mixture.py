@@ -21,10 +21,11 @@ from stream_moe.experts.history import HistorySoftmax
 from stream_moe.experts.knn import WindowKNN
 from stream_moe.experts.naive_bayes import NaiveBayes
 from stream_moe.experts.no_change import NoChange
-from stream_moe.experts.pool import ExpertPool, pack, unpack
+from stream_moe.experts.pool import pack, unpack
 from stream_moe.experts.prototypes import MovingPrototypes
 from stream_moe.experts.softmax import SoftmaxRegression
 from stream_moe.experts.value_rates import ValueRates
+from stream_moe.homes import Home, Pool, check_home, open_pool
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.online import OnlineGates
 from stream_moe.router.sleep import LEAST_SHARE, SleepSchedule
@@ -63,6 +64,8 @@ class DriftMixture(BlockClassifier):
         Of everything random.
     threads
         Threads over the experts; the result does not depend on it.
+    home, shards
+        Where the experts live, and in how many parts; the result does not depend on it. See `stream_moe.homes`.
 
     Notes
     -----
@@ -88,6 +91,8 @@ class DriftMixture(BlockClassifier):
         without: str = "",
         seed: int = 1,
         threads: int = 1,
+        home: Home = "threads",
+        shards: int = 0,
     ) -> None:
         if not (1 <= trees <= 1000 and window >= 4 and prototypes >= 1 and 0 < budget <= 100 and threads >= 1):
             raise ConfigError(
@@ -95,7 +100,8 @@ class DriftMixture(BlockClassifier):
                 f"{prototypes} and threads {threads} at 1 or above, budget {budget} in (0, 100]"
             )
         self.trees, self.window, self.prototypes, self.budget = trees, window, prototypes, budget
-        self.without, self.seed, self.threads = without, seed, threads
+        check_home(home, shards, threads)
+        self.without, self.seed, self.threads, self.home, self.shards = without, seed, threads, home, shards
         self._absent: tuple[str, ...] = ()
         if schema is None:  # a wrong kind must be told now, not at the first event
             self.make_experts(Schema.numeric(1, ["any"]))
@@ -139,7 +145,7 @@ class DriftMixture(BlockClassifier):
 
     def _start(self, schema: Schema) -> None:
         experts = [expert for expert in self.make_experts(schema) if expert.kind not in self._absent]
-        self.pool = ExpertPool(experts, crew=Crew(self.threads))
+        self.pool = open_pool(experts, Crew(self.threads), self.home, self.shards)
         self.gates = OnlineGates(np.array([isinstance(e, AdaptiveTree) for e in experts]), schema.n_classes)
         self.waiting = Waiting(self.gates.n_parts, schema.n_classes)
         self.specialization = Specialization(len(experts), schema.n_classes)
@@ -218,10 +224,10 @@ class DriftMixture(BlockClassifier):
         self._told = {e: count for e, (_, count) in self._own_detectors().items()}
 
     def _census(self, without: tuple[str, ...] = ()) -> str:
-        kinds = [expert.kind for expert in self.pool.experts if expert.kind not in without]
+        kinds = [kind for kind in self.pool.kinds if kind not in without]
         return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
 
-    def _parts(self) -> dict[str, ExpertPool | OnlineGates | Waiting | Specialization | DriftMonitor | SleepSchedule]:
+    def _parts(self) -> dict[str, Pool | OnlineGates | Waiting | Specialization | DriftMonitor | SleepSchedule]:
         return {
             "experts": self.pool,
             "gates": self.gates,
@@ -236,11 +242,11 @@ class DriftMixture(BlockClassifier):
         kinds = self._own_detectors()
         found = [
             drift
-            for drift in drifts_found(self.pool.experts, self.monitor)
+            for drift in drifts_found(self.pool.kinds, self.monitor)
             if drift.scope == "mixture" or int(drift.which.split()[0]) not in kinds
         ]
         for e, (detector, count) in kinds.items():
-            told = LearnerDrift("expert", detector, f"{e} {self.pool.experts[e].kind}", None, None)
+            told = LearnerDrift("expert", detector, f"{e} {self.pool.kinds[e]}", None, None)
             found += [told] * (count - self._told.get(e, 0))
             self._told[e] = count
         return found
@@ -248,20 +254,21 @@ class DriftMixture(BlockClassifier):
     def _own_detectors(self) -> dict[int, tuple[str, int]]:
         """Experts that watch their own errors, by number: which detector, and how often it told a drift."""
         return {
-            e: ("adwin", expert.n_swaps) if isinstance(expert, AdaptiveTree) else ("cusum", expert.n_changes)
-            for e, expert in enumerate(self.pool.experts)
-            if isinstance(expert, AdaptiveTree | AveragedSoftmax)
+            e: ("adwin", expert.n_swaps) if expert.kind == AdaptiveTree.kind else ("cusum", expert.n_changes)
+            for e, expert in enumerate(self.pool.facts())
+            if expert.kind in {AdaptiveTree.kind, AveragedSoftmax.kind}
         }
 
     def report(self) -> LearnerReport:
         """As `BlockClassifier.report`; warnings and drifts of a tree are its own detector's, its resets its swaps."""
-        found = learner_report(self.pool.experts, self.specialization, self.monitor, self.gates.loss)
-        for e, (expert, told) in enumerate(zip(self.pool.experts, found.experts, strict=True)):
+        facts = self.pool.facts()
+        found = learner_report(facts, self.specialization, self.monitor, self.gates.loss)
+        for e, (expert, told) in enumerate(zip(facts, found.experts, strict=True)):
             told.asleep, told.wakes = bool(self.sleep.asleep[e]), int(self.sleep.wakes[e])
             told.accuracy /= max(float(self.sleep.answered[e]), 1e-12)
-            if isinstance(expert, AdaptiveTree):
+            if expert.kind == AdaptiveTree.kind:
                 told.warnings, told.drifts, told.resets = expert.n_warnings, expert.n_swaps, expert.n_swaps
                 told.returns = expert.n_returns
-            elif isinstance(expert, AveragedSoftmax):
+            elif expert.kind == AveragedSoftmax.kind:
                 told.drifts = told.resets = expert.n_changes
         return found

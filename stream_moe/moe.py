@@ -25,7 +25,8 @@ from stream_moe.drift import DriftMonitor
 from stream_moe.errors import ConfigError
 from stream_moe.experts.base import Snapshot
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
-from stream_moe.experts.pool import ExpertPool, pack, unpack
+from stream_moe.experts.pool import pack, unpack
+from stream_moe.homes import Home, Pool, check_home, open_pool
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.device import DeviceRouter
 from stream_moe.router.mini_batch import MiniBatch
@@ -82,6 +83,8 @@ class DriftMoE(BlockClassifier):
         Threads over the experts; the result does not depend on it.
     device
         "cpu" or "cuda", where the router lives.
+    home, shards
+        Where the experts live, and in how many parts; the result does not depend on it. See `stream_moe.homes`.
 
     Notes
     -----
@@ -113,6 +116,8 @@ class DriftMoE(BlockClassifier):
         seed: int = 1,
         threads: int = 1,
         device: str = "cpu",
+        home: Home = "threads",
+        shards: int = 0,
     ) -> None:
         if variant not in {"data", "task"}:
             raise ConfigError(f"variant: {variant!r}; choose data or task")
@@ -130,7 +135,8 @@ class DriftMoE(BlockClassifier):
         self.variant, self.n_trees, self.top_k, self.mini_batch = variant, n_experts, top_k, mini_batch
         self.temperature, self.learning_rate, self.hidden, self.vote = temperature, learning_rate, hidden, vote
         self.grace_period, self.delta, self.tie_threshold = grace_period, delta, tie_threshold
-        self.seed, self.threads, self.device = seed, threads, device
+        check_home(home, shards, threads)
+        self.seed, self.threads, self.device, self.home, self.shards = seed, threads, device, home, shards
         super().__init__(schema, n_experts=n_experts)
 
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
@@ -215,7 +221,7 @@ class DriftMoE(BlockClassifier):
     def _start(self, schema: Schema) -> None:
         d, e = schema.n_features, self.n_experts
         self.crew = Crew(self.threads)
-        self.pool = ExpertPool([self._tree(schema) for _ in range(e)], crew=self.crew)
+        self.pool = open_pool([self._tree(schema) for _ in range(e)], self.crew, self.home, self.shards)
         self.router = self._router(d, e)
         self.specialization = Specialization(e, schema.n_classes)
         self.monitor = DriftMonitor(e + 1)  # the experts, then the mixture
@@ -245,7 +251,7 @@ class DriftMoE(BlockClassifier):
     def _grow(self, schema: Schema) -> None:
         """Take a schema with new features, categories or classes; the router's half-filled mini-batch stays."""
         d, e = schema.n_features, self.n_experts
-        self.pool.experts += [self._tree(schema) for _ in range(e - len(self.pool))]
+        self.pool.add([self._tree(schema) for _ in range(e - len(self.pool))])
         self.pool.grow(schema if self.variant == "data" else Schema(schema.features, ONE_AGAINST_REST))
         self.router.grow(d, e)
         self.batch.grow()
@@ -260,7 +266,7 @@ class DriftMoE(BlockClassifier):
         for name, part in self._parts().items():
             part.restore(found[name])
 
-    def _parts(self) -> dict[str, ExpertPool | Router | MiniBatch | Specialization | DriftMonitor]:
+    def _parts(self) -> dict[str, Pool | Router | MiniBatch | Specialization | DriftMonitor]:
         return {
             "experts": self.pool,
             "router": self.router,
@@ -270,7 +276,7 @@ class DriftMoE(BlockClassifier):
         }
 
     def take_drifts(self) -> list[LearnerDrift]:
-        return drifts_found(self.pool.experts, self.monitor)
+        return drifts_found(self.pool.kinds, self.monitor)
 
     def report(self) -> LearnerReport:
-        return learner_report(self.pool.experts, self.specialization, self.monitor, self.router.loss)
+        return learner_report(self.pool.facts(), self.specialization, self.monitor, self.router.loss)

@@ -88,7 +88,7 @@ class SingleExpert(BlockClassifier):
         return {"expert": self._expert, "specialization": self.specialization, "monitor": self.monitor}
 
     def take_drifts(self) -> list[LearnerDrift]:
-        return drifts_found([self._expert], self.monitor)
+        return drifts_found([self._expert.kind], self.monitor)
 
     def report(self) -> LearnerReport:
         return learner_report([self._expert], self.specialization, self.monitor, router_loss=math.nan)

@@ -10,7 +10,7 @@ import numpy as np
 
 from stream_moe.compiled import compiled
 from stream_moe.drift import DriftMonitor
-from stream_moe.experts.base import Expert, Snapshot
+from stream_moe.experts.base import Expert, ExpertFacts, Snapshot
 from stream_moe.experts.state import fill
 from stream_moe.report import ExpertReport, LearnerDrift, LearnerReport
 from stream_moe.types import Float32, Float64, Int32, Int64
@@ -149,7 +149,7 @@ def _corrected_entropy(weights: Float64) -> float:
 
 
 def learner_report(
-    experts: Sequence[Expert], account: Specialization, monitor: DriftMonitor, router_loss: float
+    experts: Sequence[Expert | ExpertFacts], account: Specialization, monitor: DriftMonitor, router_loss: float
 ) -> LearnerReport:
     """Collect what a mixture says of itself; the monitor's last stream is the mixture's own error."""
     counts, events = account.counts, max(int(account.counts.events[0]), 1)
@@ -183,12 +183,12 @@ def learner_report(
     )
 
 
-def drifts_found(experts: Sequence[Expert], monitor: DriftMonitor) -> list[LearnerDrift]:
+def drifts_found(kinds: Sequence[str], monitor: DriftMonitor) -> list[LearnerDrift]:
     """Say what the monitor has found since it was last asked; its last stream is the mixture's own error."""
     found, last = [], len(monitor.drifts) - 1
     for stream, event, rise in monitor.take_found():
-        if stream < len(experts):
-            found.append(LearnerDrift("expert", "adwin", f"{stream} {experts[stream].kind}", event, rise))
+        if stream < len(kinds):
+            found.append(LearnerDrift("expert", "adwin", f"{stream} {kinds[stream]}", event, rise))
         if stream == last:
             found.append(LearnerDrift("mixture", "adwin", "mixture", event, rise))
     return found

@@ -288,7 +288,7 @@ class TwoStage(BlockClassifier):
         e = self.n_experts
         more = np.full((len(self._x), schema.n_features - self._x.shape[1]), np.nan, np.float32)
         self._x = np.concatenate([self._x, more], 1)
-        self.pool.experts += [self._tree(schema) for _ in range(e - len(self.pool))]
+        self.pool.add([self._tree(schema) for _ in range(e - len(self.pool))])
         self.pool.grow(schema if self.variant == "data" else Schema(schema.features, ONE_AGAINST_REST))
         self.router.grow(schema.n_features, e if self.variant == "task" else self.router.n_experts)
         self.batch.grow()
@@ -333,8 +333,8 @@ class TwoStage(BlockClassifier):
         }
 
     def take_drifts(self) -> list[LearnerDrift]:
-        return drifts_found(self.pool.experts, self.monitor)
+        return drifts_found(self.pool.kinds, self.monitor)
 
     def report(self) -> LearnerReport:
         loss = self.router.loss if not self._in_first_half else math.nan
-        return learner_report(self.pool.experts, self.specialization, self.monitor, loss)
+        return learner_report(self.pool.facts(), self.specialization, self.monitor, loss)

@@ -27,6 +27,9 @@ def experiment(
         str | None, typer.Argument(metavar="FILE|NAME", help="A TOML file, or the name of one that is shipped.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; as many as cores unless given.")] = None,
+    executor: Annotated[
+        str, typer.Option(help="Where runs are made: local, or ray, the cluster of RAY_ADDRESS or of this machine.")
+    ] = "local",
     out: Annotated[Path | None, typer.Option(help="Directory of the results; experiments/NAME unless given.")] = None,
     events: o.Events = None,
     seeds: Annotated[str | None, typer.Option(metavar="1,2", help="These seeds instead of the file's.")] = None,
@@ -42,6 +45,8 @@ def experiment(
         for name in plan.shipped():
             typer.echo(f"{name:<18}{plan.load(name, check=False).about}")
         return
+    if executor not in {"local", "ray"}:
+        raise ConfigError(f"--executor {executor!r}: choose local or ray")
     if file is None:
         raise ConfigError("which experiment? give a TOML file or a name of `stream-moe experiment --list`")
     wanted = plan.load(
@@ -59,17 +64,22 @@ def experiment(
     from stream_moe.experiments.store import RunStore
     from stream_moe.experiments.table import summary
 
+    cluster = None
+    if executor == "ray":
+        from stream_moe.experiments.cluster import Cluster
+
+        cluster = Cluster()
     folder = out or Path("experiments") / wanted.name
     store, runs, begin = RunStore(folder), wanted.runs(), time.perf_counter()
     with store.lock():
         store.describe(wanted)
         there = sum(store.find(run) is not None for run in runs)
-        jobs = min(jobs or os.cpu_count() or 1, max(len(runs) - there, 1))
+        jobs = min(jobs or (cluster.cores if cluster else os.cpu_count()) or 1, max(len(runs) - there, 1))
         typer.echo(
             f"{wanted.name}: {len(runs):,} runs, {there:,} of them there already; {jobs} at a time, in {folder}"
         )
         with _progress(len(runs), there) as tell:
-            outcomes = make_runs(runs, store, jobs, tell)
+            outcomes = make_runs(runs, store, jobs, tell, cluster)
         if tensorboard or wanted.tensorboard:
             from stream_moe.experiments.tensorboard import write_logs
 

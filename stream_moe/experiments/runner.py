@@ -1,4 +1,7 @@
-"""The runs of a grid: several at a time, each in a process of its own; those that are there are not made again."""
+"""The runs of a grid: several at a time, each in a process of its own; those that are there are not made again.
+
+The process is started by an executor: on this machine, or wherever a Ray cluster has a CPU free.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from stream_moe.experiments.plan import Run
 from stream_moe.experiments.store import RunStore
@@ -27,8 +31,35 @@ class Outcome:
     reason: str = ""
 
 
+class Executor(Protocol):
+    """What makes a run somewhere; called by several threads."""
+
+    def make(self, run: Run) -> Outcome: ...
+
+    def stop(self) -> None:
+        """End the runs that are still at work, so that their `make` returns soon."""
+
+
+class Here:
+    """Makes a run in a process of this machine, which ends when this one does."""
+
+    def __init__(self) -> None:
+        self._theirs, self._ours = os.pipe()
+        weakref.finalize(self, os.close, self._theirs)  # not before the last process is started
+
+    def make(self, run: Run) -> Outcome:
+        return make_in_child(run, self._theirs)
+
+    def stop(self) -> None:
+        os.close(self._ours)
+
+
 def make_runs(
-    runs: Sequence[Run], store: RunStore, jobs: int, on_outcome: Callable[[Outcome], None]
+    runs: Sequence[Run],
+    store: RunStore,
+    jobs: int,
+    on_outcome: Callable[[Outcome], None],
+    executor: Executor | None = None,
 ) -> dict[Run, Outcome]:
     """Make all runs that the store does not have; return the outcome of every run.
 
@@ -42,6 +73,8 @@ def make_runs(
         Processes at a time.
     on_outcome
         Called after each run that was made, once it is kept.
+    executor
+        What makes them, and is stopped at the end; None = this machine.
 
     Raises
     ------
@@ -51,14 +84,14 @@ def make_runs(
     outcomes = {run: Outcome(run, found) for run in runs if (found := store.find(run)) is not None}
     missing = [run for run in runs if run not in outcomes]
     store.write_tables(runs)
-    theirs, ours = os.pipe()
+    executor = executor or Here()
     pool = ThreadPoolExecutor(jobs)
     try:
         waiting = iter(missing)
         working: set[Future[Outcome]] = set()
         while True:
             while len(working) < jobs and (run := next(waiting, None)) is not None:
-                working.add(pool.submit(_make, run, theirs))
+                working.add(pool.submit(executor.make, run))
             if not working:
                 return outcomes
             done, working = wait(working, return_when=FIRST_COMPLETED)
@@ -71,17 +104,19 @@ def make_runs(
                 store.write_tables(runs)
                 on_outcome(outcome)
     finally:
-        os.close(ours)  # what still works ends
+        executor.stop()
         pool.shutdown(cancel_futures=True)
-        os.close(theirs)
 
 
-def _make(run: Run, pipe: int) -> Outcome:
-    """Make one run; its result comes through a pipe, so that only this process writes files."""
+def make_in_child(run: Run, pipe: int, environment: dict[str, str] | None = None) -> Outcome:
+    """Make one run in a process that ends when nobody holds the other end of the pipe.
+
+    Its result comes through another one, so that only whoever keeps results writes files.
+    """
     command = [sys.executable, "-m", "stream_moe.experiments.child", str(pipe), *run.arguments()]
     done = subprocess.run(
-        command, env=ONE_CORE | dict(os.environ), pass_fds=(pipe,), stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, check=False,
+        command, env=ONE_CORE | dict(os.environ) | (environment or {}), pass_fds=(pipe,), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         return Outcome(run, reason=_why(done))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -51,3 +51,27 @@ class Expert(Protocol):
 
     @property
     def memory_bytes(self) -> int: ...
+
+
+class ExpertFacts(NamedTuple):
+    """What an expert tells of itself, wherever it lives; the last four count what only some kinds have."""
+
+    kind: str
+    n_nodes: int
+    n_splits: int
+    memory_bytes: int
+    n_warnings: int = 0
+    n_swaps: int = 0
+    n_returns: int = 0
+    n_changes: int = 0
+
+
+def facts_of(expert: Expert) -> ExpertFacts:
+    """Read an expert's facts."""
+    return ExpertFacts(
+        expert.kind,
+        expert.n_nodes,
+        expert.n_splits,
+        expert.memory_bytes,
+        *(getattr(expert, name, 0) for name in ExpertFacts._fields[4:]),
+    )

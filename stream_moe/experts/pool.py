@@ -1,4 +1,4 @@
-"""All experts over a block: each runs alone over all its rows, in threads where there are several."""
+"""All experts over a block in this process: each runs alone over all its rows, in threads where there are several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stream_moe.crew import Crew
-from stream_moe.experts.base import Arrays, Expert, Snapshot
+from stream_moe.experts.base import Arrays, Expert, ExpertFacts, Snapshot, facts_of
 from stream_moe.experts.forest import Forest
 from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32, Int64, Schema
 
@@ -29,7 +29,18 @@ class ExpertPool:
     def __len__(self) -> int:
         return len(self.experts)
 
-    def step(self, x: Float32, y: Int32, weight: Float64, asked: Bool | None = None) -> Float64:
+    @property
+    def kinds(self) -> list[str]:
+        """Kind of each expert, in order."""
+        return [expert.kind for expert in self.experts]
+
+    def add(self, experts: Sequence[Expert]) -> None:
+        """Take in more experts, behind the others."""
+        self.experts += experts
+
+    def step(
+        self, x: Float32, y: Int32, weight: Float64, asked: Bool | None = None, out: Float64 | None = None
+    ) -> Float64:
         """Test then train; return float64 [E, n, C], what each expert said before it learnt each row.
 
         Who is not asked learns nothing, and its answer is NaN.
@@ -44,8 +55,10 @@ class ExpertPool:
             float64 [E, n], how much each expert learns of each row.
         asked
             bool [E, n], None = everyone always.
+        out
+            float64 [E, n, C], where to write it; None = into a new array.
         """
-        proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes))
+        proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes)) if out is None else out
         if self._forest is not None and asked is None:
             self._forest.step(x, y, weight, proba, self._crew)
             return proba
@@ -73,6 +86,10 @@ class ExpertPool:
     def restore(self, snapshot: Snapshot) -> None:
         for name, part in unpack(snapshot).items():
             self.experts[int(name)].restore(part)
+
+    def facts(self) -> list[ExpertFacts]:
+        """What each expert tells of itself now."""
+        return [facts_of(expert) for expert in self.experts]
 
 
 def unknown_labels(shape: int | tuple[int, int]) -> Int32:

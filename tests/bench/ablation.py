@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks import unseen
 from stream_moe.experts.adaptive_tree import AdaptiveTree
+from stream_moe.experts.pool import ExpertPool
 from stream_moe.mixture import DriftMixture
 from stream_moe.router import gates as kernel
 from stream_moe.streams import open_stream
@@ -52,6 +53,7 @@ def build(schema: Schema, seed: int, part: str) -> DriftMixture:
     """Make the default mixture without a part."""
     model = DriftMixture(schema, seed=seed, without=part if part in KINDS else "")
     if part == "archive":
+        assert isinstance(model.pool, ExpertPool)
         for expert in model.pool.experts:
             if isinstance(expert, AdaptiveTree):
                 expert._room = 0

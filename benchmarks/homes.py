@@ -1,0 +1,220 @@
+"""What a home of the experts costs, and when it pays: threads, processes, Ray actors.
+
+    python -m benchmarks.homes equal        digests of the three homes for blocks of 1, 7, 256 and 10,000 events
+    python -m benchmarks.homes scatter      one scatter and gather without any work, 256 and 4,096 rows
+    python -m benchmarks.homes experts      events per second with 10 to 1,000 experts; writes docs/pictures/homes.png
+    python -m benchmarks.homes default      CPU of the home in threads beside another checkout: --against DIR
+
+Ray is one local cluster of as many CPUs as there are cores, made for the run. The best of the repeats is reported:
+noise of other work only ever adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.growth import clusters
+from stream_moe.experts.no_change import NoChange
+from stream_moe.homes import Home, open_pool
+from stream_moe.models import build_model
+from stream_moe.moe import DriftMoE
+from stream_moe.streams import open_stream
+from stream_moe.types import Schema
+
+HOMES: tuple[Home, ...] = ("threads", "processes", "ray")
+EXPERTS = (10, 30, 100, 300, 1000)
+CORES = os.cpu_count() or 1
+PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "homes.png"
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """A Ray cluster of this machine."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    ray.init(
+        num_cpus=CORES, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False,
+        logging_level="ERROR", _node_ip_address="127.0.0.1",
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def close(pool: Any) -> None:
+    if hasattr(pool, "close"):
+        pool.close()
+
+
+def equal(events: int) -> None:
+    """Print a digest for each model, home and size of block; leave with 1 where two differ."""
+    wrong = 0
+    for model in ("driftmoe-data", "driftmoe-task", "driftmoe"):
+        source = open_stream("led_g", seed=1)
+        block = next(source.blocks(events))
+        found = dict[str, str]()
+        for home in HOMES:
+            options = {} if home == "threads" else {"home": home, "shards": "2"}
+            learner: Any = build_model(model, source.schema, options=options)
+            begin = learner.snapshot()
+            for rows in (1, 7, 256, 10_000):
+                learner.restore(begin)
+                for start in range(0, events, rows):
+                    learner.step(block.x[start : start + rows], block.y[start : start + rows])
+                found[f"{home} {rows}"] = learner.digest
+            close(learner.pool)
+        same = len(set(found.values())) == 1
+        wrong += not same
+        print(f"{model:<14} {events} events, {len(found)} ways: {'EQUAL' if same else found} {learner.digest[:16]}")
+    sys.exit(wrong > 0)
+
+
+def scatter(repeats: int) -> None:
+    """Milliseconds per run of 12 experts that do nothing, 10 features, 2 classes, 2 shards."""
+    schema = Schema.numeric(10, ["no", "yes"])
+    print("| home | rows | best ms | median ms |\n| --- | --- | --- | --- |")
+    for home in HOMES:
+        experts = [NoChange(schema) for _ in range(12)]
+        from stream_moe.crew import Crew
+
+        pool: Any = open_pool(experts, Crew(1), home, 0 if home == "threads" else 2)
+        for rows in (256, 4096):
+            x = np.random.default_rng(1).random((rows, 10), dtype=np.float32)
+            y, weight = np.broadcast_to(np.zeros(rows, np.int32), (12, rows)), np.ones((12, rows))
+            taken = list[float]()
+            for _ in range(repeats):
+                begin = time.perf_counter()
+                pool.step(x, y, weight)
+                taken.append(1e3 * (time.perf_counter() - begin))
+            print(f"| {home} | {rows} | {min(taken):.2f} | {statistics.median(taken):.2f} |", flush=True)
+        close(pool)
+
+
+def experts(repeats: int, out: Path) -> None:
+    """Events per second of driftmoe-data, k = a quarter of the experts, 10 features, 2 classes."""
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("threads, 1", {}),
+        (f"threads, {CORES}", {"threads": CORES}),
+        (f"processes, {CORES}", {"home": "processes", "shards": CORES}),
+        (f"ray, {CORES}", {"home": "ray", "shards": CORES}),
+    ]
+    x, y = clusters(10, 2)
+    schema = Schema.numeric(10, ["0", "1"])
+    print("| experts | " + " | ".join(name for name, _ in ways) + " |\n|" + " --- |" * (len(ways) + 1))
+    table = list[dict[str, Any]]()
+    for n in EXPERTS:
+        rows = max(512, min(8192, 256 * (2000 // n)))
+        row: dict[str, Any] = {"experts": n}
+        for name, given in ways:
+            model: Any = DriftMoE(schema, n_experts=n, top_k=max(1, n // 4), **given)
+            model.step(x[:512], y[:512])  # loads and compiles
+            rates = list[float]()
+            for repeat in range(repeats):
+                at = slice(512 + repeat * rows, 512 + (repeat + 1) * rows)
+                begin = time.perf_counter()
+                model.step(x[at], y[at])
+                rates.append(len(x[at]) / (time.perf_counter() - begin))
+            row[name] = max(rates)
+            close(model.pool)
+            del model
+        table.append(row)
+        print(f"| {n} | " + " | ".join(f"{row[name]:,.0f}" for name, _ in ways) + " |", flush=True)
+    draw(table, out)
+
+
+def draw(table: list[dict[str, Any]], out: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), dpi=110)
+    for name in list(table[0])[1:]:
+        axes.plot([row["experts"] for row in table], [row[name] for row in table], marker="o", label=name)
+    axes.set(xscale="log", yscale="log", xlabel="experts", ylabel="events per second")
+    axes.set_title(f"driftmoe-data by home, {CORES} cores", loc="left")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(out)
+    print(f"\n{out}")
+
+
+ONE = """
+import json, sys, time
+import numpy as np
+from stream_moe.models import build_model
+from stream_moe.streams import open_stream
+model, events = sys.argv[1], int(sys.argv[2])
+source = open_stream("led_g", seed=1)
+blocks = list(source.blocks(4096))[:events // 4096] if source.n_events else []
+if not blocks:
+    stream = source.blocks(4096)
+    blocks = [next(stream) for _ in range(events // 4096)]
+build_model(model, source.schema).step(blocks[0].x, blocks[0].y)
+learner = build_model(model, source.schema)
+begin = time.process_time()
+for block in blocks:
+    learner.step(block.x, block.y)
+print(json.dumps([time.process_time() - begin, learner.digest]))
+"""
+
+
+def default(repeats: int, against: Path) -> None:
+    """CPU seconds of the home in threads in this checkout and in another, in turn."""
+    here = Path(__file__).parents[1]
+    for model, events in (("driftmoe-data", 131_072), ("driftmoe", 32_768)):
+        taken: dict[Path, list[float]] = {here: [], against: []}
+        states = set[str]()
+        for _ in range(repeats):
+            for folder in taken:
+                command = [sys.executable, "-c", ONE, model, str(events)]
+                environment = {**os.environ, "PYTHONPATH": str(folder)}
+                done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+                seconds, digest = json.loads(done.stdout)
+                taken[folder].append(seconds)
+                states.add(digest)
+        ratio = statistics.median(a / b for a, b in zip(*taken.values(), strict=True))
+        print(
+            f"{model}, {events:,} events: {min(taken[here]):.2f} s of CPU here, {min(taken[against]):.2f} s there, median "
+            f"of {repeats} pairs {ratio:.3f}; {'the same state' if len(states) == 1 else 'OTHER STATES'}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["equal", "scatter", "experts", "default"])
+    parser.add_argument("--events", type=int, default=3000)
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--out", type=Path, default=PICTURE)
+    parser.add_argument("--against", type=Path)
+    given = parser.parse_args()
+    if given.what == "default":
+        default(given.repeats or 5, given.against.resolve())
+        return
+    with cluster():
+        if given.what == "equal":
+            equal(given.events)
+        elif given.what == "scatter":
+            scatter(given.repeats or 300)
+        else:
+            experts(given.repeats or 2, given.out)
+
+
+if __name__ == "__main__":
+    main()
