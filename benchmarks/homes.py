@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.growth import clusters
+from stream_moe.crew import Crew
 from stream_moe.experts.no_change import NoChange
 from stream_moe.homes import Home, open_pool
 from stream_moe.models import build_model
@@ -84,24 +85,23 @@ def equal(events: int) -> None:
 
 
 def scatter(repeats: int) -> None:
-    """Milliseconds per run of 12 experts that do nothing, 10 features, 2 classes, 2 shards."""
+    """Milliseconds per run of experts that do next to nothing, 10 features, 2 classes, 2 shards."""
     schema = Schema.numeric(10, ["no", "yes"])
-    print("| home | rows | best ms | median ms |\n| --- | --- | --- | --- |")
-    for home in HOMES:
-        experts = [NoChange(schema) for _ in range(12)]
-        from stream_moe.crew import Crew
-
-        pool: Any = open_pool(experts, Crew(1), home, 0 if home == "threads" else 2)
-        for rows in (256, 4096):
-            x = np.random.default_rng(1).random((rows, 10), dtype=np.float32)
-            y, weight = np.broadcast_to(np.zeros(rows, np.int32), (12, rows)), np.ones((12, rows))
-            taken = list[float]()
-            for _ in range(repeats):
-                begin = time.perf_counter()
-                pool.step(x, y, weight)
-                taken.append(1e3 * (time.perf_counter() - begin))
-            print(f"| {home} | {rows} | {min(taken):.2f} | {statistics.median(taken):.2f} |", flush=True)
-        close(pool)
+    print("| experts | home | rows | best ms | median ms |\n| --- | --- | --- | --- | --- |")
+    for n in (12, 300):
+        for home in HOMES:
+            pool: Any = open_pool([NoChange(schema) for _ in range(n)], Crew(1), home, 0 if home == "threads" else 2)
+            for rows in (256, 4096):
+                x = np.random.default_rng(1).random((rows, 10), dtype=np.float32)
+                y, weight = np.broadcast_to(np.zeros(rows, np.int32), (n, rows)), np.ones((n, rows))
+                taken = list[float]()
+                for _ in range(repeats):
+                    begin = time.perf_counter()
+                    pool.step(x, y, weight)
+                    taken.append(1e3 * (time.perf_counter() - begin))
+                best, median = min(taken), statistics.median(taken)
+                print(f"| {n} | {home} | {rows} | {best:.2f} | {median:.2f} |", flush=True)
+            close(pool)
 
 
 def experts(repeats: int, out: Path) -> None:
@@ -161,10 +161,8 @@ from stream_moe.models import build_model
 from stream_moe.streams import open_stream
 model, events = sys.argv[1], int(sys.argv[2])
 source = open_stream("led_g", seed=1)
-blocks = list(source.blocks(4096))[:events // 4096] if source.n_events else []
-if not blocks:
-    stream = source.blocks(4096)
-    blocks = [next(stream) for _ in range(events // 4096)]
+stream = source.blocks(4096)
+blocks = [next(stream) for _ in range(events // 4096)]
 build_model(model, source.schema).step(blocks[0].x, blocks[0].y)
 learner = build_model(model, source.schema)
 begin = time.process_time()
@@ -181,17 +179,19 @@ def default(repeats: int, against: Path) -> None:
         taken: dict[Path, list[float]] = {here: [], against: []}
         states = set[str]()
         for _ in range(repeats):
-            for folder in taken:
+            for folder, seconds in taken.items():
                 command = [sys.executable, "-c", ONE, model, str(events)]
                 environment = {**os.environ, "PYTHONPATH": str(folder)}
-                done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-                seconds, digest = json.loads(done.stdout)
-                taken[folder].append(seconds)
+                done = subprocess.run(
+                    command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+                )
+                cpu, digest = json.loads(done.stdout)
+                seconds.append(cpu)
                 states.add(digest)
         ratio = statistics.median(a / b for a, b in zip(*taken.values(), strict=True))
         print(
-            f"{model}, {events:,} events: {min(taken[here]):.2f} s of CPU here, {min(taken[against]):.2f} s there, median "
-            f"of {repeats} pairs {ratio:.3f}; {'the same state' if len(states) == 1 else 'OTHER STATES'}",
+            f"{model}, {events:,} events: {min(taken[here]):.2f} s of CPU here, {min(taken[against]):.2f} s there, "
+            f"median of {repeats} pairs {ratio:.3f}; {'the same state' if len(states) == 1 else 'OTHER STATES'}",
             flush=True,
         )
 
