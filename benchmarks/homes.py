@@ -78,11 +78,10 @@ def equal(events: int) -> None:
                     learner.step(block.x[start : start + rows], block.y[start : start + rows])
                 found[f"{home} {rows}"] = learner.digest
             close(learner.pool)
-        same = len(set(found.values())) == 1
-        wrong += not same
-        print(
-            f"{model:<14} {events} events, {len(found)} ways: {'EQUAL' if same else found} {next(iter(found.values()))[:16]}"
-        )
+        states = sorted(set(found.values()))
+        wrong += len(states) > 1
+        told = f"EQUAL {states[0][:16]}" if len(states) == 1 else f"DIFFERENT {found}"
+        print(f"{model:<14} {events} events, {len(found)} ways: {told}", flush=True)
     sys.exit(wrong > 0)
 
 

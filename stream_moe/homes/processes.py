@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,7 +90,8 @@ class ProcessPool(ShardedPool):
         """Shared memory of at least so many bytes; a larger one takes the place of the one before."""
         if self._memory is not None and self._memory.size >= size:
             return self._memory
-        free = shutil.disk_usage(DEVICE).free  # to write beyond it would end the process, not raise
+        # To write beyond it would end the process, not raise.
+        free = shutil.disk_usage(DEVICE).free if Path(DEVICE).is_dir() else sys.maxsize
         size = max(size if 2 * size > free else 2 * size, LEAST)
         if size > free:
             raise HomeError(

@@ -140,7 +140,7 @@ class ShardedPool(ABC):
         return [parts[e % len(parts)][e // len(parts)] for e in range(len(self))]
 
     def close(self) -> None:
-        """End all workers. The pool's being collected, or the end of the process, does the same."""
+        """End all workers; a pool that is used again rebuilds them. Its end, or the process's, does this too."""
         for worker in self.workers:
             worker.close()
 
@@ -156,9 +156,13 @@ class ShardedPool(ABC):
 
     def _ask(self, method: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
         """Tell every shard at once, wait for all, and raise the first failure."""
-        for worker, arguments in zip(self.workers, calls, strict=True):
-            worker.begin(method, arguments)
-        answers = [self._answer(s, method, arguments) for s, arguments in enumerate(calls)]
+        try:
+            for worker, arguments in zip(self.workers, calls, strict=True):
+                worker.begin(method, arguments)
+            answers = [self._answer(s, method, arguments) for s, arguments in enumerate(calls)]
+        except BaseException:  # interrupted: answers are on their way that nobody waits for, so all are rebuilt
+            self.close()
+            raise
         for answer in answers:
             if isinstance(answer, Failure):
                 raise answer.error

@@ -49,6 +49,27 @@ def test_the_journal_is_bounded_and_what_is_behind_it_is_not_lost(monkeypatch: p
         stop(there)
 
 
+def test_an_interrupted_run_leaves_no_answer_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = mixed_stream(200)
+    here, there = at("threads", "driftmoe-data"), at("processes", "driftmoe-data")
+    try:
+        for model in (here, there):
+            model.step(x[:100], y[:100])
+        with monkeypatch.context() as patch:
+            patch.setattr(type(there.pool), "_gathered", lambda *_: pytest.fail("not asked"))
+            patch.setattr(type(there.pool.workers[1]), "finish", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                there.pool.predict(x)
+        assert np.array_equal(there.predict_proba_many(x[:50]), here.predict_proba_many(x[:50]))
+        assert there.digest == here.digest
+    finally:
+        stop(there)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_shard_that_dies_of_its_work_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = mixed_stream(100)
     model = at("processes", "driftmoe-data")
