@@ -163,7 +163,7 @@ import numpy as np
 from stream_moe.models import build_model
 from stream_moe.streams import open_stream
 model, events = sys.argv[1], int(sys.argv[2])
-source = open_stream("led_g", seed=1)
+source = open_stream("rbf_f", seed=1)
 stream = source.blocks(4096)
 blocks = [next(stream) for _ in range(events // 4096)]
 build_model(model, source.schema).step(blocks[0].x, blocks[0].y)

@@ -145,8 +145,8 @@ def test_a_home_that_cannot_be_is_refused(home: str, shards: int, threads: int, 
 
 
 def test_the_home_is_no_part_of_what_a_checkpoint_belongs_to() -> None:
-    from stream_moe.engine.task import ELSEWHERE
     from stream_moe.moe import DriftMoE
 
-    assert {"home", "shards"} <= ELSEWHERE
-    assert {"home", "shards"} <= DriftMoE(SCHEMA)._get_params().keys()
+    model = DriftMoE(SCHEMA)
+    assert {"home", "shards"} <= model._get_params().keys()
+    assert not {"home", "shards"} & model.learning_parameters().keys()
