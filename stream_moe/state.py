@@ -14,7 +14,8 @@ from stream_moe.experts.pool import pack, unpack
 if TYPE_CHECKING:
     from stream_moe.classifier import BlockClassifier
 
-_ANYWHERE = {"schema", "threads", "device"}  # the schema counts by its digest; the others change no result
+# The schema counts by its digest; the others change no result.
+_ANYWHERE = {"schema", "threads", "device", "home", "shards"}
 
 
 def state_to_bytes(learner: BlockClassifier) -> bytes:
