@@ -1,4 +1,4 @@
-"""A real Prometheus watches the daemon work on a real broker."""
+"""A real Prometheus watches the daemon work on a real broker, and finds an answer to every query there is."""
 
 from __future__ import annotations
 
@@ -10,38 +10,37 @@ from typing import Any
 import pytest
 
 from connectors.kafka import KafkaSettings
-from tests.kafka.test_daemon import finish, run_arguments, stream_moe
-from tests.metrics.tools import Prometheus, free_port, promtool
+from tests.metrics.queries import NOT_PROVOKED, PROVOKED, all_queries
+from tests.metrics.tools import promtool
+from tests.metrics.watched import watched
 
 pytestmark = pytest.mark.kafka
 
 
-def test_prometheus_scrapes_the_daemon(settings: KafkaSettings, tmp_path: Path) -> None:
-    where = ["--bootstrap", settings.bootstrap, "--topic", settings.topic]
-    finish(stream_moe("produce", "electricity", "--events", "20000", *where))
-    port, result = free_port(), tmp_path / "run.json"
-    arguments = run_arguments(settings, tmp_path / "state", "--json", str(result))
-    arguments[arguments.index("--metrics-port") + 1] = str(port)
-    daemon = stream_moe(*arguments)
-    (tmp_path / "prometheus").mkdir()
-    prometheus = Prometheus(tmp_path / "prometheus", f"127.0.0.1:{port}")
-    try:
-        prometheus.wait_for("stream_moe_predictions_committed_total == 20000")
-        prometheus.wait_for("stream_moe_consumer_lag_records == 0")
-        accuracy = prometheus.wait_for('stream_moe_accuracy_ratio{window="all"}')[0]
-        routed = prometheus.wait_for("sum(stream_moe_expert_routed_total)")[0]
-        for name in ("drift_detections_total", "expert_class_affinity_ratio", "router_load_entropy_ratio"):
-            prometheus.wait_for(f"stream_moe_{name}")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+LABELS = "last_over_time(stream_moe_class_labels_total[1h])"
+ACCURACY = f"""sum(last_over_time(stream_moe_accuracy_ratio{{window="all"}}[1h])
+* on (partition) sum by (partition) ({LABELS})) / sum({LABELS})"""
+
+
+def test_every_query_finds_what_the_daemon_says(settings: KafkaSettings, tmp_path: Path) -> None:
+    with watched(settings, tmp_path) as run:
+        seen = run.well()
+        local = f"http://127.0.0.1:{run.port}/"
+        with urllib.request.urlopen(local + "metrics", timeout=10) as answer:
             lint = promtool("check", "metrics", stdin=answer.read())
         assert (lint.returncode, lint.stdout + lint.stderr) == (0, b"")
         for path in ("healthz", "readyz"):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+            with urllib.request.urlopen(local + path, timeout=10) as answer:
                 assert answer.status == 200
-    finally:
-        prometheus.close()
-        daemon.terminate()
-        finish(daemon)
-    final: dict[str, Any] = json.loads(result.read_text())
-    assert float(accuracy["value"][1]) == final["accuracy"]
-    assert float(routed["value"][1]) == sum(expert["routed"] for expert in final["experts"]) == 20_000
+        run.ill(seen)
+        accuracy = run.prometheus.query(ACCURACY)
+        routed = run.prometheus.query("sum(last_over_time(stream_moe_expert_routed_total[1h]))")
+    assert [one.wrong for one in seen if one.wrong] == []
+    final: dict[str, Any] = json.loads(run.result.read_text())
+    assert float(accuracy[0]["value"][1]) == pytest.approx(final["accuracy"], abs=1e-12)
+    assert float(routed[0]["value"][1]) == sum(expert["routed"] for expert in final["experts"]) == run.sent
+
+
+def test_every_exception_is_a_query() -> None:
+    assert PROVOKED.keys() | NOT_PROVOKED.keys() <= {query.name for query in all_queries()}
+    assert not PROVOKED.keys() & NOT_PROVOKED.keys()

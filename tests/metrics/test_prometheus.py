@@ -19,7 +19,7 @@ from stream_moe.telemetry.metrics import EngineMetrics
 from tests.certificates import Authority
 from tests.metrics.tools import Prometheus, promtool
 from tests.unit.reports import make_report
-from tests.unit.test_docker import DASHBOARDS, PROMETHEUS, dashboard_queries
+from tests.unit.test_docker import PROMETHEUS
 
 
 @contextmanager
@@ -68,8 +68,19 @@ def test_promtool_accepts(arguments: tuple[str, ...]) -> None:
         ("lag_records) > 0", "lag_records) >= 0"),
         ("rate5m > 0.01", "rate5m > 0.0001"),
         ("age_seconds > 900", "age_seconds > 9000"),
-        ("total[15m])) > 0\n", "total[15m])) >= 0\n"),
+        ("for: 2m", "for: 0m"),
+        ("labels_consumed_total[5m]) == 0", "labels_consumed_total[5m]) >= 0"),
+        ("and on (job, instance, partition) increase(", "and on (job, instance) increase("),
+        ("consumed_total[15m]) > 0", "consumed_total[15m]) >= 0"),
         ("failures_total[15m]) > 0", "failures_total[15m]) > 2"),
+        ("[30m], 3600) < 0", "[30m], 36000000) < 0"),
+        ("[30m], 3600) < 0", "[30m], 3600) < 1"),
+        ("(job, instance, partition) stream_moe_consumer_lag_seconds > 60", "(job) up"),
+        ("watchdog_fired_total[15m]) > 0", "watchdog_fired_total[15m]) >= 0"),
+        ("(job, instance, partition) (increase(stream_moe_drift", "(job, instance) (increase(stream_moe_drift"),
+        ("> 0.05\n    ", "> 0.001\n    "),
+        ("(job, instance, partition) (increase(stream_moe_class", "(job, instance) (increase(stream_moe_class"),
+        ("limit_bytes > 0.9", "limit_bytes > 0.75"),
         ('{scope="mixture"}[15m])) > 5', "[15m])) > 5"),
         ("< 0.3", "< 0.1"),
         ("[1h])) > 1000", "[1h])) > 1"),
@@ -107,13 +118,6 @@ def test_a_real_prometheus_scrapes_the_accuracy(prometheus: Prometheus) -> None:
     assert values == {"all": 0.875, "recent": 0.9}
     assert {sample["metric"]["job"] for sample in samples} == {"stream_moe"}
     assert prometheus.query("up")[0]["value"][1] == "1"
-
-
-@pytest.mark.parametrize("query", dashboard_queries(DASHBOARDS))
-def test_every_query_of_the_dashboards_finds_series(prometheus: Prometheus, query: str) -> None:
-    promql = query.replace("$instance", ".+").replace("$__rate_interval", "1m")
-    # A mark of a drift is drawn only where one happens; here the counter does not move.
-    prometheus.wait_for(promql.removesuffix(" > 0"))
 
 
 def test_a_real_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path) -> None:

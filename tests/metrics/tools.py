@@ -87,8 +87,8 @@ class Prometheus:
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
 
-    def wait_for(self, promql: str) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    def wait_for(self, promql: str, seconds: float = PATIENCE_SECONDS) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break

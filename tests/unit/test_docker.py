@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,12 @@ SCRAPED = {spec.name for spec in METRICS if spec.kind != "histogram"} | {
 }
 
 
-def dashboard_queries(paths: list[Path]) -> list[str]:
-    """All PromQL of the dashboards: panels and annotations."""
-
-    def walk(node: Any) -> Iterator[str]:
-        if isinstance(node, dict):
-            if isinstance(node.get("expr"), str):
-                yield node["expr"]
-            node = list(node.values())
-        if isinstance(node, list):
-            for item in node:
-                yield from walk(item)
-
-    return sorted({query for path in paths for query in walk(json.loads(path.read_text()))})
+def dashboard_queries(path: Path) -> list[str]:
+    """All PromQL of a dashboard: panels, annotations and variables."""
+    dashboard = json.loads(path.read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    queries += [mark["expr"] for mark in dashboard["annotations"]["list"]]
+    return queries + [variable["query"] for variable in dashboard["templating"]["list"]]
 
 
 services = pytest.mark.parametrize("name", SERVICES)
@@ -138,51 +132,98 @@ def test_the_build_context_holds_what_the_dockerfile_copies() -> None:
         assert f"!{name}" in allowed
 
 
-@pytest.mark.parametrize("query", [rule["expr"] for rule in RULES] + dashboard_queries(DASHBOARDS))
-def test_every_metric_in_a_query_exists(query: str) -> None:
+dashboards = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+
+
+@pytest.mark.parametrize("query", [rule["expr"] for rule in RULES])
+def test_every_metric_of_a_rule_exists(query: str) -> None:
     names = set(re.findall(r"\bstream_moe[_:][a-z0-9_:]+", query))
     assert names <= SCRAPED | RECORDED
     assert names or "up{" in query
 
 
-def test_dashboard_shows_each_group_of_metrics() -> None:
-    queries = " ".join(dashboard_queries(DASHBOARDS))
-    for name in ("events_consumed_total", "consumer_lag_records", "accuracy_ratio", "kappa_temporal_ratio",
-                 "drift_detections_total", "expert_routed_total", "expert_accuracy_ratio",
-                 "expert_class_affinity_ratio", "checkpoint_age_seconds"):  # fmt: skip
-        assert f"stream_moe_{name}" in queries, name
+def test_the_dashboards_are_what_their_script_writes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, DOCKER / "grafana" / "dashboards.py", tmp_path], check=True)
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert written == {path.name: path.read_text() for path in DASHBOARDS}
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda p: p.stem)
+def test_the_dashboards_show_every_metric() -> None:
+    queries = " ".join(query for path in DASHBOARDS for query in dashboard_queries(path))
+    queries += " ".join(rule["expr"] for rule in RULES if rule.get("record", "alert") in queries)
+    shown = set(re.findall(r"\bstream_moe_[a-z0-9_]+", queries))
+    forms = {spec.name: {spec.name, f"{spec.name}_bucket", f"{spec.name}_sum"} for spec in METRICS}
+    assert [name for name, scraped in forms.items() if not scraped & shown] == []
+
+
+@dashboards
 def test_dashboard_fits_its_provisioning(path: Path) -> None:
     dashboard = json.loads(path.read_text())
     datasources = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yaml").read_text())
-    used = set(re.findall(r'"uid": "(\w+)"', json.dumps(dashboard["panels"])))
-    assert used == {source["uid"] for source in datasources["datasources"]}
+    used = set(re.findall(r'"datasource": (\{[^}]*\})', json.dumps(dashboard)))
+    assert used <= {json.dumps({"type": one["type"], "uid": one["uid"]}) for one in datasources["datasources"]}
     provider = yaml.safe_load((DOCKER / "grafana/provisioning/dashboards/stream-moe.yaml").read_text())
     folder = provider["providers"][0]["options"]["path"]
     assert f"./grafana/dashboards:{folder}:ro" in SERVICES["grafana"]["volumes"]
-    assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{folder}/{path.name}"
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home in {f"{folder}/{other.name}" for other in DASHBOARDS}
+    assert dashboard["uid"] == f"stream-moe-{path.stem}"
+
+
+@dashboards
+def test_panels_are_placed_numbered_and_described(path: Path) -> None:
+    panels = json.loads(path.read_text())["panels"]
+    ids = [panel["id"] for panel in panels]
+    assert len(set(ids)) == len(ids)
     taken = [
         (panel["gridPos"]["x"] + dx, panel["gridPos"]["y"] + dy)
-        for panel in dashboard["panels"]
+        for panel in panels
         for dx in range(panel["gridPos"]["w"])
         for dy in range(panel["gridPos"]["h"])
     ]
     assert len(set(taken)) == len(taken), "panels overlap"
     assert max(x for x, _ in taken) < 24
+    for panel in panels:
+        if panel["type"] != "row":
+            assert re.fullmatch(r"[^.].*\.", panel["description"]), panel["title"]
+        for target in panel.get("targets", []):
+            assert target["expr"], panel["title"]
+        if "targets" in panel:
+            refs = [target["refId"] for target in panel["targets"]]
+            assert len(set(refs)) == len(refs)
+            values = [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+            assert values[0] is None
+            assert values[1:] == sorted(values[1:])
+
+
+@dashboards
+def test_every_variable_is_used_and_defined(path: Path) -> None:
+    dashboard = json.loads(path.read_text())
+    used = set(re.findall(r"\$(\w+)", " ".join(dashboard_queries(path))))
+    defined = {variable["name"] for variable in dashboard["templating"]["list"]}
+    assert used - {"__rate_interval", "__range"} == defined
+    # Whoever chose one process sees no other: a metric without a matcher would.
+    for query in dashboard_queries(path):
+        for name, matchers in re.findall(r"\b(stream_moe[_:][a-z0-9_:]+)(\{[^}]*\})?", query):
+            assert "$job" in matchers or "build_info, job" in query, f"{name} in {query}"
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
 def test_alert_explains_itself_and_is_tested(alert: dict[str, Any]) -> None:
+    name, annotations = alert["alert"], alert["annotations"]
     assert alert["labels"]["severity"] in ("info", "warning", "critical")
-    assert set(alert["annotations"]) == {"summary", "runbook"}
-    assert f"\n## {alert['alert']}\n" in (ROOT / "docs" / "runbooks.md").read_text()
+    assert set(annotations) == {"summary", "runbook", "runbook_url"}
+    page, anchor = annotations["runbook_url"].split("#")
+    assert anchor == name.lower()
+    assert f"\n## {name}\n" in (ROOT / page).read_text()
     cases = yaml.safe_load((PROMETHEUS / "tests.yml").read_text())["tests"]
-    fires = [case for case in cases if alert["alert"] in json.dumps(case["promql_expr_test"])]
-    assert fires
+    fires = [case for case in cases if name in json.dumps(case["promql_expr_test"])]
+    assert any(name == check["alertname"] for case in fires for check in case.get("alert_rule_test", []))
     for case in fires:
         assert any(check["exp_samples"] == [] for check in case["promql_expr_test"])
+    # Silent where it must be, in at least two ways: other instances than the one that has the fault.
+    series = " ".join(entry["series"] for case in fires for entry in case["input_series"])
+    assert len(set(re.findall(r'instance="(\w+)"', series)) - {"any", "bad", "doubt"}) >= 2
 
 
 def test_runbooks_name_what_there_is() -> None:

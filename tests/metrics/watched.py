@@ -1,0 +1,158 @@
+"""A real Prometheus watches a real daemon on a real broker, well at first and then made ill."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from connectors.kafka import KafkaProducerLog, KafkaSettings
+from stream_moe.engine.codec import JsonCodec, schema_header
+from stream_moe.streams import open_stream
+from stream_moe.types import UNLABELLED, Block
+from tests.kafka.test_daemon import finish, run_arguments, stream_moe
+from tests.metrics.queries import NOT_PROVOKED, PROVOKED, Query, all_queries
+from tests.metrics.tools import Prometheus, free_port
+
+PARTITIONS, WELL, APART = 2, 6_000, 500
+TURNS, TURN, JUNK = 7, 2_000, 1_000
+ABSENT, DROP = "StreamMoeAbsent", "StreamMoeAccuracyDrop"
+
+
+@dataclass(slots=True)
+class Seen:
+    """How many series a query returned: in the well run as it is and with its comparisons made `bool`, then ill."""
+
+    query: Query
+    well: int
+    joined: int
+    ill: int | None = None
+
+    @property
+    def wrong(self) -> str | None:
+        """What is wrong with it, None if nothing."""
+        name = self.query.name
+        if self.joined == 0 and name not in PROVOKED:
+            return f"{name}: nothing, whatever the values are"
+        if self.query.alert and self.well:
+            return f"{name}: fires in a well run"
+        if self.query.alert and name not in PROVOKED and name not in NOT_PROVOKED:
+            return f"{name}: neither provoked nor said why not"
+        if not self.query.alert and not self.well and name not in PROVOKED and name not in NOT_PROVOKED:
+            return f"{name}: no data"
+        if self.ill == 0:
+            return f"{name}: no data although provoked ({PROVOKED[name]})"
+        return None
+
+
+class Watched:
+    """The daemon, its Prometheus, and what is written to its topic."""
+
+    def __init__(self, settings: KafkaSettings, folder: Path) -> None:
+        self.state, self.port, self.result = folder / "state", free_port(), folder / "run.json"
+        stream = open_stream("sea", seed=1)
+        self._codec = JsonCodec(stream.schema)
+        self._blocks = stream.blocks(500)
+        self._log = KafkaProducerLog(settings, [schema_header(stream.schema)], create=True, partitions=PARTITIONS)
+        self.sent = 0
+        arguments = run_arguments(settings, self.state, "--json", str(self.result), "--max-waiting", "500",
+                                  "--block-rows", "250", "--checkpoint-seconds", "1")  # fmt: skip
+        arguments[arguments.index("--metrics-port") + 1] = str(self.port)
+        self.daemon: subprocess.Popen[str] = stream_moe(*arguments)
+        (folder / "prometheus").mkdir()
+        self.prometheus = Prometheus(folder / "prometheus", f"127.0.0.1:{self.port}")
+
+    def close(self) -> None:
+        self.prometheus.close()
+        self._log.close()
+        self.stop()
+
+    def stop(self) -> None:
+        """Let the daemon drain, unless it did."""
+        if self.daemon.poll() is None:
+            self.daemon.terminate()
+            finish(self.daemon)
+
+    def send(self, events: int, *, labels: str = "right") -> None:
+        """Write events whose labels are right, drawn by lot, missing, or in records of their own."""
+        for _ in range(events // 500):
+            block = next(self._blocks)
+            rng, y = np.random.default_rng(self.sent), block.y
+            given = {"right": y, "lot": rng.integers(0, 2, len(y)).astype(y.dtype)}.get(
+                labels, np.full_like(y, UNLABELLED)
+            )
+            self._write(replace(block, y=given))
+            if labels == "apart":
+                self._write(replace(block, has_features=np.zeros(len(block), np.bool_)))
+            self.sent += len(block)
+        self._log.flush()
+
+    def _write(self, block: Block) -> None:
+        keys = [str(self.sent + i).encode() for i in range(len(block))]
+        self._log.send(zip(keys, self._codec.encode_events(block, self.sent), strict=True))
+
+    def settle(self) -> None:
+        """Wait until Prometheus has seen everything committed."""
+        self.prometheus.wait_for(f"sum(stream_moe_predictions_committed_total) == {self.sent}")
+        self.prometheus.wait_for("sum(stream_moe_consumer_lag_records) == 0")
+
+    def well(self) -> list[Seen]:
+        """Let it work as it should, and ask everything."""
+        self.send(WELL // 2)
+        self.settle()
+        self.send(WELL // 2)
+        self.send(APART, labels="apart")
+        self.settle()
+        self.prometheus.wait_for("stream_moe_pending_events == 0")
+        self.prometheus.wait_for("ALERTS or count(stream_moe_checkpoint_bytes) == 2")
+        return [Seen(query, self._count(query.promql), self._count(query.joined)) for query in all_queries()]
+
+    def ill(self, seen: Sequence[Seen]) -> None:
+        """Make it ill in every way that is cheap, and ask again what needs that."""
+        waiting = {one.query.name: one for one in seen if one.query.name in PROVOKED}
+        shutil.rmtree(self.state)
+        self.state.touch()
+        self._junk()
+        self.send(TURN, labels="lot")
+        self._ask([waiting.pop(DROP)])  # at once, before its day is no better
+        self._junk()
+        for _ in range(TURNS):
+            self.send(TURN)
+            self.send(TURN, labels="lot")
+        self.send(2 * TURN, labels="missing")
+        self.settle()
+        absent = waiting.pop(ABSENT)
+        self._ask(list(waiting.values()))
+        self.stop()
+        self._ask([absent])
+
+    def _junk(self) -> None:
+        self._log.send((b"", b"no JSON") for _ in range(JUNK))
+        self._log.flush()
+
+    def _ask(self, seen: Sequence[Seen], seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        for one in seen:
+            while not (found := self._count(one.query.promql)) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            one.ill = found
+
+    def _count(self, promql: str) -> int:
+        """Count the series that have a number."""
+        return sum(not math.isnan(float(sample["value"][1])) for sample in self.prometheus.query(promql))
+
+
+@contextmanager
+def watched(settings: KafkaSettings, folder: Path) -> Iterator[Watched]:
+    run = Watched(settings, folder)
+    try:
+        yield run
+    finally:
+        run.close()
