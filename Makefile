@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test bench lint format kafka clean
+.PHONY: help setup demo test bench lint format check-docker kafka clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -38,6 +38,13 @@ lint: $(READY)  ## Check style and types
 format: $(READY)  ## Put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+check-docker: $(READY)  ## Check what docker/ holds for Prometheus and Grafana (needs promtool, prometheus, Java)
+	promtool check config docker/prometheus/prometheus.yml
+	promtool check rules docker/prometheus/rules.yml
+	promtool test rules docker/prometheus/tests.yml
+	$(BIN)/python -m pytest tests/unit/test_docker.py
+	$(BIN)/python -m tests.metrics
 
 kafka: $(READY)  ## Keep a real Kafka broker running on localhost:9092 (needs Java 17 and Maven)
 	$(BIN)/python -m tests.kafka.broker --port 9092

@@ -34,6 +34,7 @@ def table(settings: KafkaSettings, folder: Path) -> int:
     """Ask everything, of a well run and of an ill one."""
     with watched(settings, folder) as run:
         seen = run.well()
+        lint = run.lint()
         run.ill(seen)
     print("| query or alert | used by | well | as bool | ill | what it takes |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -41,7 +42,8 @@ def table(settings: KafkaSettings, folder: Path) -> int:
         print(line(one))
     wrong = [one.wrong for one in seen if one.wrong]
     print(f"\n{len(seen)} queries, {len(wrong)} wrong", *wrong, sep="\n")
-    return 1 if wrong else 0
+    print("promtool check metrics, on a scrape of the daemon:", lint or "nothing to say")
+    return 1 if wrong or lint else 0
 
 
 def healthy(settings: KafkaSettings, folder: Path, minutes: float) -> int:

@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from stream_moe.streams import open_stream
 from stream_moe.types import UNLABELLED, Block
 from tests.kafka.test_daemon import finish, run_arguments, stream_moe
 from tests.metrics.queries import NOT_PROVOKED, PROVOKED, Query, all_queries
-from tests.metrics.tools import Prometheus, free_port
+from tests.metrics.tools import Prometheus, free_port, promtool
 
 PARTITIONS, WELL, APART = 2, 6_000, 500
 TURNS, TURN, JUNK = 7, 2_000, 1_000
@@ -113,6 +114,13 @@ class Watched:
         self.prometheus.wait_for("stream_moe_pending_events == 0")
         self.prometheus.wait_for("ALERTS or count(stream_moe_checkpoint_bytes) == 2")
         return [Seen(query, self._count(query.promql), self._count(query.joined)) for query in all_queries()]
+
+    def lint(self) -> str:
+        """What `promtool check metrics` says of a scrape of the running daemon; nothing, if all is well."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            result = promtool("check", "metrics", stdin=answer.read())
+        said = (result.stdout + result.stderr).decode()
+        return said if result.returncode == 0 else f"{said}exit code {result.returncode}"
 
     def ill(self, seen: Sequence[Seen]) -> None:
         """Make it ill in every way that is cheap, and ask again what needs that."""
