@@ -20,6 +20,7 @@ from panels import (
     annotation,
     dashboard,
     graph,
+    linked,
     stat,
     steps,
     table,
@@ -49,9 +50,10 @@ def operations() -> dict[str, Any]:
     now = [
         stat("State", "What each process does: starting, recovering (replaying the log), running, draining.",
              "max by (state) (stream_moe_state) == 1", legend="{{state}}"),
-        stat("Alerts", "Alerts of rules.yml that fire now, of all processes; the runbooks say what to do.",
-             'count(ALERTS{alertstate="firing",alertname=~"StreamMoe.+"}) or vector(0)',
-             thresholds=steps((1, RED)), bounds=(0,)),
+        linked(
+            stat("Alerts", "Alerts of rules.yml that fire now, of all processes; the runbooks say what to do.",
+                 'count(ALERTS{alertstate="firing",alertname=~"StreamMoe.+"}) or vector(0)',
+                 thresholds=steps((1, RED)), bounds=(0,)), "Runbooks", RUNBOOKS),
         stat("Behind", "How old the oldest record is that no committed prediction covers, of the slowest partition.",
              "max(stream_moe_consumer_lag_seconds)", "s", steps((10, YELLOW), (60, RED)), bounds=(0,)),
         stat("Events/s", "Events read, all chosen partitions together.",

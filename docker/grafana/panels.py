@@ -161,6 +161,13 @@ def table(
     return panel
 
 
+def linked(panel: Panel, title: str, uid: str) -> Panel:
+    """Lead from a panel to another dashboard."""
+    link = {"title": title, "type": "link", "icon": "doc", "tooltip": title, "url": f"/d/{uid}", "tags": []}
+    more = {"asDropdown": False, "targetBlank": False, "includeVars": False, "keepTime": False}
+    return panel | {"links": [link | more]}
+
+
 def words(title: str, text: str, content: str, height: int) -> Panel:
     """Text in Markdown."""
     return {
