@@ -34,7 +34,7 @@ def test_every_query_finds_what_the_daemon_says(settings: KafkaSettings, tmp_pat
     assert [one.wrong for one in seen if one.wrong] == []
     final: dict[str, Any] = json.loads(run.result.read_text())
     assert float(accuracy[0]["value"][1]) == pytest.approx(final["accuracy"], abs=1e-12)
-    assert float(routed[0]["value"][1]) == sum(expert["routed"] for expert in final["experts"]) == run.sent
+    assert float(routed[0]["value"][1]) == sum(expert["routed"] for expert in final["experts"]) == run.labelled
 
 
 def test_every_exception_is_a_query() -> None:

@@ -62,7 +62,7 @@ class Watched:
         self._codec = JsonCodec(stream.schema)
         self._blocks = stream.blocks(500)
         self._log = KafkaProducerLog(settings, [schema_header(stream.schema)], create=True, partitions=PARTITIONS)
-        self.sent = 0
+        self.sent = self.labelled = 0
         arguments = run_arguments(settings, self.state, "--json", str(self.result), "--max-waiting", "500",
                                   "--block-rows", "250", "--checkpoint-seconds", "1")  # fmt: skip
         arguments[arguments.index("--metrics-port") + 1] = str(self.port)
@@ -93,6 +93,7 @@ class Watched:
             if labels == "apart":
                 self._write(replace(block, has_features=np.zeros(len(block), np.bool_)))
             self.sent += len(block)
+            self.labelled += len(block) if labels != "missing" else 0
         self._log.flush()
 
     def _write(self, block: Block) -> None:
