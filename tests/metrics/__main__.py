@@ -18,7 +18,7 @@ from tests.kafka.broker import Broker
 from tests.kafka.test_daemon import EVENTS as ELECTRICITY
 from tests.kafka.test_daemon import finish, run_arguments, stream_moe
 from tests.metrics.queries import NOT_PROVOKED, PROVOKED
-from tests.metrics.tools import Prometheus, free_port
+from tests.metrics.tools import COMPILE_SECONDS, Prometheus, free_port
 from tests.metrics.watched import Seen, watched
 
 
@@ -58,7 +58,7 @@ def healthy(settings: KafkaSettings, folder: Path, minutes: float) -> int:
     daemon = stream_moe(*arguments)
     prometheus = Prometheus(folder / "prometheus", f"127.0.0.1:{port}")
     try:
-        prometheus.wait_for("stream_moe_events_consumed_total > 0", 300)  # the first time it compiles for a minute
+        prometheus.wait_for("stream_moe_events_consumed_total > 0", COMPILE_SECONDS)
         begun = time.time()  # while the daemon starts there is nobody to scrape
         finish(producer, 60 * minutes + 300)
         window = f"[{time.time() - begun:.0f}s]"

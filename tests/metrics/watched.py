@@ -20,7 +20,7 @@ from stream_moe.streams import open_stream
 from stream_moe.types import UNLABELLED, Block
 from tests.kafka.test_daemon import finish, run_arguments, stream_moe
 from tests.metrics.queries import NOT_PROVOKED, PROVOKED, Query, all_queries
-from tests.metrics.tools import Prometheus, free_port, promtool
+from tests.metrics.tools import COMPILE_SECONDS, Prometheus, free_port, promtool
 
 PARTITIONS, WELL, APART = 2, 6_000, 500
 TURNS, TURN, JUNK = 7, 2_000, 1_000
@@ -102,12 +102,13 @@ class Watched:
 
     def settle(self) -> None:
         """Wait until Prometheus has seen everything committed."""
-        self.prometheus.wait_for(f"sum(stream_moe_predictions_committed_total) == {self.sent}")
+        self.prometheus.wait_for(f"sum(stream_moe_predictions_committed_total) == {self.sent}", 300)
         self.prometheus.wait_for("sum(stream_moe_consumer_lag_records) == 0")
 
     def well(self) -> list[Seen]:
         """Let it work as it should, and ask everything."""
         self.send(WELL // 2)
+        self.prometheus.wait_for("stream_moe_predictions_committed_total", COMPILE_SECONDS)
         self.settle()
         self.send(WELL // 2)
         self.send(APART, labels="apart")
