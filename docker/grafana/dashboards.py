@@ -34,7 +34,8 @@ DOCS = HERE.parents[1] / "docs"
 DRIFTS = [
     annotation(f"drift: {scope}", f'sum by (partition, detector) (increase(stream_moe_drift_detections_total'
                f'{{scope="{scope}"}}[I]))', color, "partition,detector", shown=shown)
-    for scope, color, shown in (("mixture", "red", True), ("expert", "gray", False))
+    for scope, color, shown in (("mixture", "red", True), ("label", "orange", True), ("feature", "blue", True),
+                                ("expert", "gray", False))
 ]  # fmt: skip
 RESTARTS = [annotation("replay", 'max by (instance) (stream_moe_state{state="recovering"})', "purple", "instance")]
 
@@ -164,8 +165,8 @@ def model() -> dict[str, Any]:
         stat("Drifts", "Alarms of the mixture's own error in the time shown.",
              'sum(increase(stream_moe_drift_detections_total{scope="mixture"}[$__range]))', "short",
              steps((1, YELLOW), (6, RED)), bounds=(0,), decimals=0),
-        stat("Labelled events", "Learnt by the chosen partitions, since their models began.",
-             "sum(stream_moe_class_labels_total)", bounds=(0,)),
+        stat("Since the last drift", "Of any scope: the features, an expert's error, the mixture's, the labels.",
+             "time() - max(stream_moe_last_drift_timestamp_seconds)", "s", bounds=(0,)),
     ]  # fmt: skip
     quality = [
         graph("Accuracy", "Recent accuracy of each partition, and its mean of the last day.",
@@ -186,11 +187,14 @@ def model() -> dict[str, Any]:
               [("sum by (partition) (stream_moe_model_bytes)", "partition {{partition}}")], "bytes"),
     ]  # fmt: skip
     drift = [
-        graph("Drifts detected", "By what drifted: an expert's error or the mixture's.",
+        graph("Drifts detected", "By what drifted: features, class rates, an expert's error, the mixture's.",
               [("sum by (scope, detector) (increase(stream_moe_drift_detections_total[I]))",
                 "{{scope}} ({{detector}})")], bars=True, width=12),
         graph("Drift warnings", "The same detectors at their lower threshold.",
               [("sum by (scope) (increase(stream_moe_drift_warnings_total[I]))", "{{scope}}")], bars=True, width=12),
+        graph("Feature drift", "How far each feature's recent distribution is from its reference; needs no labels.",
+              [("max by (feature) (stream_moe_feature_drift_strength)", "{{feature}}")], "none",
+              bounds=(0, 1)),
         graph("Trees replaced", "Experts started anew after a drift, and those of them that came back.",
               [("sum(increase(stream_moe_expert_resets_total[I]))", "replaced"),
                ("sum(increase(stream_moe_expert_returns_total[I]))", "came back")], bars=True),

@@ -12,11 +12,14 @@ RATE_INTERVAL = "1m"  # what Grafana would put for $__rate_interval
 
 # What a well run cannot show, and what is done to a run so that it does.
 DRIFT = "labels drawn by lot, eight times for a while"
+SHIFT = "a feature is higher by 20, eight times for a while"
 JUNK = "twice 1,000 records that are not JSON"
 PROVOKED = {
     "sum by (reason) (rate(stream_moe_dead_letters_total[I]))": JUNK,
     'sum by (partition, detector) (increase(stream_moe_drift_detections_total{scope="mixture"}[I])) > 0': DRIFT,
     'sum by (partition, detector) (increase(stream_moe_drift_detections_total{scope="expert"}[I])) > 0': DRIFT,
+    'sum by (partition, detector) (increase(stream_moe_drift_detections_total{scope="feature"}[I])) > 0': SHIFT,
+    "time() - max(stream_moe_last_drift_timestamp_seconds)": DRIFT,
     "max by (partition) (stream_moe_last_drift_events)": DRIFT,
     "stream_moe:dead_letters:ratio_rate5m": JUNK,
     "StreamMoeDeadLettersGrowing": JUNK,
@@ -30,6 +33,7 @@ PROVOKED = {
 # together is seen with every comparison made `bool`; that it fires, `promtool test rules` shows.
 NOT_PROVOKED = {
     'max by (instance) (stream_moe_state{state="recovering"}) > 0': "a replay is over before the next scrape",
+    'sum by (partition, detector) (increase(stream_moe_drift_detections_total{scope="label"}[I])) > 0': "a class that becomes much rarer",
     "StreamMoeLagGrowing": "a lag of more than a minute",
     "StreamMoeStalled": "five minutes without an event",
     "StreamMoeCheckpointStale": "15 minutes without a checkpoint",

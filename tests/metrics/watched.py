@@ -22,7 +22,7 @@ from tests.kafka.test_daemon import finish, run_arguments, stream_moe
 from tests.metrics.queries import NOT_PROVOKED, PROVOKED, Query, all_queries
 from tests.metrics.tools import COMPILE_SECONDS, Prometheus, free_port, promtool
 
-PARTITIONS, WELL, APART = 2, 6_000, 500
+PARTITIONS, WELL, APART = 2, 18_000, 500
 TURNS, TURN, JUNK = 7, 2_000, 1_000
 ABSENT, DROP = "StreamMoeAbsent", "StreamMoeAccuracyDrop"
 
@@ -82,14 +82,15 @@ class Watched:
             finish(self.daemon)
 
     def send(self, events: int, *, labels: str = "right") -> None:
-        """Write events whose labels are right, drawn by lot, missing, or in records of their own."""
+        """Write events whose labels are right, drawn by lot (x shifted), missing, or in records of their own."""
         for _ in range(events // 500):
             block = next(self._blocks)
             rng, y = np.random.default_rng(self.sent), block.y
             given = {"right": y, "lot": rng.integers(0, 2, len(y)).astype(y.dtype)}.get(
                 labels, np.full_like(y, UNLABELLED)
             )
-            self._write(replace(block, y=given))
+            x = block.x + np.array([20, 0, 0], np.float32) if labels == "lot" else block.x
+            self._write(replace(block, x=x, y=given))
             if labels == "apart":
                 self._write(replace(block, has_features=np.zeros(len(block), np.bool_)))
             self.sent += len(block)
