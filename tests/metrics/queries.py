@@ -33,7 +33,7 @@ PROVOKED = {
 # together is seen with every comparison made `bool`; that it fires, `promtool test rules` shows.
 NOT_PROVOKED = {
     'max by (instance) (stream_moe_state{state="recovering"}) > 0': "a replay is over before the next scrape",
-    'sum by (partition, detector) (increase(stream_moe_drift_detections_total{scope="label"}[I])) > 0': "a class that becomes much rarer",
+    'sum by (partition, detector) (increase(stream_moe_drift_detections_total{scope="label"}[I])) > 0': "rare class",
     "StreamMoeLagGrowing": "a lag of more than a minute",
     "StreamMoeStalled": "five minutes without an event",
     "StreamMoeCheckpointStale": "15 minutes without a checkpoint",
