@@ -152,7 +152,7 @@ def test_the_dashboards_show_every_metric() -> None:
     queries = " ".join(query for path in DASHBOARDS for query in dashboard_queries(path))
     queries += " ".join(rule["expr"] for rule in RULES if rule.get("record", "alert") in queries)
     shown = set(re.findall(r"\bstream_moe_[a-z0-9_]+", queries))
-    usual = [spec for spec in METRICS if not re.match("stream_moe_key(s|_)", spec.name)]  # keyed runs alone have those
+    usual = [spec for spec in METRICS if not re.match("stream_moe_key(s|_)", spec.name)]  # of keyed runs
     forms = {spec.name: {spec.name, f"{spec.name}_bucket", f"{spec.name}_sum"} for spec in usual}
     assert [name for name, scraped in forms.items() if not scraped & shown] == []
 
