@@ -92,6 +92,8 @@ class KeyedLearner(BlockClassifier):
     def _start(self, schema: Schema) -> None:
         self._template = self.make(schema)
         kind, parameters = type(self._template), self._template._get_params()
+        if parameters.get("home", "threads") != "threads":
+            raise ConfigError(f"home: {parameters['home']!r} would start shards for each key; leave it at threads")
 
         def fresh() -> BlockClassifier:  # without reading signatures and settings again for each key
             model = kind(**parameters)

@@ -30,6 +30,7 @@ from stream_moe.keyed.learner import KeyedLearner
 from stream_moe.keyed.record import digest, to_bytes
 from stream_moe.keyed.settings import KeySettings
 from stream_moe.models import build_model
+from stream_moe.moe import DriftMoE
 from stream_moe.report import KeyReport
 from stream_moe.types import Block, Feature, Float64, Int32, Schema
 
@@ -190,6 +191,11 @@ def test_keys_may_come_from_a_feature() -> None:
         KeyedLearner(schema, make=make, key_feature="town")
     with pytest.raises(DataError, match="keys: 1 for 3 rows"):
         learner.step(x, LABELS, keys=[b"a"])
+
+
+def test_the_experts_of_a_key_have_no_home_of_their_own() -> None:
+    with pytest.raises(ConfigError, match="leave it at threads"):
+        KeyedLearner(SCHEMA, make=lambda schema: DriftMoE(schema, home="processes", shards=1))
 
 
 # The engine
