@@ -105,7 +105,7 @@ class Checkpoint:
     def segments(self) -> list[str]:
         """Names of the files that hold the models of its keys; none where the partition has one model."""
         with understood("checkpoint"):
-            keys = self.plain["learner"].get("keys") or {}
+            keys = self.plain.get("learner", {}).get("keys") or {}
             return [str(name) for name in keys.get("segments", ())]
 
     def to_bytes(self) -> bytes:

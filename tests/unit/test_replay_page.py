@@ -32,7 +32,8 @@ def test_a_served_replay_stays_until_interrupted_and_learns_the_same() -> None:
     page, metrics = fetch(url), fetch(f"{url}metrics")
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=30)
-    assert (process.returncode, rest, errors) == (0, "", "")
+    assert (process.returncode, rest) == (0, "")
+    assert [" settings command=replay " in line for line in errors.splitlines()] == [True]
     assert "<strong>finished</strong>" in page
     assert "replay of electricity" in page
     assert '<dd class="big">100%</dd>' in page
@@ -51,7 +52,7 @@ def test_it_leaves_at_the_end_when_told_to() -> None:
     ("more", "named"),
     [
         (["--serve-port", "9000"], "add --serve"),
-        (["--serve", "--folds", "3"], "--serve is of one learner"),
+        (["--serve", "--folds", "3"], "--serve and --metric are of one learner"),
         (["--serve", "--serve-port", "70000"], "--serve-port"),
     ],
 )
