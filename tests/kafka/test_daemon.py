@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,16 @@ def run_arguments(settings: KafkaSettings, state: Path, *more: str) -> list[str]
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("replay") / "result.json"
-    finish(stream_moe("replay", "electricity", "--seed", "1", "--json", str(path), "--quiet"))
+    log = path.with_name("drifts.jsonl")
+    finish(stream_moe("replay", "electricity", "--json", str(path), "--drift-log", str(log), "--quiet"))
     result: dict[str, Any] = json.loads(path.read_text())
-    return result
+    return result | {"drift_lines": log.read_text().splitlines()}
+
+
+def exact(lines: Iterable[str | bytes]) -> list[Any]:
+    """Drifts without those of single trees, which are told to the block only, and without what a file has not."""
+    found = [json.loads(line) for line in lines]
+    return [{k: v for k, v in drift.items() if k != "timestamp"} for drift in found if drift["scope"] != "expert"]
 
 
 def assert_equals_replay(settings: KafkaSettings, result: dict[str, Any], replayed: dict[str, Any]) -> None:
@@ -88,6 +95,7 @@ def test_killed_in_the_middle_and_restarted(
     finish(stream_moe("produce", "electricity", "--bootstrap", settings.bootstrap, "--topic", settings.topic))
     result, state = tmp_path / "run.json", tmp_path / "state"
     slow = ["--block-rows", "200", "--checkpoint-events", "6000", "--until-caught-up", "--json", str(result)]
+    slow += ["--drifts", drifts := f"{settings.topic}.drifts"]
     killed = 0
     for _ in range(3):
         daemon = stream_moe(*run_arguments(settings, state, *slow))
@@ -104,6 +112,9 @@ def test_killed_in_the_middle_and_restarted(
     final = json.loads(result.read_text())
     assert final["replayed_events"] > 0
     assert_equals_replay(settings, final, replayed)
+    assert (
+        exact(record.value for record in committed_records(settings, drifts)) == exact(replayed["drift_lines"]) != []
+    )
 
 
 def test_sigterm_drains_and_the_next_run_goes_on(
