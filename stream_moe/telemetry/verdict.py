@@ -16,6 +16,7 @@ import numpy as np
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.history import WINDOW, Past
+from stream_moe.telemetry.memory import memory_limit, resident_memory
 
 MINUTE = 60.0
 # By alert: the limit, and the seconds that it looks back.
@@ -30,7 +31,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "StreamMoeAccuracyDrop": (0.1, 86_400.0),  # below its own day
     "StreamMoeLabelsMissing": (0.0, 30 * MINUTE),  # labels
     "StreamMoeLabelsExpiring": (0.05, 15 * MINUTE),  # share of the events
+    "StreamMoeMemoryNearLimit": (0.9, 0.0),  # share of what the process may have
 }
+BETTER = 0.05  # by which an expert is better than the mixture where StreamMoeRouterCollapse fires
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +99,25 @@ def judge(
         return [Finding("finished", "good", _praise(reports, is_replay))]
     if group is not None and starts_or_ends:
         found.append(Finding(group.state, "note", _since_start(group.state, reports)))
+    found += _memory()
     for report in reports:
         where = f"partition {report.partition}: " if len(reports) > 1 else ""
         past = hours.get(report.partition)
-        each = [*_learning(report, past, days.get(report.partition), is_replay)]
-        if not is_replay:
-            each += [*_flow(report, past), *_durability(report, past)]
+        each = [] if is_replay else [*_flow(report, past), *_durability(report, past)]
+        each += _learning(report, past, days.get(report.partition), is_replay)
         found += [Finding(one.state, one.tone, where + one.reason, one.alert) for one in each]
     found.sort(key=lambda one: _ORDER.index(one.tone))
     if not found or (found[0].tone == "note" and not starts_or_ends):
         found.insert(0, Finding("well", "good", _praise(reports, is_replay)))
     return found
+
+
+def _memory() -> list[Finding]:
+    used, may, (limit, _) = resident_memory(), memory_limit(), LIMITS["StreamMoeMemoryNearLimit"]
+    if used <= limit * may:
+        return []
+    reason = f"{used / 2**20:,.0f} of the {may / 2**20:,.0f} MiB that this process may have; at them it is killed"
+    return [Finding("at risk", "warning", reason, "StreamMoeMemoryNearLimit")]
 
 
 def _without_reports(group: GroupReport | None) -> Finding:
@@ -182,12 +193,15 @@ def _learning(report: PartitionReport, past: Past | None, day: Past | None, is_r
     if is_replay and learner.last_mixture_drift >= 0 and ago <= WINDOW:
         found.append(Finding("drifting", "warning", f"the mixture's error drifted {ago:,} events ago"))
     limit, _ = LIMITS["StreamMoeRouterCollapse"]
-    if any(expert.routed for expert in learner.experts) and learner.load_entropy < limit:
-        top = max(range(len(learner.experts)), key=lambda e: learner.experts[e].routed)
+    best = max(range(len(learner.experts)), key=lambda e: learner.experts[e].window_accuracy)
+    better = learner.experts[best].window_accuracy - quality.window_accuracy
+    # To keep to one expert that is simply the best is right, as on most streams.
+    if any(expert.routed for expert in learner.experts) and learner.load_entropy < limit and better > BETTER:
         reason = (
-            f"the router sends nearly everything to few experts, most of all to {top} {learner.experts[top].kind}"
+            f"the router sends nearly everything to few experts, and {best} {learner.experts[best].kind}, "
+            f"recently {learner.experts[best].window_accuracy:.1%} right, is {100 * better:.0f} points better"
         )
-        found.append(Finding("collapsed", "note", reason, "StreamMoeRouterCollapse"))
+        found.append(Finding("collapsed", "warning", reason, "StreamMoeRouterCollapse"))
     if day is not None and quality.events:
         limit, _ = LIMITS["StreamMoeAccuracyDrop"]
         scored = day["labels"] > 0

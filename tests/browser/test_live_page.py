@@ -206,6 +206,7 @@ def test_contrast_is_that_of_wcag_aa(browser: Any, settled: Daemon, scheme: str,
         metrics = EngineMetrics()
         metrics.update(make_report(12, 12, lag_seconds=100.0, labels=make_report().labels))
         metrics.reports[0].learner.load_entropy = 0.1
+        metrics.reports[0].learner.experts[0].window_accuracy = 0.99
         with TelemetryServer(metrics, lambda: Verdict(True, "turns"), lambda: Verdict(True, ""), port=0) as server:
             page, _ = look(browser, server.url, color_scheme=scheme)
     else:

@@ -51,6 +51,11 @@ def committed_records(settings: KafkaSettings, topic: str, partition: int = 0) -
     consumer.close()
 
 
+def mistakes(err: str) -> int:
+    """How many lines there are beside that of the settings."""
+    return len([line for line in err.splitlines() if " settings command=" not in line])
+
+
 def run_arguments(settings: KafkaSettings, state: Path, *more: str) -> list[str]:
     return [
         "run", "--bootstrap", settings.bootstrap, "--topic", settings.topic, "--predictions", settings.predictions,
@@ -178,14 +183,14 @@ def test_a_broker_that_is_not_there(arguments: list[str], said: str, tmp_path: P
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0
     assert said in err
-    assert len(err.splitlines()) == 1, err
+    assert mistakes(err) == 1, err
 
 
 def test_a_topic_that_does_not_exist(settings: KafkaSettings, tmp_path: Path) -> None:
     process = stream_moe(*run_arguments(settings, tmp_path / "state"))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert len(err.splitlines()) == 1, err
+    assert mistakes(err) == 1, err
     assert settings.topic in err
     outputs = [settings.predictions, settings.dead_letters]
     assert set(partition_counts(settings, outputs).values()) == {0}  # nothing is made for an input that is not there

@@ -10,6 +10,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from stream_moe.evaluation.metrics import Prequential
 from stream_moe.evaluation.timeline import window_scores
 from stream_moe.report import GroupReport, LabelCounts, PartitionReport
 from stream_moe.telemetry import page as page_module
+from stream_moe.telemetry import verdict
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.history import MAX_PARTITIONS, POINTS, SPANS, History, Past
 from stream_moe.telemetry.metrics import EngineMetrics
@@ -117,6 +119,7 @@ def test_scores_between_points_are_those_of_the_labels_between_them() -> None:
         assert [scores[name][i] for name in scores] == pytest.approx(wanted, abs=1e-5)
 
 
+BETTER = [replace(expert, window_accuracy=0.96) for expert in make_report().learner.experts]
 # How a report differs from a fine one after half an hour of a report every 20 seconds; what the page then says.
 AILING: list[tuple[str, dict[str, Any], str]] = [
     ("StreamMoeLagGrowing", {"lag_seconds": 61.0}, "behind"),
@@ -125,10 +128,11 @@ AILING: list[tuple[str, dict[str, Any], str]] = [
     ("StreamMoeCheckpointStale", {"checkpoint_time": time.time() - 901}, "at risk"),
     ("StreamMoeCheckpointFailing", {"checkpoint_failures": {"space": 9}}, "at risk"),
     ("StreamMoeDriftBurst", {"mixture_drifts": 7}, "drifting"),
-    ("StreamMoeRouterCollapse", {"load_entropy": 0.29}, "collapsed"),
+    ("StreamMoeRouterCollapse", {"load_entropy": 0.29, "experts": BETTER}, "collapsed"),
     ("StreamMoeAccuracyDrop", {"window_accuracy": 0.75}, "drifting"),
     ("StreamMoeLabelsMissing", {"labels": LabelCounts(received=900)}, "not learning"),
     ("StreamMoeLabelsExpiring", {"labels": LabelCounts(received=9_000, events_expired=200)}, "not learning"),
+    ("StreamMoeMemoryNearLimit", {"may_have": 1}, "at risk"),
 ]
 
 
@@ -147,7 +151,8 @@ def judged(changes: dict[str, Any]) -> list[Any]:
                     setattr(part, name, value)
         history.add(report)
     pasts: list[Past] = [past for span in ("hour", "day") if (past := history.past(3, span)) is not None]
-    return judge([report], GroupReport("running", (3,)), {3: pasts[0]}, {3: pasts[1]}, FINE)
+    with patch.object(verdict, "memory_limit", lambda: changes.get("may_have", 1 << 60)):
+        return judge([report], GroupReport("running", (3,)), {3: pasts[0]}, {3: pasts[1]}, FINE)
 
 
 @pytest.mark.parametrize(("alert", "changes", "state"), AILING, ids=[case[0] for case in AILING])
@@ -161,6 +166,7 @@ def test_every_limit_is_that_of_its_alert() -> None:
     assert {case[0] for case in AILING} == set(LIMITS)
     rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     expressions = {rule.get("alert", rule.get("record")): rule["expr"] for rule in rules}
+    assert f"> {verdict.BETTER:g}" in expressions["StreamMoeRouterCollapse"]
     for alert, (limit, seconds) in LIMITS.items():
         told = expressions[alert]
         assert f"{limit:g}" in told.split(), alert
@@ -173,7 +179,7 @@ def test_every_limit_is_that_of_its_alert() -> None:
 
 def test_the_worst_stands_first() -> None:
     report = make_report(lag_seconds=100.0)
-    report.learner.load_entropy = 0.1
+    report.learner.load_entropy, report.learner.experts = 0.1, BETTER
     found = judge([report, make_report(partition=4)], GroupReport("running", (3, 4)), {}, {}, FINE)
     assert [(one.state, one.reason[:12]) for one in found] == [
         ("behind", "partition 3:"),
