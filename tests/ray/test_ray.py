@@ -14,19 +14,25 @@ import pytest
 
 from stream_moe.errors import ConfigError
 from stream_moe.homes.cluster import check_installed, connect
-from tests.laws.homes import assert_growth_is_the_same, assert_same_bits
 
 CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
 GRID = 'streams = ["sea_a"]\nmodels = ["no-change"]\nseeds = [1, 2, 3]\nevents = 2005\n'
 
 
+def elsewhere(check: str, cluster: dict[str, str]) -> None:
+    """Make a check of `tests.laws.homes` in a process that joins the cluster."""
+    code = f"from tests.laws.homes import *\n{check}"
+    done = subprocess.run([sys.executable, "-c", code], env=cluster, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(("name", "sizes"), [("driftmoe", (7, 256, 10_000)), ("driftmoe-task", (1, 256))])
-def test_actors_change_nothing(name: str, sizes: tuple[int, ...], cluster: str) -> None:
-    assert_same_bits("ray", name, sizes, 450)
+def test_actors_change_nothing(name: str, sizes: tuple[int, ...], cluster: dict[str, str]) -> None:
+    elsewhere(f"assert_same_bits('ray', {name!r}, {sizes}, 450)", cluster)
 
 
-def test_growth_reaches_the_actors(cluster: str) -> None:
-    assert_growth_is_the_same("ray", "driftmoe-data")
+def test_growth_reaches_the_actors(cluster: dict[str, str]) -> None:
+    elsewhere("assert_growth_is_the_same('ray', 'driftmoe-data')", cluster)
 
 
 def experiment(folder: Path, *options: str) -> list[str]:
@@ -39,13 +45,12 @@ def digests(folder: Path) -> dict[str, str]:
     return {row["key"]: row["state_digest"] for row in rows if row["status"] == "done"}
 
 
-def test_a_grid_on_the_cluster_is_resumed_and_equals_the_one_made_here(cluster: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "RAY_ADDRESS": cluster}
+def test_a_grid_on_the_cluster_is_resumed_and_equals_one_made_here(cluster: dict[str, str], tmp_path: Path) -> None:
     far, near = tmp_path / "far", tmp_path / "near"
     far.mkdir()
     near.mkdir()
     command = experiment(far, "--executor", "ray", "--jobs", "2")
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(command, env=cluster, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 180
     while not (early := list(far.glob("out/runs/*.json"))):
         assert time.monotonic() < deadline
@@ -57,7 +62,7 @@ def test_a_grid_on_the_cluster_is_resumed_and_equals_the_one_made_here(cluster: 
     while "--events 2005" in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout:
         assert time.monotonic() < deadline, "the runs of a dead driver go on"
         time.sleep(0.05)
-    second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    second = subprocess.run(command, env=cluster, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
     assert "3 runs, 0 of them" not in second.stdout
     assert {path: path.stat().st_mtime_ns for path in early} == made
