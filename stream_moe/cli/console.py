@@ -102,7 +102,7 @@ class ProgressTable(_Rows):
             self._bare = False
         quality, learner = at.quality, at.learner
         scores = (quality.accuracy, quality.window_accuracy, quality.kappa, quality.kappa_temporal, quality.log_loss)
-        numbers = [f"{score:.4f}" for score in scores]
+        numbers = [f"{score:.4f}" if quality.events else "-" for score in scores]  # before the first label: unknown
         last = (str(learner.mixture_drifts), f"{learner.load_entropy:.2f}")
         self._print((f"{at.events:,}", f"{at.seconds:.1f}", *numbers, *last))
 
@@ -173,16 +173,17 @@ def print_summary(result: dict[str, Any]) -> None:
         f"over no-change {result['kappa_temporal']:.4f}",
         f"  log-loss        {result['log_loss']:.4f}" + calibration,
         f"  G-mean          {result['g_mean']:.4f}",
-        f"  speed           {result['events_per_second']:,.0f} events/s over {result['events']:,} events "
-        f"({_seconds(result['seconds'])} s, start-up {result['startup_seconds']:.2f} s)",
-        f"  CPU             {_seconds(result['cpu_seconds'])} s, "
-        f"{result['events_per_cpu_second']:,.0f} events/CPU-second; "
-        f"{sum(e['asleep'] for e in experts)} of {len(experts)} experts asleep",
+        f"  speed           {_speed(result)}start-up {result['startup_seconds']:.2f} s)",
         f"  memory          {result['peak_memory_bytes'] / 2**20:,.0f} MiB at its peak",
-        f"  drift           {result['drifts']} in the mixture, {sum(e['drifts'] for e in experts)} in experts",
+        f"  drift           {_drifts(result)}",
         f"  state           {result['state_digest'][:16]}",
     ]
+    if dead := result.get("dead_letters"):  # a replay has none
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in dead.items())
+        lines.append(f"  dead letters    {sum(dead.values()):,}: {reasons}")
     lines += [f"  {name:<15} {value}" for name, value in result.get("metrics", {}).items()]
+    if len(experts) > 1:
+        lines.append(f"  asleep          {sum(e['asleep'] for e in experts)} of {len(experts)} experts")
     lines += ["", "  expert                 routed   trained  accuracy   nodes  drifts"]
     for number, expert in enumerate(experts):
         lines.append(
@@ -197,6 +198,22 @@ def print_summary(result: dict[str, Any]) -> None:
             for part in parts
         ]
     typer.echo("\n" + "\n".join(lines))
+
+
+def _speed(result: dict[str, Any]) -> str:
+    """Tell the speed over the events that were timed: a daemon's without the first block, and of this process."""
+    if not result["seconds"]:
+        return "not known: all was one block ("
+    timed = round(result["events_per_second"] * result["seconds"])
+    per_cpu = f", {result['events_per_cpu_second']:,.0f} a CPU-second" if result["events_per_cpu_second"] else ""
+    speed = f"{result['events_per_second']:,.0f} events/s{per_cpu}"
+    return f"{speed} ({timed:,} events in {_seconds(result['seconds'])} s, "
+
+
+def _drifts(result: dict[str, Any]) -> str:
+    counts = result.get("drifts_by_scope") or {"mixture": result["drifts"]}
+    names = {"mixture": "the mixture", "expert": "experts", "feature": "features", "label": "labels"}
+    return ", ".join(f"{counts[scope]:,} in {name}" for scope, name in names.items() if scope in counts)
 
 
 def _seconds(seconds: float) -> str:

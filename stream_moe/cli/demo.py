@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 import time
@@ -97,7 +98,8 @@ def demo(
         if hold and not ended.is_set():
             if told:
                 typer.echo(f"\nstill serving {serving.server.url} ; Ctrl-C ends it")
-            threading.Event().wait()
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
 
 
 def _show_outputs(prediction: bytes | None, url: str) -> None:

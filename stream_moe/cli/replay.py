@@ -123,7 +123,7 @@ def replay(
     def progress(at: Progress) -> None:
         display.update(Standing(at.events, at.seconds, at.quality, at.learner))
         if page is not None:
-            page.show(at.events, at.quality, at.learner)
+            page.show(at.events, at.quality, at.learner, at.drift)
         if csv is not None and at.events % CSV_EVERY == 0:
             row(at.events, at.seconds, at.scores.summary(), at.learner)
 
@@ -163,7 +163,7 @@ def replay(
 
         o.write_text(report, render_page([content]))
     if page is not None:
-        page.show(result.events, result.quality, result.learner, is_last=True)
+        page.show(result.events, result.quality, result.learner, result.drift, is_last=True)
         if hold:
             if not (quiet or json_logs):
                 typer.echo(f"\nthe live page stays at {page.url} ; Ctrl-C ends it")

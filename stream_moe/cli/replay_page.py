@@ -16,7 +16,7 @@ from stream_moe.telemetry.metrics import EngineMetrics
 
 if TYPE_CHECKING:
     from stream_moe.ports import Stream
-    from stream_moe.report import LearnerReport, QualityReport
+    from stream_moe.report import DriftReport, LearnerReport, QualityReport
 
 EVERY_SECONDS = 0.5  # a report takes about a millisecond
 FIRST_MARK = 256  # events
@@ -70,7 +70,14 @@ class ReplayPage:
             step = int(speed * EVERY_SECONDS)
             mark += min(max(step, 1), mark)  # doubling at most: the first events are no measure
 
-    def show(self, events: int, quality: QualityReport, learner: LearnerReport, is_last: bool = False) -> None:
+    def show(
+        self,
+        events: int,
+        quality: QualityReport,
+        learner: LearnerReport,
+        drift: DriftReport,
+        is_last: bool = False,
+    ) -> None:
         """Publish where the replay stands."""
         state = "stopped" if is_last else "running"
         self._metrics.update(
@@ -83,6 +90,7 @@ class ReplayPage:
                 quality=quality,
                 events_consumed=events,
                 block_size=events - self._done,
+                drift=drift,
             )
         )
         if is_last:

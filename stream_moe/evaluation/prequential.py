@@ -20,7 +20,7 @@ from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
 from stream_moe.evaluation.timeline import Timeline
 from stream_moe.evaluation.window import WINDOW
 from stream_moe.ports import Stream
-from stream_moe.report import Drift, LearnerReport, QualityReport, drifts_by_scope
+from stream_moe.report import Drift, DriftReport, LearnerReport, QualityReport, drifts_by_scope
 from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Int64, Schema
 from stream_moe.watch import DriftWatch
 
@@ -37,6 +37,7 @@ class Progress:
     quality: QualityReport
     learner: LearnerReport
     scores: Scoreboard  # the replay's own, which moves on when the callback returns
+    drift: DriftReport
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class ReplayResult:
     timeline: dict[str, Any] | None = None  # of `Timeline.to_dict`
     drifts_by_scope: dict[str, int] = field(default_factory=dict)
     drift_log: list[Drift] = field(default_factory=list)  # by event; a daemon writes it as it goes
+    drift: DriftReport = field(default_factory=DriftReport)
 
     @property
     def summary(self) -> dict[str, float]:
@@ -183,7 +185,7 @@ def replay(
             continue
         at, told = time.perf_counter() - begin, learner.report()  # once for both: it is a good part of their cost
         if done == mark:
-            on_progress(Progress(done, at, scores.report(), told, scores))
+            on_progress(Progress(done, at, scores.report(), told, scores, watch.report()))
             mark = next(marks, None)
         if done == sample:
             timeline.sample(done, scores.quality, told)
@@ -197,7 +199,7 @@ def replay(
     return ReplayResult(
         done, seconds, cpu_seconds, begin - started, learner.digest, scores.report(),
         learner.report(), learner.phases.seconds, scores.to_dict(), timeline.to_dict(),
-        drifts_by_scope(learner.report(), watch.report()), log,
+        drifts_by_scope(learner.report(), watch.report()), log, watch.report(),
     )  # fmt: skip
 
 
