@@ -27,12 +27,16 @@ def produce(
     seed: o.StreamSeed = 1,
     label: o.Label = None,
     nominal: o.Nominal = "",
+    key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Feature that is the record's key.  [default: its number]")
+    ] = None,
     config: o.Config = None,
 ) -> None:
     """Write the events of a stream to a topic, in order, each with features and label, or the labels to another one.
 
-    The number of an event is its key. With several partitions the key decides where an event goes (murmur2, as in
-    every Kafka client); each partition then holds a part of the stream, in order, and gets a model of its own.
+    The number of an event is its id, and its key unless --key names a feature. With several partitions the key
+    decides where an event goes (murmur2, as in every Kafka client); each partition then holds a part of the stream,
+    in order, and gets a model of its own.
     """
     import numpy as np
 
@@ -41,6 +45,7 @@ def produce(
     from stream_moe.engine.codec import JsonCodec, schema_header
     from stream_moe.errors import ConfigError
     from stream_moe.evaluation.prequential import labelled_blocks
+    from stream_moe.keyed.feature import check_feature, feature_keys
     from stream_moe.streams import open_stream
     from stream_moe.types import UNLABELLED
 
@@ -48,6 +53,8 @@ def produce(
     source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
     if events is None and source.n_events is None and rate is None:
         raise ConfigError(f"stream {stream!r} is endless; say how many events with --events, or how fast with --rate")
+    if key is not None:
+        check_feature(source.schema, key)
     settings = KafkaSettings(**kafka_values({"bootstrap": bootstrap, "topic": topic, "labels": labels}, config))
     codec, sent, start = JsonCodec(source.schema), 0, time.monotonic()
     log = KafkaProducerLog(settings, headers=[schema_header(source.schema)], create=True, partitions=partitions)
@@ -59,6 +66,8 @@ def produce(
         rows = _ROWS if rate is None else max(1, min(_ROWS, int(rate / 10)))
         for block in labelled_blocks(source, events if events is not None else 2**62, rows):
             keys = [str(sent + i).encode() for i in range(len(block))]
+            if key is not None:
+                keys = feature_keys(source.schema, key, block.x)
             given = replace(block, y=np.full_like(block.y, UNLABELLED)) if apart is not None else block
             log.send(zip(keys, codec.encode_events(given, sent), strict=True))
             if apart is not None:

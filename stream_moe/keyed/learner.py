@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import compress, pairwise
 from typing import Any, Self
@@ -17,6 +16,7 @@ from stream_moe.experts.pool import pack, unpack
 from stream_moe.failpoints import reach
 from stream_moe.keyed import record
 from stream_moe.keyed.account import Account
+from stream_moe.keyed.feature import check_feature, feature_keys
 from stream_moe.keyed.index import NOWHERE, KeyIndex
 from stream_moe.keyed.residents import Resident, Residents
 from stream_moe.keyed.segments import Segments
@@ -73,11 +73,8 @@ class KeyedLearner(BlockClassifier):
         memory_bytes: int = MEMORY_BYTES,
         key_feature: str | None = None,
     ) -> None:
-        if key_feature is not None and key_feature not in schema.feature_index:
-            raise ConfigError(
-                f"key: the stream has no feature {key_feature!r}; choose one of "
-                f"{', '.join(f.name for f in schema.features[:20])}"
-            )
+        if key_feature is not None:
+            check_feature(schema, key_feature)
         self.make, self.store, self.key_feature = make, store, key_feature
         self.max_keys, self.memory_bytes = max_keys, memory_bytes
         super().__init__(schema)
@@ -131,13 +128,7 @@ class KeyedLearner(BlockClassifier):
         return self._step_by(self._keys_of(x), x, y, weights)
 
     def _keys_of(self, x: Float32) -> list[bytes]:
-        if self.key_feature is None:
-            return [SHARED] * len(x)
-        column = self.schema.feature_index[self.key_feature]
-        categories = self.schema.features[column].categories
-        if categories is not None:
-            return [SHARED if math.isnan(v) else categories[int(v)].encode() for v in x[:, column].tolist()]
-        return [SHARED if math.isnan(v) else f"{v:.9g}".encode() for v in x[:, column].tolist()]
+        return [SHARED] * len(x) if self.key_feature is None else feature_keys(self.schema, self.key_feature, x)
 
     def _step_by(self, keys: Sequence[bytes], x: Float32, y: Int32, weights: Float32 | None) -> Float64:
         n = len(x)
