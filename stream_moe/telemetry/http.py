@@ -37,9 +37,9 @@ HTML = "text/html; charset=utf-8"
 # in the long run, and so many at once after a quiet time; a Prometheus and ten open pages ask for three a second.
 # Other connections are closed unread, which costs a third of that, but for probes, whose failure would end the
 # process; beyond so many a second, connections wait in the kernel, or are dropped there, for nothing.
-ANSWERS, BURST = 25.0, 50.0
+ANSWERS, BURST = 15.0, 50.0
 PROBES = 5.0
-CONNECTIONS = 100.0
+CONNECTIONS = 50.0
 _POLL_SECONDS = 0.1  # how late a deadline or `close` may be noticed
 
 
