@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from stream_moe.classifier import BlockClassifier
 
 # The schema counts by its digest; the others change no result.
-_ANYWHERE = {"schema", "threads", "device", "home", "shards"}
 
 
 def state_to_bytes(learner: BlockClassifier) -> bytes:
@@ -71,5 +70,4 @@ def restore_state(learner: BlockClassifier, content: bytes, name: str = "state")
 
 
 def _owner(learner: BlockClassifier) -> Owner:
-    parameters = {name: value for name, value in learner._get_params().items() if name not in _ANYWHERE}
-    return Owner.of("", type(learner).__name__, learner.schema, parameters)
+    return Owner.of("", type(learner).__name__, learner.schema, learner.learning_parameters())

@@ -7,6 +7,7 @@ import pytest
 
 from stream_moe import build_model, restore_state, state_to_bytes
 from stream_moe.errors import CheckpointError
+from stream_moe.moe import DriftMoE
 from tests.laws.cases import SCHEMA, mixed_stream
 
 
@@ -20,6 +21,15 @@ def test_a_learner_goes_on_from_bytes_as_if_nothing_had_been(name: str) -> None:
     restore_state(second, state_to_bytes(first))
     assert np.array_equal(second.step(x[301:], y[301:]), expected[301:])
     assert second.digest == whole.digest
+
+
+def test_where_the_experts_lived_is_no_part_of_it() -> None:
+    x, y = mixed_stream(60)
+    there = DriftMoE(SCHEMA, n_experts=2, top_k=1, home="processes", shards=1)
+    there.learn_many(x, y)
+    here = DriftMoE(SCHEMA, n_experts=2, top_k=1)
+    restore_state(here, state_to_bytes(there))
+    assert here.digest == there.digest
 
 
 def test_bytes_of_another_learner_or_damaged_ones_are_refused_with_the_way_out() -> None:
