@@ -58,9 +58,13 @@ class ReplayResult:
     phases: dict[str, float]  # seconds by phase, of the learner's or the engine's blocks
     scores: dict[str, Any] = field(default_factory=dict)  # of `Scoreboard.to_dict`; an engine keeps `quality` alone
     timeline: dict[str, Any] | None = None  # of `Timeline.to_dict`
-    drifts_by_scope: dict[str, int] = field(default_factory=dict)
     drift_log: list[Drift] = field(default_factory=list)  # by event; a daemon writes it as it goes
     drift: DriftReport = field(default_factory=DriftReport)
+
+    @property
+    def drifts_by_scope(self) -> dict[str, int]:
+        """How many drifts there were of each scope."""
+        return drifts_by_scope(self.learner, self.drift)
 
     @property
     def summary(self) -> dict[str, float]:
@@ -199,7 +203,7 @@ def replay(
     return ReplayResult(
         done, seconds, cpu_seconds, begin - started, learner.digest, scores.report(),
         learner.report(), learner.phases.seconds, scores.to_dict(), timeline.to_dict(),
-        drifts_by_scope(learner.report(), watch.report()), log, watch.report(),
+        log, watch.report(),
     )  # fmt: skip
 
 
