@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -59,6 +60,10 @@ class Display:
         """Yield the numbers of events at which `update` is wanted, ascending; the next is asked for after it."""
         return iter(())
 
+    def is_due(self, events: int) -> bool:
+        """Whether an `update` at this number of events would be shown: to find out where a run stands is dear."""
+        return False
+
     def update(self, at: Standing, final: bool = False) -> None:
         """Take where the run stands now; it may be called at any number of events."""
 
@@ -66,7 +71,7 @@ class Display:
         """Take the state of a member of a group."""
 
 
-class _Rows(Display):
+class _Rows(Display, ABC):
     """A row whenever the number of events has doubled: as readable for a stream of any length."""
 
     def __init__(self) -> None:
@@ -78,15 +83,18 @@ class _Rows(Display):
             yield mark
             mark *= 2
 
+    def is_due(self, events: int) -> bool:
+        return events >= self._next
+
     def update(self, at: Standing, final: bool = False) -> None:
-        if at.events < self._next and not (final and at.events * 2 > self._next):
+        if not self.is_due(at.events) and not (final and at.events * 2 > self._next):
             return
         while self._next <= at.events:
             self._next *= 2
         self._show(at)
 
-    def _show(self, at: Standing) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _show(self, at: Standing) -> None: ...
 
 
 class ProgressTable(_Rows):

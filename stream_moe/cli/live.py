@@ -93,14 +93,17 @@ class LiveView(Display):
     def tell_state(self, state: str) -> None:
         self._state = state
 
+    def is_due(self, events: int) -> bool:
+        return not self._recent or self._clock() - self._sampled >= REFRESH_SECONDS / 2
+
     def update(self, at: Standing, final: bool = False) -> None:
+        due = self.is_due(at.events)
         self._standing = at
         if at.flow is None:
             self._state = "running"
-        now = self._clock()
-        if self._recent and now - self._sampled < REFRESH_SECONDS / 2 and not final:
+        if not due and not final:
             return
-        self._sampled = now
+        self._sampled = now = self._clock()
         events = at.events if at.flow is None else at.flow.events
         self._recent.append((now, events, [expert.routed for expert in at.learner.experts]))
         if at.quality.events >= LEAST_EVENTS:

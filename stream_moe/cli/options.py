@@ -37,7 +37,6 @@ Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the model; may be repeated.")
 ]
 MODEL_PER = ("partition", "key")
-DEFAULT_MAX_KEYS = 250_000  # as in stream_moe.keyed.settings, which costs numpy to import
 ModelPer = Annotated[str, typer.Option(help="partition: one model for each; key: one for each record key.")]
 MaxKeys = Annotated[
     int,

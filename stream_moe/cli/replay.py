@@ -15,6 +15,7 @@ from stream_moe.cli.console import Standing, make_display, tell_result
 from stream_moe.cli.folds import FoldReplay, cross_validate
 from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
+from stream_moe.keyed.settings import MAX_KEYS
 
 if TYPE_CHECKING:
     from stream_moe.evaluation.prequential import Progress
@@ -46,7 +47,7 @@ def replay(
     key: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="With --model-per key: the feature that is the key.")
     ] = None,
-    max_keys: o.MaxKeys = o.DEFAULT_MAX_KEYS,
+    max_keys: o.MaxKeys = MAX_KEYS,
     json: o.JsonFile = None,
     csv: Annotated[Path | None, typer.Option(help=f"Write a row of scores every {CSV_EVERY:,} events.")] = None,
     drift_log: Annotated[Path | None, typer.Option(help="Write each drift as a line of JSON.")] = None,

@@ -15,6 +15,7 @@ from stream_moe.cli.console import make_display, tell_result
 from stream_moe.cli.serving import Serving, ended_if_stuck, stop_on_signals
 from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
+from stream_moe.keyed.settings import MAX_KEYS, MEMORY_BYTES, KeySettings, NullKey
 
 if TYPE_CHECKING:
     from connectors.kafka import KafkaSettings
@@ -80,10 +81,10 @@ def run(
     null_key: Annotated[
         str, typer.Option(help="Records without a key: shared (one model for all of them) or dead-letter.")
     ] = "shared",
-    max_keys: o.MaxKeys = o.DEFAULT_MAX_KEYS,
+    max_keys: o.MaxKeys = MAX_KEYS,
     key_memory: Annotated[
         int, typer.Option(min=1, metavar="MB", help="What a partition's models in memory may take; more go to disk.")
-    ] = 512,
+    ] = MEMORY_BYTES >> 20,
     config: o.Config = None,
     json: o.JsonFile = None,
     json_logs: o.JsonLogs = False,
@@ -103,7 +104,6 @@ def run(
     from stream_moe.config import kafka_values
     from stream_moe.engine.journal import JournaledSource
     from stream_moe.engine.loop import Engine, EngineSettings
-    from stream_moe.keyed.settings import KeySettings, NullKey
     from stream_moe.telemetry.access import load_access
 
     flags = {
@@ -113,7 +113,9 @@ def run(
     kafka = KafkaSettings(**kafka_values(flags, config))
     start_logs(quiet, json_logs, kafka.secrets())
     make_learner = o.learner_factory(model, seed, settings, threads, device)
-    keys = KeySettings(o.choice("--null-key", null_key, get_args(NullKey)), 1024, max_keys, key_memory << 20)
+    keys = KeySettings(
+        o.choice("--null-key", null_key, get_args(NullKey)), max_keys=max_keys, memory_bytes=key_memory << 20
+    )
     per_key = o.choice("--model-per", model_per, o.MODEL_PER) == "key"
     events = KafkaSource(kafka)
     source: Source = events

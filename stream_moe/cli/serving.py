@@ -91,6 +91,8 @@ class Serving:
         from stream_moe.report import total_learner, total_quality
 
         held = self.metrics.reports
+        if not self.display.is_due(sum(each.quality.events for each in held)):
+            return
         quality = total_quality([each.quality for each in held])
         learner = total_learner([each.learner for each in held], [each.quality.events for each in held])
         kept = [each.checkpoint_time for each in held]
