@@ -30,14 +30,7 @@ from stream_moe.engine.checkpoint import (
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
 from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, Joined, LabelJoin
 from stream_moe.engine.journal import merged
-from stream_moe.errors import (
-    CheckpointError,
-    ConfigError,
-    FencedError,
-    InDoubtError,
-    LogError,
-    UnavailableError,
-)
+from stream_moe.errors import CheckpointError, ConfigError, FencedError, InDoubtError, LogError, UnavailableError
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.experts.pool import pack, unpack
 from stream_moe.failpoints import reach

@@ -62,6 +62,9 @@ class ShardedPool(ABC):
         self.workers = [self._open(fresh) for fresh in self._fresh]
         self._barrier = list[Snapshot]()
         self._runs, self._bytes, self._limit = list[Run](), 0, JOURNAL_BYTES
+        self._facts: list[ExpertFacts] | None = (
+            None  # as of the last change: whoever asks twice in a block waits once
+        )
         self.rebuilt = 0
         self._set_barrier()
 
@@ -87,6 +90,7 @@ class ShardedPool(ABC):
     def step(self, x: Float32, y: Int32, weight: Float64, asked: Bool | None = None) -> Float64:
         """As `ExpertPool.step`."""
         run = Run(x, y[:1] if y.strides[0] == 0 else y, weight, asked)
+        self._facts = None
         proba = self._pass(run)
         self._runs.append(run.copy())  # the caller's arrays are the caller's
         self._bytes += self._runs[-1].nbytes
@@ -102,6 +106,7 @@ class ShardedPool(ABC):
         """As `ExpertPool.add`."""
         if not experts:
             return
+        self._facts = None
         parts: list[list[Expert]] = [[] for _ in self.workers]
         for e, expert in enumerate(experts, len(self)):
             parts[e % len(parts)].append(expert)
@@ -112,6 +117,7 @@ class ShardedPool(ABC):
 
     def grow(self, schema: Schema) -> None:
         """As `ExpertPool.grow`."""
+        self._facts = None
         self._ask_all("grow", schema)
         for fresh in self._fresh:
             for expert in fresh:
@@ -131,13 +137,16 @@ class ShardedPool(ABC):
             pack({str(e // shards): found[str(e)] for e in range(s, len(self), shards) if str(e) in found})
             for s in range(shards)
         ]
+        self._facts = None
         self._ask("restore", [(part,) for part in parts])
         self._set_barrier()
 
     def facts(self) -> list[ExpertFacts]:
         """As `ExpertPool.facts`."""
-        parts = self._ask_all("facts")
-        return [parts[e % len(parts)][e // len(parts)] for e in range(len(self))]
+        if self._facts is None:
+            parts = self._ask_all("facts")
+            self._facts = [parts[e % len(parts)][e // len(parts)] for e in range(len(self))]
+        return self._facts
 
     def close(self) -> None:
         """End all workers; a pool that is used again rebuilds them. Its end, or the process's, does this too."""
