@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kafka import KafkaConsumer, TopicPartition
 
 from connectors.kafka import KafkaProducerLog, KafkaSettings
 from stream_moe.engine.codec import JsonCodec, schema_header
@@ -30,6 +29,7 @@ from stream_moe.keyed.settings import KeySettings
 from stream_moe.models import build_model
 from stream_moe.types import Block, RecordBatch, Schema
 from tests.kafka.broker import Broker
+from tests.kafka.steps import CommitWatcher
 
 SCHEMA = Schema.numeric(8, ["no", "yes"])
 CODEC = JsonCodec(SCHEMA, keys=KeySettings())
@@ -100,19 +100,11 @@ class Members:
                 process.wait()
 
 
-class Watcher:
-    """Reads what is committed, as somebody who is no member."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._consumer = KafkaConsumer(
-            **settings.client(), group_id=settings.group, enable_auto_commit=False,
-            isolation_level="read_committed", auto_offset_reset="earliest",
-        )  # fmt: skip
+class Watcher(CommitWatcher):
+    """Waits for what is committed of all partitions together."""
 
     def done(self) -> int:
-        places = [TopicPartition(self._settings.topic, p) for p in range(PARTITIONS)]
-        return sum(self._consumer.committed(place) or 0 for place in places)
+        return sum(self.committed(PARTITIONS))
 
     def wait(self, records: int, seconds: float = 600) -> float:
         """Wait until so many records are committed; seconds since 1970."""
@@ -122,18 +114,6 @@ class Watcher:
                 raise SystemExit(f"{done} of {records} records after {seconds:.0f} s")
             time.sleep(0.05)
         return time.time()
-
-    def records(self, topic: str, partition: int) -> list[Any]:
-        place = TopicPartition(topic, partition)
-        self._consumer.assign([place])
-        self._consumer.seek_to_beginning(place)
-        end, found = self._consumer.end_offsets([place])[place], list[Any]()
-        while self._consumer.position(place) < end:
-            found += self._consumer.poll(timeout_ms=500, max_records=10_000).get(place, [])
-        return found
-
-    def close(self) -> None:
-        self._consumer.close(autocommit=False)
 
 
 def fill(settings: KafkaSettings, events: int, n_keys: int, seed: int) -> None:

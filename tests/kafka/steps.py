@@ -73,3 +73,31 @@ class Writer:
 
     def close(self) -> None:
         self._sink.close(0)
+
+
+class CommitWatcher:
+    """Reads what a group has committed, as somebody who is no member."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._consumer = KafkaConsumer(
+            **settings.client(), group_id=settings.group, enable_auto_commit=False,
+            isolation_level="read_committed", auto_offset_reset="earliest",
+        )  # fmt: skip
+
+    def committed(self, partitions: int) -> list[int]:
+        places = [TopicPartition(self._settings.topic, partition) for partition in range(partitions)]
+        return [self._consumer.committed(place) or 0 for place in places]
+
+    def records(self, topic: str, partition: int) -> list[Any]:
+        """Return all that a reader of committed records sees in a partition now."""
+        place = TopicPartition(topic, partition)
+        self._consumer.assign([place])
+        self._consumer.seek_to_beginning(place)
+        end, found = self._consumer.end_offsets([place])[place], list[Any]()
+        while self._consumer.position(place) < end:
+            found += self._consumer.poll(timeout_ms=500, max_records=10_000).get(place, [])
+        return found
+
+    def close(self) -> None:
+        self._consumer.close(autocommit=False)

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 
 from connectors.kafka import KafkaProducerLog, KafkaSettings
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.models import build_model
 from stream_moe.streams import open_stream
 from stream_moe.types import RecordBatch
+from tests.kafka.steps import CommitWatcher
 from tests.kafka.test_daemon import finish, run_arguments
 
 pytestmark = pytest.mark.kafka
@@ -93,19 +94,8 @@ def members(settings: KafkaSettings, tmp_path: Path) -> Iterator[Members]:
     group.close()
 
 
-class Watcher:
-    """Reads what is committed, as somebody who is no member."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._consumer = KafkaConsumer(
-            **settings.client(), group_id=settings.group, enable_auto_commit=False,
-            isolation_level="read_committed", auto_offset_reset="earliest",
-        )  # fmt: skip
-
-    def committed(self, partitions: int = PARTITIONS) -> list[int]:
-        places = [TopicPartition(self._settings.topic, partition) for partition in range(partitions)]
-        return [self._consumer.committed(place) or 0 for place in places]
+class Watcher(CommitWatcher):
+    """Waits for what is committed of each partition."""
 
     def wait(self, at_least: list[int], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -118,18 +108,6 @@ class Watcher:
         self._consumer.topics()  # or it would not know of a partition that was just added
         ends = self._consumer.end_offsets(places)
         return [ends[place] for place in places]
-
-    def records(self, topic: str, partition: int) -> list[Any]:
-        place = TopicPartition(topic, partition)
-        self._consumer.assign([place])
-        self._consumer.seek_to_beginning(place)
-        end, found = self._consumer.end_offsets([place])[place], list[Any]()
-        while self._consumer.position(place) < end:
-            found += self._consumer.poll(timeout_ms=500, max_records=4096).get(place, [])
-        return found
-
-    def close(self) -> None:
-        self._consumer.close(autocommit=False)
 
 
 @pytest.fixture
@@ -209,7 +187,7 @@ def test_a_rolling_restart(settings: KafkaSettings, members: Members, watcher: W
         members.result(process)
         new.append(members.start("--until-caught-up", *small))
     digests = digests_of(*(members.result(process) for process in new))
-    assert watcher.committed() == watcher.ends()
+    assert watcher.committed(PARTITIONS) == watcher.ends()
     assert_as_uninterrupted(watcher, settings, digests)
 
 
