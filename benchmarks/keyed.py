@@ -25,10 +25,13 @@ import numpy as np
 from connectors.files import FileCheckpointStore
 from stream_moe.classifier import BlockClassifier
 from stream_moe.engine.checkpoint import Checkpoint, CheckpointWriter, Owner
+from stream_moe.engine.task import SAVE_SECONDS
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.experts.pool import pack
 from stream_moe.keyed import record
+from stream_moe.keyed.barrier import Barrier
 from stream_moe.keyed.learner import KeyedLearner
+from stream_moe.keyed.memory import KeyMemory
 from stream_moe.models import build_model
 from stream_moe.types import Float32, Int32, Schema
 
@@ -77,29 +80,40 @@ def bounded(stream: str, model: str, events: int, n_keys: int, memory: int, max_
     given = {"zipf": zipf, "distinct": distinct}[stream]
     with tempfile.TemporaryDirectory() as folder:
         store = FileCheckpointStore(folder)
-        learner = KeyedLearner(SCHEMA, make=make(model), store=store, max_keys=max_keys, memory_bytes=memory << 20)
+        learner = KeyedLearner(
+            SCHEMA, make=make(model), store=store, max_keys=max_keys, memory=KeyMemory(memory << 20)
+        )
         writer, quality, done, saved = CheckpointWriter(store), Prequential(2), 0, 0
         writer.segments = learner.segments
         owner = Owner.of("benchmark", model, SCHEMA, {})
-        most, begin, snapshots = 0, time.process_time(), list[float]()
+        barrier: Barrier | None = None
+        most, begin, told_at = 0, time.process_time(), 0
+        held, saves, steps = list[float](), list[float](), {False: list[float](), True: list[float]()}  # seconds
         for x, y, keys in given(events, n_keys):
+            clock = [time.thread_time()]
             quality.update(learner.step(x, y, keys=keys), y)
+            clock.append(time.thread_time())
+            steps[barrier is not None].append(clock[1] - clock[0])
             done += len(y)
             most = max(most, learner.keys.resident_bytes)
-            if done - saved >= EVERY:
-                at = time.process_time()
-                arrays, plain = pack({"learner": learner.snapshot(), "schema": ({}, SCHEMA.to_dict())})
-                snapshots.append(time.process_time() - at)
-                writer.write(Checkpoint(done, owner, plain, arrays))
-                saved = done
-                if len(snapshots) % max(1, events // EVERY // 10) == 0:
-                    told = learner.keys
-                    print(
-                        f"  {done:>10,} events  {rss():6.0f} MB resident  {told.known:>7,} keys known  "
-                        f"{told.resident:>7,} models in memory ({told.resident_bytes / 1e6:.0f} MB)  "
-                        f"{told.evicted:>9,} evicted  {told.loaded:>9,} loaded  {told.forgotten:>9,} forgotten",
-                        flush=True,
-                    )
+            if barrier is None and done - saved >= EVERY:
+                barrier, saved = learner.barrier(), done
+                held.append(time.thread_time() - clock[1])
+            elif barrier is not None:
+                state = barrier.advance(max(SAVE_SECONDS, clock[1] - clock[0]))
+                saves.append(time.thread_time() - clock[1])
+                if state is not None:
+                    arrays, plain = pack({"learner": state, "schema": ({}, SCHEMA.to_dict())})
+                    writer.write(Checkpoint(saved, owner, plain, arrays))
+                    barrier = None
+            if done - told_at >= events / 10:
+                told, told_at = learner.keys, done
+                print(
+                    f"  {done:>10,} events  {rss():6.0f} MB resident  {told.known:>7,} keys known  "
+                    f"{told.resident:>7,} models in memory ({told.resident_bytes / 1e6:.0f} MB)  "
+                    f"{told.evicted:>9,} evicted  {told.loaded:>9,} loaded  {told.forgotten:>9,} forgotten",
+                    flush=True,
+                )
         writer.wait()
         seconds = time.process_time() - begin
         on_disk = sum(file.stat().st_size for file in Path(folder).iterdir())
@@ -108,7 +122,8 @@ def bounded(stream: str, model: str, events: int, n_keys: int, memory: int, max_
             "events/CPU s": events / seconds, "accuracy": quality.report().accuracy, "digest": learner.digest,
             "bound held": most <= memory << 20, "evicted": told.evicted, "loaded": told.loaded,
             "forgotten": told.forgotten, "known": told.known, "on disk": on_disk, "checkpoint": writer.bytes,
-            "snapshot": statistics.median(snapshots) if snapshots else 0.0,
+            "held": max(held, default=0.0), "save": max(saves, default=0.0), "saves": len(saves) / max(1, len(held)),
+            "steps": [statistics.median(steps[under_way] or [0.0]) for under_way in (False, True)],
         }  # fmt: skip
 
 
@@ -127,7 +142,12 @@ def apart(*given: Any) -> dict[str, Any]:
         f"  {found['events/CPU s']:,.0f} events a CPU second, accuracy {found['accuracy']:.4%}, digest "
         f"{found['digest'][:16]}; bound held: {found['bound held']}; {found['evicted']:,} evicted, "
         f"{found['loaded']:,} loaded, {found['forgotten']:,} forgotten; {found['on disk'] / 1e6:.0f} MB in the "
-        f"store, the checkpoint itself {found['checkpoint'] / 1e6:.1f} MB; snapshot {found['snapshot'] * 1e3:.0f} ms"
+        f"store, the checkpoint itself {found['checkpoint'] / 1e6:.1f} MB"
+    )
+    print(
+        f"  a checkpoint, ms of the loop: {1e3 * found['held']:.0f} to hold the state, at most "
+        f"{1e3 * found['save']:.0f} after a block for its models, over {found['saves']:.0f} blocks; a block itself "
+        f"takes {1e3 * found['steps'][0]:.0f}, and {1e3 * found['steps'][1]:.0f} while one is under way (medians)"
     )
     return found
 
@@ -139,7 +159,7 @@ def cost() -> None:
         one = build_model(model, SCHEMA)
         print(f"{model}: one model without keys {_speed(partial(one.step, x, y)):,.0f} events/s", flush=True)
         for n_keys in (1, 4, 16, 64, 256, 1024, 4096):
-            learner = KeyedLearner(SCHEMA, make=make(model), memory_bytes=1 << 40)
+            learner = KeyedLearner(SCHEMA, make=make(model), memory=KeyMemory(1 << 40))
             keys = [b"%d" % (i * 7919 % n_keys) for i in range(BLOCK)]
             rate = _speed(partial(learner.step, x, y, keys=keys))
             each = 1e6 * BLOCK / rate / n_keys
@@ -168,7 +188,7 @@ def size() -> None:
 def _size(model: str) -> None:
     count = 100 if model.startswith("driftmoe") else 5000
     x, y = rows(np.random.default_rng(1), np.zeros(1000, np.int64))
-    learner = KeyedLearner(SCHEMA, make=make(model), memory_bytes=1 << 40)
+    learner = KeyedLearner(SCHEMA, make=make(model), memory=KeyMemory(1 << 40))
     one = build_model(model, SCHEMA)
     one.step(x, y)
     keys = [b"%d" % i for i in range(count)]

@@ -83,7 +83,8 @@ def run(
     ] = "shared",
     max_keys: o.MaxKeys = MAX_KEYS,
     key_memory: Annotated[
-        int, typer.Option(min=1, metavar="MB", help="What a partition's models in memory may take; more go to disk.")
+        int,
+        typer.Option(min=1, metavar="MB", help="What models in memory may take together; more go to disk."),
     ] = MEMORY_BYTES >> 20,
     config: o.Config = None,
     json: o.JsonFile = None,

@@ -15,11 +15,14 @@ from collections.abc import Callable, Collection
 from stream_moe.classifier import BlockClassifier
 from stream_moe.engine.task import Block, EngineSettings, Task
 from stream_moe.errors import FencedError, LogError, StuckError, UnavailableError
+from stream_moe.keyed.memory import KeyMemory
+from stream_moe.keyed.settings import KeySettings
 from stream_moe.ports import Change, CheckpointStore, EndOfLogError, Sink, Source
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.types import RecordBatch, Schema
 
 POLL_SECONDS = 0.5  # how long one poll waits: the longest a stop request goes unseen
+IDLE_SECONDS = 0.05  # of a turn, for the checkpoint of a partition that had no block in it
 BOUNDS_SECONDS = 1.0  # how often the end of the log is asked for
 EMPTY_SECONDS = 5.0  # until caught up: how long to wait for a first record, or for a partition
 PARKED_SECONDS = 60.0  # how long a partition that went may come back to the state it left
@@ -78,6 +81,7 @@ class Engine:
         self._parked: dict[int, tuple[Task, float]] = {}  # partition -> its task, and until when it is kept
         self._fenced: Counter[int] = Counter()  # partition -> times since its last commit
         self._outcomes: Counter[str] = Counter()
+        self._memory = KeyMemory((settings.keys or KeySettings()).memory_bytes)
         self._rebalances = 0
         self._stopping = False
         self._phase = ""  # draining, stopped
@@ -114,7 +118,7 @@ class Engine:
             self._phase = "draining"
             self._tell()
             for task in self.tasks.values():
-                task.checkpoint()
+                task.checkpoint(whole=True)
         except StuckError:  # the call still holds what it holds: nothing can be closed in order
             raise
         except BaseException:
@@ -136,7 +140,7 @@ class Engine:
         self._on_turn()
         self._open_one()
         try:
-            batches = self.source.poll(self.settings.block_rows, 0.0 if self._opens_now() else POLL_SECONDS)
+            batches = self.source.poll(self.settings.block_rows, 0.0 if self._has_work() else POLL_SECONDS)
         except EndOfLogError:
             self._follow(self.source.changes())
             return bool(self._to_open) or self._offer_schema(at_end=True)
@@ -146,6 +150,8 @@ class Engine:
                 self._process(task, batch)
             if self._stopping:
                 break
+        for partition in self.tasks.keys() - {batch.partition for batch in batches}:
+            self.tasks[partition].save(IDLE_SECONDS)
         self._offer_schema()
         if not batches or time.monotonic() - self._refreshed_at > BOUNDS_SECONDS:
             self._refresh(apart_from={batch.partition for batch in batches})
@@ -176,13 +182,15 @@ class Engine:
     def _park(self, task: Task, save: bool) -> None:
         """Let go of a partition; its state is kept for a while, as partitions often come back."""
         if save:  # what was committed is ours, so a checkpoint of it is right even if somebody else goes on already
-            task.checkpoint()
+            task.checkpoint(whole=True)
         task.close()
         if task.state != "starting":
             self._parked[task.partition] = task, time.monotonic() + PARKED_SECONDS
 
-    def _opens_now(self) -> bool:
-        return any(at <= time.monotonic() for at in self._to_open.values())
+    def _has_work(self) -> bool:
+        """Whether there is something to do although no record comes."""
+        opens = any(at <= time.monotonic() for at in self._to_open.values())
+        return opens or any(task.saving for task in self.tasks.values())
 
     def _open_one(self) -> None:
         """Open one partition: the next poll, which keeps us in the group, is never far."""
@@ -193,7 +201,8 @@ class Engine:
         task, _ = self._parked.pop(partition, (None, 0.0))
         if task is None:
             store = self._open_store(partition)
-            task = Task(partition, self.source, self.sink, store, self._make_learner, self.settings, self._outcomes)
+            ports, shared = (self.source, self.sink, store), (self._outcomes, self._memory)
+            task = Task(partition, *ports, self._make_learner, self.settings, *shared)
         try:
             task.open(self._schema)
         except (FencedError, UnavailableError) as error:

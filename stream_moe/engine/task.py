@@ -8,6 +8,7 @@ is not ahead of the committed position, replay the log up to there with outputs 
 from __future__ import annotations
 
 import logging
+import math
 import time
 import zlib
 from collections import Counter
@@ -28,13 +29,17 @@ from stream_moe.engine.checkpoint import (
     understood,
 )
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
+from stream_moe.engine.commit import CommitPoint
 from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, Joined, LabelJoin
 from stream_moe.engine.journal import merged
-from stream_moe.errors import CheckpointError, ConfigError, FencedError, InDoubtError, LogError, UnavailableError
+from stream_moe.errors import CheckpointError, ConfigError, LogError
 from stream_moe.evaluation.metrics import Prequential
+from stream_moe.experts.base import Snapshot
 from stream_moe.experts.pool import pack, unpack
 from stream_moe.failpoints import reach
+from stream_moe.keyed.barrier import Barrier
 from stream_moe.keyed.learner import KeyedLearner
+from stream_moe.keyed.memory import KeyMemory
 from stream_moe.keyed.settings import KeySettings
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import Drift, PartitionReport
@@ -42,7 +47,7 @@ from stream_moe.types import UNLABELLED, DeadLetter, Float64, JournalEntry, Reco
 from stream_moe.types import Block as Events
 from stream_moe.watch import DriftWatch
 
-DOUBTS = 3  # commits of one block whose outcome nobody knew, before the process gives up
+SAVE_SECONDS = 0.01  # after a block, for the models of a checkpoint: so long, or as long as the block took
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +64,15 @@ class EngineSettings:
     max_waiting: int = MAX_WAITING  # events without a label, and labels without an event
     label_seconds: float = TIMEOUT_SECONDS  # of event time; no longer do they wait
     keys: KeySettings | None = None  # each record key has a model of its own; None = one model for the partition
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """A checkpoint whose models are still being written: its position, its other parts, and the models."""
+
+    position: int
+    parts: dict[str, Snapshot]
+    barrier: Barrier | None
 
 
 @dataclass(slots=True)
@@ -92,6 +106,8 @@ class Task:
         See `EngineSettings`.
     outcomes
         Counts transactions by outcome, for the whole process.
+    memory
+        For the models of keys, of the whole process.
 
     Attributes
     ----------
@@ -112,21 +128,22 @@ class Task:
         make_learner: Callable[[Schema], BlockClassifier],
         settings: EngineSettings,
         outcomes: Counter[str],
+        memory: KeyMemory,
     ) -> None:
         self.partition, self.settings = partition, settings
-        self._source, self._sink, self._store = source, sink, store
-        self._make_learner, self._outcomes = make_learner, outcomes
+        self._source, self._store = source, store
+        self._make_learner, self._memory = make_learner, memory
+        self._commits = CommitPoint(partition, source, sink, outcomes)
         self._writer = CheckpointWriter(store)
         self._counts: Counter[str] = Counter()  # of the log: part of the state
         self._run: Counter[str] = Counter()  # of this process
         self._whole = True  # no block was left half done
         self.state: Literal["starting", "recovering", "running"] = "starting"
         self.position = self.begin = self.end = self._goal = 0
-        self._committed: int | None = None
-        self._entry: JournalEntry | None = None  # what was committed beside it
         self._newest = 0  # timestamp of the last record, in milliseconds
         self.learner: BlockClassifier
         self._keyed: KeyedLearner | None = None  # the same learner, where it takes keys
+        self._saving: Saving | None = None
         self.quality: Prequential
 
     @property
@@ -145,21 +162,13 @@ class Task:
 
     def open(self, schema: Schema | None) -> None:
         """Become the partition's writer and find where to go on; `schema` None = a checkpoint's, or the log's."""
-        self._sink.open(self.partition)  # fences an older instance BEFORE the committed position is read
-        committed = self._source.committed(self.partition)
+        moved = self._commits.open()
         self.begin, self.end = self._source.bounds([self.partition])[self.partition]
         self._goal = self.end
-        if self.state != "starting" and self._whole and committed == self._committed:
+        if self.state != "starting" and self._whole and not moved:
             _log.info("partition %d came back as we left it: going on at %d", self.partition, self.position)
             self._source.seek(self.partition, self.position)
             return
-        self._committed = committed
-        self._entry = self._source.entry(self.partition)
-        if self._source.labels is None and self._entry is not None and self._entry.labels is not None:
-            raise ConfigError(
-                f"group {self._source.group!r} has committed {self._source.topic!r} with labels of a topic of their "
-                "own; name it with --labels, or begin anew with another --group and --state-dir"
-            )
         schema = schema or stored_schema(self._store)
         if schema is not None:
             self.start(schema)
@@ -172,7 +181,9 @@ class Task:
         self._started = time.perf_counter()
         self.learner = self._make_learner(schema)
         if (keys := self.settings.keys) is not None:
-            self.learner = self._keyed = KeyedLearner.bounded(schema, self._make_learner, self._store, keys)
+            self.learner = self._keyed = KeyedLearner(
+                schema, make=self._make_learner, store=self._store, max_keys=keys.max_keys, memory=self._memory
+            )
             self._writer.segments = self._keyed.segments
         self._codec = JsonCodec(schema, keys=self.settings.keys)
         self.quality = Prequential(schema.n_classes)
@@ -183,7 +194,7 @@ class Task:
             max_waiting=self.settings.max_waiting,
             timeout=self.settings.label_seconds,
         )
-        self._counts, self._run, self._whole = Counter(), Counter(), True
+        self._counts, self._run, self._whole, self._saving = Counter(), Counter(), True, None
         source = f"{self._source.group}/{self._source.topic}/{self.partition}"
         self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters())
         self._version = f"{self.settings.model}/{self._owner.fingerprint[:8]}"
@@ -203,7 +214,7 @@ class Task:
         return learning | changed  # without the usual ones, of which older checkpoints say nothing
 
     def _recover(self) -> None:
-        committed, begin, topic = self._committed, self.begin, f"{self._source.topic!r}/{self.partition}"
+        committed, begin, topic = self._commits.position, self.begin, f"{self._source.topic!r}/{self.partition}"
         found = newest_usable(self._store, self._owner, committed)
         if found is not None:
             self._restore(found)
@@ -234,7 +245,7 @@ class Task:
         if self.position < self._mute_below:
             return
         self.state = "running"
-        self._compare(self._entry)
+        self._compare(self._commits.entry)
         if self._new:
             self.checkpoint()  # proves later where the learning began, should the log be trimmed meanwhile
         self._run["recovery_ms"] = round(1000 * (time.perf_counter() - self._started))
@@ -300,7 +311,7 @@ class Task:
             self._compare(batch.entry)
             reach("replayed")
         else:
-            self._commit(keyed, dead, batch, drifts)
+            self._commits.commit(keyed, dead, batch, f"{self._counts['answers']:08x}", drifts)
             reach("committed")
             for drift in drifts:
                 if drift.scope != "expert":  # of which there may be hundreds; the topic and the metrics have them
@@ -320,6 +331,8 @@ class Task:
             self._maybe_recovered()
         elif self._checkpoint_is_due:
             self.checkpoint()
+        else:
+            self.save(max(SAVE_SECONDS, clock[-1] - clock[0]))
         latencies = np.empty(0) if muted else time.time() - block.timestamps[has_features] / 1000
         delays = np.empty(0) if muted else np.array(joined.delays, np.float64) / 1000
         return Block(len(block), phases, send, latencies, delays, drifts)
@@ -369,72 +382,49 @@ class Task:
             )
         return schema
 
-    def _commit(
-        self,
-        predictions: list[tuple[bytes | None, bytes]],
-        dead: list[DeadLetter],
-        batch: RecordBatch,
-        drifts: Sequence[Drift],
-    ) -> None:
-        """Commit a block; where nobody knows whether that was done, ask as its one writer, and never learn twice."""
-        entry = JournalEntry(
-            1 + (self._entry.sequence if self._entry is not None else 0),
-            batch.next_offset,
-            None if batch.labels is None else batch.labels.next_offset,
-            f"{self._counts['answers']:08x}",
-        )
-        told = [drift.to_json() for drift in drifts]
-        for _ in range(DOUBTS):
-            try:
-                self._sink.commit(self.partition, predictions, dead, batch.next_offset, entry, told)
-            except UnavailableError:
-                self._outcomes["aborted"] += 1
-                raise
-            except InDoubtError as doubt:
-                self._outcomes["in_doubt"] += 1
-                _log.warning("%s; asking for the committed offset", doubt)
-                self._sink.open(self.partition)  # whatever was on its way is ended by this, one way or the other
-                found = self._source.committed(self.partition)
-                if found == self._committed:
-                    continue  # nothing of it is there: the same outputs again
-                if found != batch.end:
-                    raise FencedError(
-                        f"partition {self.partition}: committed is {found}, neither the start nor the end of the "
-                        f"block in doubt ({self._committed} to {batch.end}): somebody else wrote"
-                    ) from doubt
-            self._committed, self._entry = batch.end, entry
-            self._outcomes["committed"] += 1
-            self._run["transactions"] += 1
-            return
-        raise LogError(
-            f"partition {self.partition}: the commit of offset {batch.end} failed {DOUBTS} times; look at the "
-            "broker's log, then start again: the committed offset tells what became of it"
-        )
-
     @property
     def _checkpoint_is_due(self) -> bool:
         due = self.position - self._saved >= self.settings.checkpoint_events or (
             time.monotonic() - self._saved_at > self.settings.checkpoint_seconds and not self._writer.busy
         )
-        return due and self.position > self._saved
+        return due and self.position > self._saved and self._saving is None
 
-    def checkpoint(self) -> None:
-        """Copy the state after the last commit and let a thread write it; nothing before there is a state."""
+    @property
+    def saving(self) -> bool:
+        """Whether models of a checkpoint are still to be written."""
+        return self._saving is not None
+
+    def checkpoint(self, *, whole: bool = False) -> None:
+        """Hold the state after the last commit, for `save` and then a thread to write; nothing before there is one.
+
+        Where each key has a model, blocks go on before all models are written; with `whole` that is waited for.
+        """
         if self.state == "starting" or not self._whole:
             return
-        arrays, plain = pack(
-            {
-                "learner": self.learner.snapshot(),
-                "quality": self.quality.snapshot(),
-                "watch": self.watch.snapshot(),
-                "join": self._join.snapshot(),
-                "counts": ({}, dict(self._counts)),
-                "schema": ({}, self.learner.schema.to_dict()),
-                "model": ({}, {"name": self.settings.model}),
-            }
-        )
-        self._writer.write(Checkpoint(self.position, self._owner, plain, arrays))
+        self.save(math.inf)
+        parts = {
+            "quality": self.quality.snapshot(),
+            "watch": self.watch.snapshot(),
+            "join": self._join.snapshot(),
+            "counts": ({}, dict(self._counts)),
+            "schema": ({}, self.learner.schema.to_dict()),
+            "model": ({}, {"name": self.settings.model}),
+        }
+        self._saving = Saving(self.position, parts, self._keyed.barrier() if self._keyed is not None else None)
         self._saved, self._saved_at = self.position, time.monotonic()
+        self.save(math.inf if whole else SAVE_SECONDS)
+
+    def save(self, seconds: float) -> None:
+        """Go on for about so long with the checkpoint that was begun, if there is one."""
+        if (saving := self._saving) is None:
+            return
+        learner = saving.barrier.advance(seconds) if saving.barrier is not None else self.learner.snapshot()
+        if learner is None:
+            reach("models-half-saved")
+            return
+        arrays, plain = pack({"learner": learner, **saving.parts})
+        self._writer.write(Checkpoint(saving.position, self._owner, plain, arrays))
+        self._saving = None
 
     def _restore(self, found: Checkpoint) -> None:
         with understood(f"checkpoint at offset {found.offset}"):
@@ -455,7 +445,7 @@ class Task:
     def close(self) -> None:
         """Stop writing; the state stays, should the partition come back."""
         self._writer.wait()
-        self._sink.close(self.partition)
+        self._commits.close()
 
     def report(self, block: Block, state: str) -> PartitionReport:
         """Say how it stands; not before the schema is known."""
@@ -471,7 +461,7 @@ class Task:
             predictions_committed=self._counts["predictions"],
             dead_letters={k[5:]: n for k, n in self._counts.items() if k.startswith("dead:")},
             lag_records=lag,
-            retention_headroom=max((self._committed or self.position) - self.begin, 0),
+            retention_headroom=max((self._commits.position or self.position) - self.begin, 0),
             lag_seconds=max(0.0, time.time() - self._newest / 1000) if lag and self._newest else 0.0,
             block_size=block.rows,
             pending_events=self._join.waiting,
@@ -485,7 +475,7 @@ class Task:
             checkpoint_seconds=self._writer.seconds,
             checkpoint_bytes=self._writer.bytes,
             checkpoint_failures=dict(self._writer.failures),
-            transactions_committed=self._run["transactions"],
+            transactions_committed=self._commits.transactions,
             replayed_events=self._run["replayed"],
             recovery_seconds=self._run["recovery_ms"] / 1000,
             replay_divergences=self._run["diverged"],

@@ -9,9 +9,9 @@ import numpy as np
 
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Arrays
-from stream_moe.types import Int64
 
 NOWHERE = -1  # of a model that was never written
+COLUMNS = ("segment", "offset", "length", "digest")
 _FIRST = 1024  # slots
 
 
@@ -131,25 +131,13 @@ class KeyIndex:
         if (segment := int(self.segment[slot])) != NOWHERE:
             self.live[segment] -= int(self.length[slot])
 
-    def inside(self, segments: Sequence[int]) -> Int64:
-        """int64: the slots whose model lies in one of these segments."""
-        return np.flatnonzero(np.isin(self.segment, segments))
-
-    def snapshot(self, segments: Sequence[int]) -> Arrays:
-        """Give the columns by last use; `segments` are the numbers of those that the snapshot names, in its order."""
+    def columns(self) -> Arrays:
+        """Give a copy of the columns by last use; the segments by their numbers in this process."""
         slots = np.fromiter(self.slots.values(), np.int64, len(self.slots))
-        number = np.full(max(segments, default=0) + 1, NOWHERE, np.int32)
-        number[list(segments)] = np.arange(len(segments), dtype=np.int32)
-        return {
-            **keys_to_arrays(list(self.slots)),
-            "segment": number[self.segment[slots]],
-            "offset": self.offset[slots],
-            "length": self.length[slots],
-            "digest": self.digest[slots],
-        }
+        return {name: getattr(self, name)[slots] for name in COLUMNS}
 
     def restore(self, arrays: Arrays, sizes: Sequence[int]) -> None:
-        """Take what `snapshot` gave, the segments being numbered from 0; `sizes` are their lengths in bytes."""
+        """Take keys and columns of a snapshot, the segments numbered from 0; `sizes` are their lengths in bytes."""
         keys = keys_from_arrays(arrays)
         segment, offset, length = (arrays[name].astype(np.int64) for name in ("segment", "offset", "length"))
         columns = (segment, offset, length, arrays["digest"])

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from itertools import compress, pairwise
-from typing import Any, Self
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress, islice, pairwise
+from typing import Any
 
 import numpy as np
 
 from stream_moe.classifier import BlockClassifier, digest_of
 from stream_moe.errors import CheckpointError, ConfigError, DataError
 from stream_moe.experts.base import Snapshot
-from stream_moe.experts.pool import pack, unpack
+from stream_moe.experts.pool import unpack
 from stream_moe.failpoints import reach
 from stream_moe.keyed import record
 from stream_moe.keyed.account import Account
+from stream_moe.keyed.barrier import Barrier, drop_dead, save
 from stream_moe.keyed.feature import check_feature, feature_keys
-from stream_moe.keyed.index import NOWHERE, KeyIndex
+from stream_moe.keyed.index import KeyIndex
+from stream_moe.keyed.memory import KeyMemory, Leaving
 from stream_moe.keyed.residents import Resident, Residents
 from stream_moe.keyed.segments import Segments
-from stream_moe.keyed.settings import MAX_KEYS, MEMORY_BYTES, SHARED, KeySettings
+from stream_moe.keyed.settings import MAX_KEYS, SHARED
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerReport
 from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
@@ -47,8 +50,9 @@ class KeyedLearner(BlockClassifier):
     max_keys
         How many keys have a model: from a key's first label on. For one more, the key whose last label lies furthest
         back is forgotten.
-    memory_bytes
-        What the models in memory may take together; changes no result.
+    memory
+        What the models in memory may take, with those of others who were given the same; changes no result.
+        None = one of its own.
     key_feature
         The feature that is the key of rows whose keys are not given. None = they share one model.
 
@@ -70,21 +74,16 @@ class KeyedLearner(BlockClassifier):
         make: Callable[[Schema], BlockClassifier],
         store: CheckpointStore | None = None,
         max_keys: int = MAX_KEYS,
-        memory_bytes: int = MEMORY_BYTES,
+        memory: KeyMemory | None = None,
         key_feature: str | None = None,
     ) -> None:
         if key_feature is not None:
             check_feature(schema, key_feature)
         self.make, self.store, self.key_feature = make, store, key_feature
-        self.max_keys, self.memory_bytes = max_keys, memory_bytes
+        self.max_keys, self.memory = max_keys, memory if memory is not None else KeyMemory()
         super().__init__(schema)
-
-    @classmethod
-    def bounded(
-        cls, schema: Schema, make: Callable[[Schema], BlockClassifier], store: CheckpointStore, keys: KeySettings
-    ) -> Self:
-        """Make one with the bounds of an engine's settings."""
-        return cls(schema, make=make, store=store, max_keys=keys.max_keys, memory_bytes=keys.memory_bytes)
+        if store is not None:
+            self.memory.join(self)
 
     def _start(self, schema: Schema) -> None:
         self._template = self.make(schema)
@@ -92,12 +91,15 @@ class KeyedLearner(BlockClassifier):
         if parameters.get("home", "threads") != "threads":
             raise ConfigError(f"home: {parameters['home']!r} would start shards for each key; leave it at threads")
 
+        phases = self.phases
+
         def fresh() -> BlockClassifier:  # without reading signatures and settings again for each key
             model = kind(**parameters)
-            model.phases = self.phases
+            model.phases = phases
             return model
 
-        self._residents = Residents(fresh, schema)
+        self.residents = Residents(fresh, schema)
+        self._barrier: Barrier | None = None
         self._index = KeyIndex(self.max_keys)
         self.segments = Segments(self.store)
         self._account = Account(self._template.n_experts, schema.n_classes)
@@ -138,8 +140,10 @@ class KeyedLearner(BlockClassifier):
         start = 0
         while start < n:
             stop, leaving = self._index.cut(keys, labelled, start)
-            for key in self._index.forget(leaving):
-                self._residents.drop(key)
+            if leaving:
+                self._save_due(islice(self._index.slots, leaving))
+                for key in self._index.forget(leaving):
+                    self.residents.drop(key)
             part = slice(start, stop)
             proba[part] = self._take(keys[start:stop], x[part], y[part], weights[part])
             start = stop
@@ -161,13 +165,15 @@ class KeyedLearner(BlockClassifier):
         for first in range(0, len(names), TOGETHER):
             batch = names[first : first + TOGETHER]
             places = pairwise(ends[first : first + TOGETHER + 1])
-            for resident, (begin, end), n in zip(self._summon(batch, fresh), places, labels[first:], strict=False):
+            summoned = self._summon(batch, fresh)
+            self._save_due(compress(batch, labels[first:]))
+            for resident, (begin, end), n in zip(summoned, places, labels[first:], strict=False):
                 model = resident.model if resident is not None else self._template
                 proba[begin:end] = model._step(x[begin:end], y[begin:end], said_by[begin:end])
                 if resident is not None and n:
-                    self._residents.learnt(resident, n)
-            self._shrink()
-        self.phases.begin()
+                    self.residents.learnt(resident, n)
+            self.memory.shrink()
+            self.phases.end("swap")
         answers = np.empty_like(proba)
         answers[order], weights[order] = proba, said_by
         return answers
@@ -181,7 +187,7 @@ class KeyedLearner(BlockClassifier):
 
     def _lent(self, key: bytes) -> BlockClassifier:
         """Return the model of a key for reading only: nothing is taken in or evicted for it."""
-        if (resident := self._residents.held.get(key)) is not None:
+        if (resident := self.residents.held.get(key)) is not None:
             return resident.model
         if key not in self._index.slots:
             return self._template
@@ -192,15 +198,15 @@ class KeyedLearner(BlockClassifier):
     # In memory or in the store.
     def _summon(self, keys: Sequence[bytes], fresh: set[bytes]) -> list[Resident | None]:
         """Have the models of these keys in memory, as the last used ones; None for a key that never learnt."""
-        held, known = self._residents.held, self._index.slots
+        held, known, now = self.residents.held, self._index.slots, self.memory.tick()
         absent = [key for key in keys if key not in held and key not in fresh and key in known]
         found = dict(zip(absent, self._read(absent), strict=True))
         self._loaded += len(absent)
         for key in keys:
             if key in held:
-                held.move_to_end(key)
+                self.residents.use(key, now)
             elif key in known:
-                self._residents.add(key, found.get(key))
+                self.residents.add(key, found.get(key), now)
         self.phases.end("swap")
         return [held.get(key) for key in keys]
 
@@ -211,48 +217,28 @@ class KeyedLearner(BlockClassifier):
             where = f"a key's model in {self.segments.names[segment]}"
             yield record.from_bytes(packed, index.digest[slot].tobytes(), where)
 
-    def _shrink(self) -> None:
-        """Write the models used longest ago, and let them go, once all of them take too much."""
-        if self.store is None or self._residents.bytes <= self.memory_bytes:
-            return
-        leaving = self._residents.oldest(self.memory_bytes - self.memory_bytes // 16)
-        self._write(leaving, flush=True)
+    def _save_due(self, keys: Iterable[bytes]) -> None:
+        """Have the models of these keys written that a barrier still waits for: they are about to change."""
+        if self._barrier is not None and self._barrier.due:
+            for key in keys:
+                if key in self._barrier.due:
+                    self._barrier.save(key)
+
+    def evict(self, leaving: Leaving) -> None:
+        """Write models that are in memory, where they changed, and let them go."""
+        self._save_due(key for key, _ in leaving)
+        number = self.segments.open()
+        for key, resident in leaving:
+            save(key, resident, self._index, self.segments, number)
+        self.segments.seal(number, flush=self.segments.sizes[number] > 0)
+        drop_dead(self._index, self.segments, self._barrier.pinned if self._barrier is not None else ())
         for key, _ in leaving:
-            self._residents.drop(key)
+            self.residents.drop(key)
         self._evicted += len(leaving)
         reach("models-evicted")
-        self.phases.end("swap")
 
-    def _write(self, models: Sequence[tuple[bytes, Resident]], *, flush: bool, old: Int64 | None = None) -> None:
-        """Write what changed of these models, and what lies in the slots `old`, as a segment."""
-        slots, digests, records = list[int](), list[bytes](), list[bytes]()
-        for key, resident in models:
-            if resident.changed:
-                slot = self._index.slots[key]
-                content = record.to_bytes(resident.model.snapshot())
-                digest = record.digest(content)
-                if self._index.segment[slot] == NOWHERE or digest != self._index.digest[slot].tobytes():
-                    slots.append(slot)
-                    digests.append(digest)
-                    records.append(record.pack(content))
-        moved = list[int]() if old is None else sorted(set(old.tolist()).difference(slots))
-        index = self._index
-        spans = [(int(index.segment[s]), int(index.offset[s]), int(index.length[s])) for s in moved]
-        records += self.segments.read(spans)
-        if records:
-            segment, offsets = self.segments.add(records, flush=flush)
-            digests += [index.digest[slot].tobytes() for slot in moved]
-            for slot, offset, written, digest in zip(slots + moved, offsets, records, digests, strict=True):
-                index.place(slot, segment, offset, len(written), digest)
-        for _, resident in models:
-            resident.changed = False
-        dead = [number for number in self.segments.names if index.live[number] == 0]
-        self.segments.drop(dead)
-        for number in dead:
-            del index.live[number]
-
-    def _worn(self) -> Int64:
-        """int64: the slots to write anew, from segments that are mostly dead, or too many."""
+    def _worn(self) -> list[int]:
+        """Number the segments to copy from: those mostly dead, and the smallest of too many."""
         sizes, live = self.segments.sizes, self._index.live
         worn = [number for number, size in sizes.items() if live[number] < size / 2]
         kept = sorted(set(sizes) - set(worn), key=sizes.__getitem__)
@@ -260,29 +246,27 @@ class KeyedLearner(BlockClassifier):
             worn += kept[: len(kept) - MAX_SEGMENTS // 2]
         worn.sort(key=live.__getitem__)
         within = np.cumsum([live[number] for number in worn]) <= COMPACT_BYTES
-        return self._index.inside([number for number, fits in zip(worn, within, strict=True) if fits])
+        return [number for number, fits in zip(worn, within, strict=True) if fits]
 
     # The state.
-    def snapshot(self) -> Snapshot:
-        """Give the index; models that changed since the last snapshot wait in a segment, for `segments.flush`.
+    def barrier(self) -> Barrier:
+        """Begin a snapshot of the state as it is now; the one before is completed.
 
-        Without a store the snapshot holds the models too.
+        Its models wait in a segment, for `segments.flush`; without a store the snapshot holds them itself.
         """
-        self._write(list(self._residents.held.items()), flush=False, old=self._worn())
-        numbers, names = self.segments.publish()
-        keys = {
-            "schema": self.schema.digest,
-            "segments": names,
-            "sizes": [self.segments.sizes[number] for number in numbers],
-        }
-        parts: dict[str, Snapshot] = {
-            "keys": (self._index.snapshot(numbers), keys | {"forgotten": self._index.forgotten}),
-            "account": self._account.snapshot(),
-        }
-        if self.store is None:
-            held = {name: np.frombuffer(content, np.uint8) for name, content in self.segments.contents().items()}
-            parts["models"] = held, {}
-        return pack(parts)
+        if self._barrier is not None:
+            self._barrier.complete()
+        drop_dead(self._index, self.segments, ())
+        plain = {"schema": self.schema.digest, "forgotten": self._index.forgotten}
+        others = {"account": self._account.snapshot()}
+        self._barrier = Barrier(self._index, self.residents, self.segments, self._worn(), plain, others)
+        return self._barrier
+
+    def snapshot(self) -> Snapshot:
+        """Give the index, with the models where there is no store; see `barrier`."""
+        found = self.barrier().advance(math.inf)
+        assert found is not None
+        return found
 
     def restore(self, snapshot: Snapshot) -> None:
         found = unpack(snapshot)
@@ -292,12 +276,13 @@ class KeyedLearner(BlockClassifier):
         contents = {name: array.tobytes() for name, array in found.get("models", ({}, {}))[0].items()}
         if self.store is None and not contents.keys() >= set(plain["segments"]):
             raise CheckpointError("keys: the models lie in a store, and this learner was given none")
+        self._barrier = None
         self._index.restore(arrays, plain["sizes"])
         self._index.forgotten = plain["forgotten"]
         self._account.restore(found["account"])
         self.segments.adopt(plain["segments"], plain["sizes"], contents)
-        for key in list(self._residents.held):
-            self._residents.drop(key)
+        for key in list(self.residents.held):
+            self.residents.drop(key)
 
     @property
     def digest(self) -> str:
@@ -305,7 +290,7 @@ class KeyedLearner(BlockClassifier):
         sha = hashlib.sha256(digest_of(self._account.snapshot()).encode())
         sha.update(f"{self._index.forgotten} {len(self._index)}".encode())
         for key, slot in self._index.slots.items():
-            resident = self._residents.held.get(key)
+            resident = self.residents.held.get(key)
             changed = resident is not None and resident.changed
             content = record.to_bytes(resident.model.snapshot()) if resident is not None and changed else None
             digest = self._index.digest[slot].tobytes() if content is None else record.digest(content)
@@ -313,7 +298,7 @@ class KeyedLearner(BlockClassifier):
         return sha.hexdigest()
 
     def report(self) -> LearnerReport:
-        return self._account.report(self._template.report(), self._residents.bytes)
+        return self._account.report(self._template.report(), self.residents.bytes)
 
     @property
     def keys(self) -> KeyReport:
@@ -321,8 +306,8 @@ class KeyedLearner(BlockClassifier):
         return KeyReport(
             known=len(self._index),
             forgotten=self._index.forgotten,
-            resident=len(self._residents),
-            resident_bytes=self._residents.bytes,
+            resident=len(self.residents),
+            resident_bytes=self.residents.bytes,
             evicted=self._evicted,
             loaded=self._loaded,
             segments=len(self.segments.sizes),

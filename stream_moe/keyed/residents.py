@@ -18,10 +18,11 @@ FIRST_MEASURE = 64  # rows; then whenever a model has learnt a quarter more, as 
 
 @dataclass(slots=True)
 class Resident:
-    """One model in memory; `changed` = it is not what was last written of it."""
+    """One model in memory; `changed` = it is not what was last written of it, `used` = when it was."""
 
     model: BlockClassifier
     bytes: int
+    used: int = 0
     changed: bool = False
     rows: int = 0
     measure_at: int = FIRST_MEASURE
@@ -65,15 +66,19 @@ class Residents:
     def __len__(self) -> int:
         return len(self.held)
 
-    def add(self, key: bytes, snapshot: Snapshot | None) -> Resident:
+    def use(self, key: bytes, now: int) -> None:
+        """Say that a model which is here is used."""
+        self.held.move_to_end(key)
+        self.held[key].used = now
+
+    def add(self, key: bytes, snapshot: Snapshot | None, now: int) -> None:
         """Take a model in: a fresh one, or the one of a snapshot."""
         model, size = self._make(), self._fresh
         if snapshot is not None:
             model.restore(snapshot)
             size = self._besides + array_bytes(snapshot)
-        resident = self.held[key] = Resident(model, size)
+        self.held[key] = Resident(model, size, now)
         self.bytes += size
-        return resident
 
     def learnt(self, resident: Resident, rows: int) -> None:
         """Say that a model took so many rows with labels."""
@@ -88,16 +93,6 @@ class Residents:
         """Let a model go, if it is there."""
         if (resident := self.held.pop(key, None)) is not None:
             self.bytes -= resident.bytes
-
-    def oldest(self, limit: int) -> list[tuple[bytes, Resident]]:
-        """Name the models used longest ago without which the others take no more than `limit`; never all."""
-        found, left = list[tuple[bytes, Resident]](), self.bytes
-        for key, resident in self.held.items():
-            if left <= limit or len(found) == len(self.held) - 1:
-                break
-            found.append((key, resident))
-            left -= resident.bytes
-        return found
 
 
 def array_bytes(snapshot: Snapshot) -> int:

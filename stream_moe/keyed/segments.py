@@ -38,8 +38,11 @@ class Segments:
     Examples
     --------
     >>> segments = Segments(None)
-    >>> number, offsets = segments.add([b"first", b"second"])
-    >>> segments.read([(number, offsets[1], 6)])
+    >>> number = segments.open()
+    >>> segments.append(number, b"first"), segments.append(number, b"second")
+    (0, 5)
+    >>> segments.seal(number)
+    >>> segments.read([(number, 5, 6)])
     [b'second']
     """
 
@@ -47,29 +50,41 @@ class Segments:
         self._store = store
         self._own = secrets.token_hex(8)  # a name is never used twice, whoever else writes there
         self._lock = threading.Lock()  # a checkpoint's thread flushes and collects
-        self._waiting: dict[str, bytes] = {}  # not in the store yet
+        self._waiting: dict[str, bytearray] = {}  # not in the store yet
+        self._growing: set[str] = set()  # of these: not whole yet
         self._secret: set[str] = set()  # ours, and named by no snapshot
         self._garbage: dict[str, float] = {}  # since when
         self._next = 0
         self.names: dict[int, str] = {}
         self.sizes: dict[int, int] = {}
 
-    def add(self, records: Sequence[bytes], *, flush: bool = False) -> tuple[int, list[int]]:
-        """Make a segment; return its number and where each record begins. Without `flush` it waits in memory."""
+    def open(self) -> int:
+        """Begin a segment, which waits in memory; return its number."""
         number, name = self._next, f"{self._next:012d}-{self._own}.models"
         self._next += 1
-        content = b"".join(records)
         with self._lock:
-            self._waiting[name] = content
+            self._waiting[name] = bytearray()
+            self._growing.add(name)
             self._secret.add(name)
-            self.names[number], self.sizes[number] = name, len(content)
+            self.names[number], self.sizes[number] = name, 0
+        return number
+
+    def append(self, number: int, record: bytes) -> int:
+        """Put a record into a segment that was opened; return where it begins."""
+        with self._lock:
+            content = self._waiting[self.names[number]]
+            at = len(content)
+            content += record
+            self.sizes[number] = len(content)
+        return at
+
+    def seal(self, number: int, *, flush: bool = False) -> None:
+        """Say that a segment is whole; without `flush` it waits for the next checkpoint."""
+        name = self.names[number]
+        with self._lock:
+            self._growing.discard(name)
         if flush:
             self._write(name)
-        offsets, at = [], 0
-        for record in records:
-            offsets.append(at)
-            at += len(record)
-        return number, offsets
 
     def drop(self, numbers: Collection[int]) -> None:
         """Say that none of their models is in use any more."""
@@ -77,6 +92,7 @@ class Segments:
             for number in numbers:
                 name = self.names.pop(number)
                 del self.sizes[number]
+                self._growing.discard(name)
                 if name in self._secret:
                     self._waiting.pop(name, None)
 
@@ -96,14 +112,14 @@ class Segments:
         with self._lock:
             content = self._waiting.get(name)
         if content is not None:
-            return [content[begin:end] for begin, end in parts]
+            return [bytes(content[begin:end]) for begin, end in parts]
         assert self._store is not None  # without one they all wait
         return self._store.read_parts(name, parts)
 
     def flush(self) -> None:
-        """Write what waits. Called before the checkpoint that names it."""
+        """Write what is whole and waits. Called before the checkpoint that names it."""
         with self._lock:
-            names = list(self._waiting)
+            names = [name for name in self._waiting if name not in self._growing]
         for name in names:
             self._write(name)
 
@@ -113,28 +129,30 @@ class Segments:
         if self._store is None or content is None:  # dropped meanwhile
             return
         reach("segment-unwritten")
-        self._store.write(name, content)
+        self._store.write(name, bytes(content))
         reach("segment-written")
         with self._lock:
             self._waiting.pop(name, None)
 
-    def publish(self) -> tuple[list[int], list[str]]:
-        """Return the numbers and names of all segments, for a snapshot that others may start from."""
+    def publish(self, numbers: Sequence[int]) -> list[str]:
+        """Return the names of segments, for a snapshot that others may start from."""
         with self._lock:
-            numbers = sorted(self.names)
             names = [self.names[number] for number in numbers]
             self._secret.difference_update(names)
-        return numbers, names
+        return names
 
     def contents(self) -> dict[str, bytes]:
-        """Return what waits, by name: a snapshot without a store takes it along."""
+        """Return the segments by name, where they have no store: a snapshot takes them along."""
+        if self._store is not None:
+            return {}
         with self._lock:
-            return dict(self._waiting)
+            return {name: bytes(content) for name, content in self._waiting.items()}
 
     def adopt(self, names: Sequence[str], sizes: Sequence[int], contents: dict[str, bytes]) -> None:
         """Go on from the segments of a snapshot, which are numbered from 0 in its order."""
         with self._lock:
-            self._waiting = dict(contents)
+            self._waiting = {name: bytearray(content) for name, content in contents.items()}
+            self._growing.clear()
             self._secret.clear()
             self.names = dict(enumerate(names))
             self.sizes = dict(enumerate(sizes))

@@ -16,7 +16,7 @@ NullKey = Literal["shared", "dead-letter"]
 
 @dataclass(frozen=True, slots=True)
 class KeySettings:
-    """The bounds of one partition's models; all but `memory_bytes` change what is learnt.
+    """The bounds of the models of keys; all but `memory_bytes` change what is learnt.
 
     Parameters
     ----------
@@ -25,9 +25,10 @@ class KeySettings:
     max_key_bytes
         A longer key makes its record a dead letter.
     max_keys
-        Keys that have a model; for one more, the key that was not used for longest is forgotten.
+        Keys of a partition that have a model; for one more, the key that was not used for longest is forgotten.
     memory_bytes
-        What the models in memory may take together, about; the others wait in the checkpoint store.
+        What the models in memory may take, of all partitions of a process together, about; the others wait in the
+        checkpoint stores.
 
     Examples
     --------

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
+from unittest import mock
 
 from connectors.memory import (
     CONTROL,
@@ -20,10 +23,15 @@ from connectors.memory import (
     Record,
 )
 from stream_moe.classifier import BlockClassifier, digest_of
+from stream_moe.engine import task
 from stream_moe.engine.checkpoint import Checkpoint
 from stream_moe.engine.codec import schema_header
 from stream_moe.engine.journal import JournaledSource, _Pair
 from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.errors import CheckpointError
+from stream_moe.experts.pool import pack, unpack
+from stream_moe.keyed.learner import KeyedLearner
+from stream_moe.keyed.settings import KeySettings
 from stream_moe.models import build_model
 from stream_moe.ports import Source
 from stream_moe.report import LabelCounts
@@ -33,6 +41,9 @@ TOPIC, LABELS, JOURNAL, GROUP, MODEL = "events", "labels", "journal", "group", "
 SCHEMA = Schema.numeric(2, ["a", "b"])
 EVENTS = 40  # of a partition; with labels on their own and bad records about 70 offsets
 HOUR = 3_600_000  # milliseconds
+DEVICES = [b"north", b"south", b"east", b"west", b"attic", b"cellar", b"", None]  # keys of records
+MODEL_BYTES = 14_000  # about what a model takes
+KEYS = KeySettings(max_keys=5, memory_bytes=5 * MODEL_BYTES)  # of all partitions
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class Expected:
     predictions: list[Record]
     dead_letters: list[Record]
     checkpoints: Mapping[int, bytes]  # at every offset
+    segments: Mapping[str, bytes]  # that they name
     end: int
 
 
@@ -73,7 +85,7 @@ def items(variant: int, partition: int) -> list[Item]:
     for _, value in sorted(placed, key=lambda pair: max(pair[0], 0)):
         time += int(chance.choice([0, 0.1, 0.5, 1, 5]) * HOUR)  # a label waits for a day
         headers = () if found else (schema_header(SCHEMA),)
-        found.append(Record(value, None, time, headers))
+        found.append(Record(value, chance.choice(DEVICES), time, headers))
         found += [CORRUPT] * (chance.random() < 0.02) + [CONTROL] * (chance.random() < 0.04)
     return found
 
@@ -99,30 +111,29 @@ def make_learner(schema: Schema) -> BlockClassifier:
     return build_model(MODEL, schema)
 
 
-def settings(variant: int, **changes: float) -> EngineSettings:
+def settings(variant: int, keyed: bool, **changes: float) -> EngineSettings:
     """Settings of the engine; in every other variant little may wait, and not long."""
     bounds = {"max_waiting": 4, "label_seconds": 6 * HOUR / 1000} if variant % 2 else {}
-    return EngineSettings(MODEL, **changes, **bounds)  # type: ignore[arg-type]
+    return EngineSettings(MODEL, keys=KEYS if keyed else None, **changes, **bounds)  # type: ignore[arg-type]
 
 
 @cache
-def expected(variant: int, partition: int) -> Expected:
+def expected(variant: int, keyed: bool, partition: int) -> Expected:
     """Run the engine over a partition, record by record, with nothing that goes wrong."""
     log = MemoryLog()
     log.extend(TOPIC, [*items(variant, partition), EOF], partition)
-    return _expected(variant, partition, log, MemorySource(log, TOPIC, GROUP, {partition}))
+    return _expected(variant, keyed, partition, log, MemorySource(log, TOPIC, GROUP, {partition}))
 
 
-def expected_apart(variant: int, partition: int, journal: list[Record]) -> Expected:
+def expected_apart(variant: int, keyed: bool, partition: int, journal: list[Record]) -> Expected:
     """Run the engine over a partition of two topics, in the order of a journal, with nothing that goes wrong."""
     log = MemoryLog()
     for topic, content in zip((TOPIC, LABELS), items_apart(variant, partition), strict=True):
         log.extend(topic, [*content, EOF], partition)
     log.extend(JOURNAL, [*journal, EOF], partition)
     labels, entries = MemoryReader(log, LABELS), MemoryReader(log, JOURNAL)
-    return _expected(
-        variant, partition, log, Rehearsal(MemorySource(log, TOPIC, GROUP, {partition}), labels, entries)
-    )
+    source = Rehearsal(MemorySource(log, TOPIC, GROUP, {partition}), labels, entries)
+    return _expected(variant, keyed, partition, log, source)
 
 
 class Rehearsal(JournaledSource):
@@ -133,18 +144,23 @@ class Rehearsal(JournaledSource):
         self._pairs[partition] = _Pair(partition, self._begins[partition], self._blocks(partition))
 
 
-def _expected(variant: int, partition: int, log: MemoryLog, source: Source) -> Expected:
+def _expected(variant: int, keyed: bool, partition: int, log: MemoryLog, source: Source) -> Expected:
     store = Everything()
-    Engine(
+    engine = Engine(
         source,
         MemorySink(log, TOPIC, GROUP),
         lambda _: store,
         make_learner,
-        settings(variant, block_rows=1, checkpoint_events=1),
+        settings(variant, keyed, block_rows=1, checkpoint_events=1),
         schema=SCHEMA,
-    ).run()
-    found = {Checkpoint.from_bytes(content).offset: content for content in store.content.values()}
-    return Expected(log.records("predictions", partition), log.records("dead-letters", partition), found, max(found))
+    )
+    with mock.patch.object(task, "SAVE_SECONDS", math.inf):
+        engine.run()
+    segments = {name: content for name, content in store.content.items() if name.endswith(".models")}
+    whole = [Checkpoint.from_bytes(content, name) for name, content in store.content.items() if name not in segments]
+    found = {one.offset: store.content[f"{one.offset:020d}.ckpt"] for one in whole}
+    predictions, dead = (log.records(topic, partition) for topic in ("predictions", "dead-letters"))
+    return Expected(predictions, dead, found, segments, max(found))
 
 
 def unbalanced(content: bytes) -> str | None:
@@ -157,26 +173,39 @@ def unbalanced(content: bytes) -> str | None:
     return None if balanced else f"{counts}, {len(join['labels'])} wait, {scored} were scored"
 
 
-def state_digest(content: bytes) -> str:
-    """Digest of everything that a checkpoint holds of the state: model, scores, waiting labels, counts."""
+def state_digest(content: bytes, files: Mapping[str, bytes]) -> str:
+    """Digest of everything that a checkpoint holds of the state: model, scores, waiting labels, counts.
+
+    Of keys: of each one's model, wherever among the files it lies. CheckpointError where one is missing or damaged.
+    """
     found = Checkpoint.from_bytes(content)
-    return digest_of((found.arrays, found.plain | {"offset": found.offset}))
+    parts = unpack((found.arrays, found.plain | {"offset": found.offset}))
+    if "keys" in found.plain["learner"]:
+        learner = KeyedLearner(SCHEMA, make=make_learner, store=Everything(files), max_keys=KEYS.max_keys)
+        learner.restore(parts["learner"])
+        for key in learner._index.slots:
+            learner._lent(key)
+        parts["learner"] = {}, {"digest": learner.digest}
+    return digest_of(pack(parts))
 
 
 class Everything:
     """A `CheckpointStore` that forgets nothing."""
 
-    def __init__(self) -> None:
-        self.content: dict[str, bytes] = {}
+    def __init__(self, content: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        self.content = dict(content)
 
     def names(self) -> list[str]:
         return sorted(self.content)
 
     def read(self, name: str) -> bytes:
+        if name not in self.content:
+            raise CheckpointError(f"{name}: not there")
         return self.content[name]
 
     def read_parts(self, name: str, parts: Sequence[tuple[int, int]]) -> list[bytes]:
-        return [self.content[name][begin:end] for begin, end in parts]
+        content = self.read(name)
+        return [content[begin:end] for begin, end in parts]
 
     def write(self, name: str, content: bytes) -> None:
         self.content[name] = content

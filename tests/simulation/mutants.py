@@ -11,14 +11,18 @@ from unittest import mock
 from connectors.memory import MemoryLog
 from stream_moe.engine import format as checkpoint_format
 from stream_moe.engine import task
-from stream_moe.engine.checkpoint import Checkpoint, generations
+from stream_moe.engine.checkpoint import Checkpoint, CheckpointWriter, generations
+from stream_moe.engine.commit import CommitPoint
 from stream_moe.engine.join import LabelJoin
 from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine
 from stream_moe.engine.task import Task
 from stream_moe.errors import CheckpointError, FencedError
+from stream_moe.keyed.learner import KeyedLearner
+from stream_moe.keyed.segments import Segments
 
-_process, _commit, _open, _replay = Task.process, Task._commit, Task.open, JournaledSource._replay
+_write, _collect = CheckpointWriter._write, Segments.collect
+_process, _commit, _open, _replay = Task.process, CommitPoint.commit, Task.open, JournaledSource._replay
 
 
 def _newest_whole(store: Any, owner: Any, committed: int | None) -> Checkpoint | None:
@@ -40,14 +44,18 @@ def checkpoint_before_commit() -> Iterator[None]:
     The first half alone does no harm: what is ahead of the committed offset is set aside.
     """
 
-    def commit(self: Task, predictions: Any, dead: Any, batch: Any, drifts: Any) -> None:
-        before, self.position, self._whole = self.position, batch.end, True
-        self.checkpoint()
-        self.wait()
-        self.position, self._whole = before, False
-        _commit(self, predictions, dead, batch, drifts)
+    def process(self: Task, batch: Any) -> Any:
+        def commit(*block: Any) -> None:
+            before, self.position, self._whole = self.position, block[2].end, True
+            self.checkpoint(whole=True)
+            self.wait()
+            self.position, self._whole = before, False
+            _commit(self._commits, *block)
 
-    with mock.patch.object(Task, "_commit", commit), mock.patch.object(task, "newest_usable", _newest_whole):
+        with mock.patch.object(self._commits, "commit", commit):
+            return _process(self, batch)
+
+    with mock.patch.object(Task, "process", process), mock.patch.object(task, "newest_usable", _newest_whole):
         yield
 
 
@@ -65,14 +73,14 @@ def no_journal() -> Iterator[None]:
 def blind_resend() -> Iterator[None]:
     """Send again after a doubtful commit without asking what became of it."""
 
-    def commit(self: Task, predictions: Any, dead: Any, batch: Any, drifts: Any) -> None:
+    def commit(self: CommitPoint, *block: Any) -> None:
         def sent_anew(partition: int) -> int | None:
-            return self._committed
+            return self.position
 
         with mock.patch.object(self._source, "committed", sent_anew):
-            _commit(self, predictions, dead, batch, drifts)
+            _commit(self, *block)
 
-    with mock.patch.object(Task, "_commit", commit):
+    with mock.patch.object(CommitPoint, "commit", commit):
         yield
 
 
@@ -89,10 +97,11 @@ def train_on_resend() -> Iterator[None]:
             given[:] = [argument.copy() for argument in arguments]
             return step(*arguments)
 
-        doubts = self._outcomes["in_doubt"]
+        outcomes = self._commits._outcomes
+        doubts = outcomes["in_doubt"]
         with mock.patch.object(learner, "step", remember):
             block = _process(self, batch)
-        if self._outcomes["in_doubt"] > doubts:
+        if outcomes["in_doubt"] > doubts:
             step(*given)
         return block
 
@@ -158,7 +167,7 @@ def parked_state_trusted() -> Iterator[None]:
     """Go on with the state that was left, whoever committed in between."""
 
     def open_(self: Task, schema: Any) -> None:
-        self._sink.open(self.partition)
+        self._commits._sink.open(self.partition)
         if self.state == "starting":
             _open(self, schema)
         else:
@@ -186,6 +195,38 @@ def damage_unseen() -> Iterator[None]:
         yield
 
 
+def model_saved_late() -> Iterator[None]:
+    """Let a model learn on before a checkpoint that was begun has it."""
+    with mock.patch.object(KeyedLearner, "_save_due"):
+        yield
+
+
+def models_after_checkpoint() -> Iterator[None]:
+    """Write the files with the models after the checkpoint that names them."""
+
+    def write(self: CheckpointWriter, checkpoint: Checkpoint) -> None:
+        if (segments := self.segments) is not None:
+            with mock.patch.object(segments, "flush"):
+                _write(self, checkpoint)
+            segments.flush()
+        else:
+            _write(self, checkpoint)
+
+    with mock.patch.object(CheckpointWriter, "_write", write):
+        yield
+
+
+def models_in_use_collected() -> Iterator[None]:
+    """Take for garbage whatever no checkpoint names, also what was written a moment ago."""
+
+    def collect(self: Segments, named: Any) -> None:
+        with mock.patch.object(self, "names", {}):
+            _collect(self, named)
+
+    with mock.patch.object(Segments, "collect", collect):
+        yield
+
+
 class AnyDigest(bytes):
     """Equal to every digest."""
 
@@ -204,5 +245,6 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         checkpoint_before_commit, no_journal, blind_resend,
         no_fence, checkpoint_ahead, train_on_resend, position_before_fence,
         loud_replay, state_kept_when_fenced, parked_state_trusted, waiting_labels_lost, damage_unseen,
+        model_saved_late, models_after_checkpoint, models_in_use_collected,
     )
 }  # fmt: skip

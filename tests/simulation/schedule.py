@@ -16,6 +16,7 @@ from stream_moe.engine.checkpoint import AHEAD, Checkpoint
 from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine
 from stream_moe.errors import CheckpointError, ConfigError, LogError
+from stream_moe.keyed import barrier, residents, segments
 from stream_moe.types import JournalEntry
 from tests.simulation.inputs import (
     GROUP,
@@ -33,6 +34,7 @@ from tests.simulation.inputs import (
     unbalanced,
 )
 from tests.simulation.scheduler import Actor, Process, Scheduler
+from tests.simulation.stand_ins import Hurry, Names, Sizes
 from tests.simulation.world import (
     STEPS,
     AwayError,
@@ -89,6 +91,7 @@ class Member:
             make_learner,
             settings(
                 world.variant,
+                world.keyed,
                 checkpoint_events=chance.choice([1, 10, 30, 1000]),
                 checkpoint_seconds=chance.choice([0.5, 1e9, 1e9]),
             ),
@@ -123,17 +126,18 @@ class Schedule:
         self._world.batch_rows = chance.choice([1, 4, 12])
         variant = self._world.variant = chance.randrange(VARIANTS)
         self._world.apart = chance.random() < 0.4
+        keyed = self._world.keyed = chance.random() < 0.4
+        self._world.parked = chance.choice([60.0, 1.0])
         self._items: list[dict[str, list[Item]]] = []
         for partition in range(PARTITIONS):
             apart = items_apart(variant, partition)
             whole = {TOPIC: items(variant, partition)}
             self._items.append(dict(zip((TOPIC, LABELS), apart, strict=True)) if self._world.apart else whole)
-        self._expected = [expected(variant, partition) for partition in range(PARTITIONS)]
+        self._expected = [expected(variant, keyed, partition) for partition in range(PARTITIONS)]
         self._members = [Member(self._world) for _ in range(chance.randint(1, 3))]
         self._partitions = 0
         self._written: Counter[tuple[str, int]] = Counter()  # records that were produced
         self._grow(chance.randint(1, 2))
-        self._wronged: set[int] = set()  # partitions whose disk or log lost what a restart may need
         often = chance.choice([0.5, 1, 2])
         self._chances = {
             self._kill: often * chance.choice([0, 0.005, 0.01]),
@@ -162,7 +166,8 @@ class Schedule:
                 self._cold_start()
         self._check()
         seen = world.seen
-        seen["schedules with two topics"] += self._world.apart
+        seen["schedules with two topics"] += world.apart
+        seen["schedules with keys"] += world.keyed
         seen["steps"] += scheduler.steps
         seen["crashes"] += scheduler.deaths.total()
         seen["rebalances"] += world.group.rebalances
@@ -171,8 +176,13 @@ class Schedule:
     @contextlib.contextmanager
     def _simulated(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
-            for module in (loop, task, checkpoint, journal):
+            for module in (loop, task, checkpoint, journal, segments):
                 stack.enter_context(mock.patch.object(module, "time", self._scheduler))
+            stack.enter_context(mock.patch.object(segments, "secrets", Names(self._chance)))
+            stack.enter_context(mock.patch.object(barrier, "time", Hurry(self._chance)))
+            stack.enter_context(mock.patch.object(residents, "tracemalloc", Sizes()))
+            stack.enter_context(mock.patch.object(loop, "PARKED_SECONDS", self._world.parked))
+            stack.enter_context(mock.patch.object(segments, "GARBAGE_SECONDS", 2 * self._world.parked))
             stack.enter_context(mock.patch.object(checkpoint, "threading", self._scheduler))
             stack.enter_context(mock.patch.object(journal, "JOURNAL_ROWS", 4))
             try:
@@ -214,13 +224,18 @@ class Schedule:
             gone = [p for p in range(self._partitions) if not self._recoverable(p)]
             for partition in gone:
                 self._restore_backup(partition)
-            if gone or self._wronged or "times" in str(error):  # a fight for a partition, or one doubt after another
+            if gone or world.wronged or "times" in str(error):  # a fight for a partition, or one doubt after another
+                return
+            if world.keyed and "the disk is full" in str(error):  # memory would not be bounded otherwise
                 return
         world.violations.append(f"O5: a process ended with {error!r}")
 
     def _recoverable(self, partition: int) -> bool:
         """Whether a checkpoint, or the log from its beginning, still tells the state."""
-        return any(self._reachable(partition, offset) for offset in [0, *self._whole(partition)])
+        usable = [offset for offset in self._present(partition) if offset <= self._committed(partition)]
+        if usable and not self._sound(partition, max(usable)):
+            return False  # a damaged model is found when its key comes, and refused
+        return any(self._reachable(partition, offset) for offset in [0, *usable])
 
     def _reachable(self, partition: int, offset: int) -> bool:
         """Whether a state at this position can be brought up to the committed one."""
@@ -245,22 +260,33 @@ class Schedule:
         entry = self._world.log.entry(TOPIC, GROUP, partition)
         return 0 if entry is None else entry.position
 
-    def _whole(self, partition: int) -> list[int]:
-        """List the offsets of the checkpoints that a start may use."""
-        found = []
-        for name, content in self._world.disk.get(partition, {}).items():
-            if name.startswith(AHEAD):
-                continue
-            with contextlib.suppress(CheckpointError):
-                found.append(Checkpoint.from_bytes(content).offset)
+    def _present(self, partition: int) -> list[int]:
+        """List the offsets of the checkpoints that a start may use: whole, and the files that they name are there."""
+        found, files = [], self._world.disk.get(partition, {})
+        for name in files:
+            if name.endswith(".ckpt") and not name.startswith(AHEAD):
+                with contextlib.suppress(CheckpointError):
+                    one = Checkpoint.from_bytes(files[name])
+                    if files.keys() >= set(one.segments):
+                        found.append(one.offset)
         return found
+
+    def _sound(self, partition: int, offset: int) -> bool:
+        """Whether all models that a checkpoint names are as they were written."""
+        files = self._world.disk[partition]
+        with contextlib.suppress(CheckpointError):
+            return bool(state_digest(files[f"{offset:020d}.ckpt"], files))
+        return False
 
     def _restore_backup(self, partition: int) -> None:
         files = self._world.disk.setdefault(partition, {})
         files.clear()
-        backups = self._world.archive[partition] if self._world.apart else self._expected[partition].checkpoints
+        world, want = self._world, self._expected[partition]
+        backups = world.archive[partition] if world.apart else want.checkpoints
         offset = max(offset for offset in backups if self._reachable(partition, offset))
         files[f"{offset:020d}.ckpt"] = backups[offset]
+        models = world.segments[partition] if world.apart else want.segments
+        files.update((name, models[name]) for name in Checkpoint.from_bytes(backups[offset]).segments)
         self._world.seen["backups restored"] += 1
 
     def _heal(self) -> None:
@@ -318,21 +344,25 @@ class Schedule:
                 if not (forward and numbered and pairs[-1] == ends):
                     wrong.append(f"O1: the journal of partition {partition} does not tell its blocks, each once")
                     continue
-                want = expected_apart(self._world.variant, partition, log.records(JOURNAL, partition))
+                want = expected_apart(
+                    self._world.variant, self._world.keyed, partition, log.records(JOURNAL, partition)
+                )
             for topic, records in (("predictions", want.predictions), ("dead-letters", want.dead_letters)):
                 if (found := log.records(topic, partition)) != records:
                     wrong.append(f"O1: {len(found)} {topic} in partition {partition}, expected {len(records)}")
             if wrong:
                 continue
             files = self._world.disk[partition]
-            newest = files[max(name for name in files if not name.startswith(AHEAD))]
+            newest = files[max(name for name in files if name.endswith(".ckpt") and not name.startswith(AHEAD))]
             try:
                 if (problem := unbalanced(newest)) is not None:
                     wrong.append(f"O4: {problem}")
-                if state_digest(newest) != state_digest(want.checkpoints[want.end]):
+                if state_digest(newest, files) != state_digest(want.checkpoints[want.end], want.segments):
                     wrong.append(f"O2: the state of partition {partition} differs")
             except CheckpointError as error:
-                wrong.append(f"O2: partition {partition}: {error}")
+                # Damage to a model is seen when its key comes, which it may never have done.
+                if not self._world.keyed or partition not in self._world.wronged:
+                    wrong.append(f"O2: partition {partition}: {error}")
 
     # What goes wrong
 
@@ -375,7 +405,7 @@ class Schedule:
             else:
                 content = content[: self._chance.choice([0, len(content) // 2, max(0, len(content) - 1)])]
             self._world.disk[partition][name] = bytes(content)
-            self._wronged.add(partition)
+            self._world.wronged.add(partition)
             self._world.seen["checkpoints damaged"] += 1
 
     def _plant(self) -> None:
@@ -385,14 +415,17 @@ class Schedule:
         want = self._expected[partition]
         if begin < want.end and not self._world.apart:
             offset = self._chance.randint(begin + 1, want.end)
-            self._world.disk.setdefault(partition, {})[f"{offset:020d}.ckpt"] = want.checkpoints[offset]
+            files = self._world.disk.setdefault(partition, {})
+            files[f"{offset:020d}.ckpt"] = want.checkpoints[offset]
+            named = Checkpoint.from_bytes(want.checkpoints[offset]).segments
+            files.update((name, want.segments[name]) for name in named)
             self._world.seen["checkpoints ahead"] += 1
 
     def _trim(self) -> None:
         """Retention takes what the oldest checkpoint does not need; now and then more."""
         partition, log = self._chance.randrange(self._partitions), self._world.log
         committed = self._committed(partition)
-        limit = min((offset for offset in self._whole(partition) if offset <= committed), default=0)
+        limit = min((offset for offset in self._present(partition) if offset <= committed), default=0)
         if self._world.apart:
             entries = self._journal(partition)
             at = next((n for n, entry in enumerate(entries) if entry.position == limit), 0)
@@ -404,7 +437,7 @@ class Schedule:
             return
         if self._chance.random() < 0.1:
             limit = committed
-            self._wronged.add(partition)
+            self._world.wronged.add(partition)
         start, _ = log.bounds(TOPIC, partition)
         if limit > start:
             log.trim(TOPIC, self._chance.randint(start, limit), partition)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from connectors.memory import MemoryLog, MemoryReader, MemorySink, MemorySource, Record
-from stream_moe.engine.checkpoint import AHEAD
+from stream_moe.engine.checkpoint import AHEAD, Checkpoint
 from stream_moe.errors import CheckpointError, FencedError, InDoubtError, LogError, UnavailableError
 from stream_moe.types import JournalEntry, RecordBatch
 from tests.simulation.group import Group
@@ -24,6 +24,9 @@ STEPS = (
     "after the rename", "before a generation is deleted", "after a generation was deleted",
     "waiting for a checkpoint", "leaving", "reading the labels", "reading the journal",
 )  # fmt: skip
+
+
+SLEEP_SECONDS = 30.0  # a stopped process may wake after so long, in the middle of whatever it did
 
 
 class AwayError(UnavailableError):
@@ -55,9 +58,13 @@ class World:
         self.seen: Counter[str] = Counter()
         self.violations: list[str] = []
         self.archive: dict[int, dict[int, bytes]] = {}  # every checkpoint that was written whole
+        self.segments: dict[int, dict[str, bytes]] = {}  # and every file with models of keys
         self.batch_rows = 8
         self.variant = 0
         self.apart = False  # labels have a topic of their own
+        self.keyed = False  # each record key has a model of its own
+        self.parked = 60.0  # seconds that the state of a partition is kept which went; garbage for twice that
+        self.wronged: set[int] = set()  # partitions whose disk or log lost what a restart may need
 
     def happens(self, probability: float) -> bool:
         return probability > 0 and self.chance.random() < probability
@@ -209,9 +216,10 @@ class SimulatedStore:
     """A `CheckpointStore` on a disk that all processes see."""
 
     def __init__(self, world: World, partition: int) -> None:
-        self._world = world
+        self._world, self._partition = world, partition
         self._files = world.disk.setdefault(partition, {})
         self._archive = world.archive.setdefault(partition, {})
+        self._segments = world.segments.setdefault(partition, {})
 
     def names(self) -> list[str]:
         self._world.scheduler.step("listing checkpoints")
@@ -237,7 +245,13 @@ class SimulatedStore:
         world.scheduler.step("in the temporary write")
         world.scheduler.step("before the rename")
         self._files[name] = content
-        if not name.startswith(AHEAD):
+        if name.endswith(".models"):
+            self._segments[name] = content
+            world.seen["segments"] += 1
+        elif not name.startswith(AHEAD):
+            missing = set(Checkpoint.from_bytes(content).segments) - self._files.keys()
+            if missing and world.parked > SLEEP_SECONDS and self._partition not in world.wronged:
+                world.violations.append(f"O2: {name} of partition {self._partition} names {min(missing)}, not there")
             self._archive[int(name[:20])] = content
             world.seen["checkpoints"] += 1
         world.scheduler.step("after the rename")

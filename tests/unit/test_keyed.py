@@ -26,7 +26,9 @@ from stream_moe.engine.codec import JsonCodec
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.errors import CheckpointError, ConfigError, DataError
 from stream_moe.keyed import segments
+from stream_moe.keyed.barrier import Barrier
 from stream_moe.keyed.learner import KeyedLearner
+from stream_moe.keyed.memory import KeyMemory
 from stream_moe.keyed.record import digest, to_bytes
 from stream_moe.keyed.settings import KeySettings
 from stream_moe.models import build_model
@@ -125,7 +127,7 @@ def test_as_if_each_key_had_its_own_learner(
     x, y, keys = stream(300, n_keys, seed)
     expected, models = one_by_one(x, y, keys, max_keys)
     store = Memory()
-    learner = keyed(store=store, max_keys=max_keys, memory_bytes=SMALL)
+    learner = keyed(store=store, max_keys=max_keys, memory=KeyMemory(SMALL))
     found = []
     places = [0, *sorted(cuts), 300]
     for number, (start, stop) in enumerate(pairwise(places)):
@@ -134,7 +136,7 @@ def test_as_if_each_key_had_its_own_learner(
         if number in restarts:
             kept, before = learner.snapshot(), learner.digest
             learner.segments.flush()
-            learner = keyed(store=store, max_keys=max_keys, memory_bytes=SMALL)
+            learner = keyed(store=store, max_keys=max_keys, memory=KeyMemory(SMALL))
             learner.restore(kept)
             assert learner.digest == before
     assert np.array_equal(np.concatenate(found), expected)
@@ -148,7 +150,7 @@ def test_as_if_each_key_had_its_own_learner(
 
 def test_what_memory_holds_is_bounded_and_the_rest_is_read_back() -> None:
     x, y, keys = stream(4000, 500)
-    learner = keyed(store=Memory(), memory_bytes=SMALL)
+    learner = keyed(store=Memory(), memory=KeyMemory(SMALL))
     for start in range(0, 4000, 100):
         part = slice(start, start + 100)
         learner.step(x[part], y[part], keys=keys[part])
@@ -164,7 +166,7 @@ def test_old_segments_are_copied_together(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(segments, "GARBAGE_SECONDS", 0.0)
     x, y, keys = stream(6_000, 300)
     store = Memory()
-    learner = keyed(store=store, memory_bytes=SMALL)
+    learner = keyed(store=store, memory=KeyMemory(SMALL))
     for start in range(0, 6_000, 100):
         part = slice(start, start + 100)
         learner.step(x[part], y[part], keys=keys[part])
@@ -175,6 +177,92 @@ def test_old_segments_are_copied_together(monkeypatch: pytest.MonkeyPatch) -> No
     used = sum(len(content) for content in store.files.values())
     assert used < 2.5 * learner._index.length[list(learner._index.slots.values())].sum()
     assert len(store.files) <= 65
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 999),
+    n_keys=st.integers(1, 60),
+    max_keys=st.integers(1, 45),
+    rows=st.integers(1, 60),
+    acts=st.lists(
+        st.sampled_from(["step", "step", "begin", "write", "write more", "flush"]), min_size=4, max_size=25
+    ),
+    bounded=st.booleans(),
+)
+def test_a_snapshot_is_of_its_moment_however_late_its_models_are_written(
+    seed: int, n_keys: int, max_keys: int, rows: int, acts: list[str], bounded: bool
+) -> None:
+    x, y, keys = stream(60 * 27, n_keys, seed)
+    store = Memory() if bounded else None
+    learner, whole = (keyed(store=given, max_keys=max_keys, memory=KeyMemory(SMALL)) for given in (store, None))
+    begun: list[tuple[Barrier, str]] = []
+
+    def check(number: int) -> None:
+        barrier, expected = begun[number]
+        if (found := barrier.advance(0.0)) is not None:
+            begun.pop(number)
+            learner.segments.flush()
+            fresh = keyed(store=store, max_keys=max_keys, memory=KeyMemory(SMALL))
+            fresh.restore(found)
+            assert fresh.digest == expected
+            assert all(fresh._lent(key) is not None for key in fresh._index.slots)
+
+    place = 0
+    for act in [*acts, "step", *["write more"] * 60]:
+        if act == "step":
+            part = slice(place, place := place + rows)
+            found = learner.step(x[part], y[part], keys=keys[part])
+            assert np.array_equal(found, whole.step(x[part], y[part], keys=keys[part]))
+        elif act == "begin":
+            begun.append((learner.barrier(), whole.digest))
+        elif act == "flush":
+            learner.segments.flush()
+        elif begun:
+            check(-1 if act == "write" else 0)
+    assert learner.digest == whole.digest
+    assert not begun
+    live = {number for number in learner.segments.names if learner._index.live[number]}
+    assert set(learner._index.segment[list(learner._index.slots.values())].tolist()) - {-1} <= live
+
+
+def test_a_block_writes_no_model_for_a_checkpoint_that_it_does_not_touch() -> None:
+    x, y, keys = stream(4000, 300)
+    learner = keyed(store=Memory())
+    learner.step(x, y, keys=keys)
+    barrier = learner.barrier()
+    due = len(barrier.due)
+    assert due > 200
+    learner.step(x[:50], y[:50], keys=keys[:50])
+    learnt = {key for key, label in zip(keys[:50], y, strict=False) if label >= 0}
+    assert len(barrier.due) == due - len(learnt)
+    assert barrier.advance(0.0) is None
+    assert len(barrier.due) == due - len(learnt) - 1
+
+
+def test_partitions_share_the_memory_for_their_models() -> None:
+    x, y, keys = stream(4000, 500)
+    memory = KeyMemory(2 * SMALL)
+    quiet, busy = (keyed(store=Memory(), memory=memory) for _ in range(2))
+    quiet.step(x[:200], y[:200], keys=keys[:200])
+    at_first = quiet.keys.resident
+    for start in range(0, 4000, 100):
+        part = slice(start, start + 100)
+        busy.step(x[part], y[part], keys=keys[part])
+        assert quiet.keys.resident_bytes + busy.keys.resident_bytes == memory.bytes <= 2 * SMALL
+    assert at_first > 5
+    assert quiet.keys.resident == 0  # those used longest ago left, whosever they were
+    before = busy.keys.resident
+    quiet.step(x[:100], y[:100], keys=keys[:100])
+    assert quiet.keys.loaded > 5
+    assert busy.keys.resident < before
+    alone = [keyed() for _ in range(2)]
+    for learner, parts in zip(alone, ([slice(200), slice(100)], [slice(4000)]), strict=True):
+        for part in parts:
+            learner.step(x[part], y[part], keys=keys[part])
+    assert [quiet.digest, busy.digest] == [learner.digest for learner in alone]
+    del busy
+    assert memory.bytes == quiet.keys.resident_bytes  # a partition that is gone takes nothing
 
 
 def test_keys_may_come_from_a_feature() -> None:
