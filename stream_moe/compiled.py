@@ -47,6 +47,12 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         config.CACHE_DIR = former
 
 
+def is_cold() -> bool:
+    """Whether nothing has been compiled yet, by these kernels on this machine."""
+    directory = cache_directory()
+    return not directory or next(Path(directory).rglob("*.nbi"), None) is None
+
+
 @cache
 def cache_directory() -> str:
     """Directory of the compiled code of exactly these kernels."""

@@ -30,6 +30,7 @@ from stream_moe.engine.checkpoint import (
 )
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
 from stream_moe.engine.commit import CommitPoint
+from stream_moe.engine.dead_letters import by_reason, count_dead
 from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, Joined, LabelJoin
 from stream_moe.engine.journal import merged
 from stream_moe.errors import CheckpointError, ConfigError, LogError
@@ -287,14 +288,13 @@ class Task:
         drifts = self._watched(block, joined)
         self._counts["features"] += len(joined.answers)
         self._counts["predictions"] += len(joined.answers)  # those of a replay were committed by the run before
-        for letter in dead:
-            self._counts[f"dead:{letter.reason}"] += 1
+        muted = batch.end <= self._mute_below  # a replay says again nothing that was committed
+        count_dead(self._counts, self.partition, dead, quiet=muted)
         reach("stepped")
         clock.append(time.perf_counter())
         has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
         assert block.offsets is not None  # the codec gives both
         assert block.timestamps is not None
-        muted = batch.end <= self._mute_below  # a replay says again nothing that was committed
         keyed: list[tuple[bytes | None, bytes]] = []
         if not muted:
             ids, rows = list(compress(block.ids, has_features)), joined.answers
@@ -459,7 +459,7 @@ class Task:
             quality=self.quality.report(),
             events_consumed=self._counts["features"],
             predictions_committed=self._counts["predictions"],
-            dead_letters={k[5:]: n for k, n in self._counts.items() if k.startswith("dead:")},
+            dead_letters=by_reason(self._counts),
             lag_records=lag,
             retention_headroom=max((self._commits.position or self.position) - self.begin, 0),
             lag_seconds=max(0.0, time.time() - self._newest / 1000) if lag and self._newest else 0.0,

@@ -97,6 +97,8 @@ class Barrier:
         rows = [row for row in rows if columns["segment"][row] != self._own]
         spans = [(int(columns["segment"][r]), int(columns["offset"][r]), int(columns["length"][r])) for r in rows]
         for row, span, content in zip(rows, spans, self._segments.read(spans), strict=True):
+            if len(content) < span[2]:  # the file was cut off: refused when its key comes, and no sooner
+                continue
             offset, slot = self._segments.append(self._own, content), index.slots.get(self._names[row])
             if slot is not None and (index.segment[slot], index.offset[slot]) == span[:2]:
                 index.place(slot, self._own, offset, span[2], columns["digest"][row].tobytes())

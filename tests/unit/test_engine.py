@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,28 @@ def test_dead_letters_keep_their_bytes_and_harm_nobody(tmp_path: Path) -> None:
     assert letters[:5] == bad
     assert len(letters) == 300
     assert len(offsets(log)) == 300
+
+
+def test_dead_letters_are_told_while_they_are_few(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = MemoryLog()
+    log.append("events", Record(CODEC.encode_events(BLOCK)[0], b"0", 0, (schema_header(STREAM.schema),)))
+    log.extend("events", [Record(b"{", None, t) for t in range(1, 121)])
+    log.extend("events", [Record(b'{"x": [1]}', b"e", 121), ABORT, EOF])
+    with pytest.raises(SimulatedCrashError):
+        make_engine(log, tmp_path, rows=50).run()
+    told = [record.getMessage() for record in caplog.records if "dead letter" in record.getMessage()]
+    assert [text.partition(",")[2].partition(" for")[0] for text in told] == [
+        " its first",
+        " its 10th",
+        " its 100th",
+        " its first",
+    ]
+    assert told[0].startswith("partition 0: dead letter, its first for this reason, offset 1: bad-json: ")
+    assert "offset 121: bad-length" in told[3]
+    caplog.clear()
+    shutil.rmtree(tmp_path)
+    make_engine(log, tmp_path).run()  # learns the log anew, and has told of all this
+    assert not [record for record in caplog.records if "dead letter" in record.getMessage()]
 
 
 def test_a_log_that_ends_before_the_committed_offset(tmp_path: Path) -> None:

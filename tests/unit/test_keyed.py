@@ -457,3 +457,31 @@ def test_another_way_to_give_models_is_another_owner() -> None:
     finish(log, store, KeySettings())
     with pytest.raises(CheckpointError, match="max_keys was 250000, is 7"):
         engine(log, store, KeySettings(max_keys=7)).run()
+
+
+def test_a_file_that_was_cut_off_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "GARBAGE_SECONDS", 0.0)
+    x, y, keys = stream(2000, 60)
+    store = Memory()
+    learner = keyed(store=store)
+    learner.step(x, y, keys=keys)
+    learner.snapshot()
+    learner.segments.flush()
+    (first,) = store.files
+    lost = learner._index.slots[keys[0]]
+    at = int(learner._index.offset[lost])
+    store.files[first] = store.files[first][: at + 5]
+    most = [key for key in dict.fromkeys(keys) if key != keys[0]][:50]
+    rows = np.array([keys.index(key) for key in most])
+    learner.step(x[rows], np.abs(y[rows]), keys=most)
+    learner.snapshot()  # most of the file is dead now,
+    kept = learner.snapshot()  # and its rest is to be copied
+    assert first in kept[1]["keys"]["segments"]
+    assert len(learner._index.slots) > 55
+    learner.segments.flush()
+    fresh = keyed(store=store)
+    fresh.restore(kept)
+    for key in most:
+        fresh._lent(key)
+    with pytest.raises(CheckpointError, match="is not the one that the checkpoint names"):
+        fresh._lent(keys[0])

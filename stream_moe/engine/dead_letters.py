@@ -1,0 +1,50 @@
+"""Counting records that could not be used, and saying so while there are few."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from stream_moe.types import DeadLetter
+
+PREFIX = "dead:"  # of the counts, by reason
+_log = logging.getLogger(__name__)
+
+
+def count_dead(counts: Counter[str], partition: int, dead: Sequence[DeadLetter], *, quiet: bool = False) -> None:
+    """Count dead letters by reason; warn of the first of a reason, and of the 10th, the 100th, the 1,000th.
+
+    Parameters
+    ----------
+    counts
+        Changed: ``dead:`` and the reason, of the whole log.
+    partition
+        Named in the warning.
+    dead
+        Of one block.
+    quiet
+        Only count: a replay finds them again.
+
+    Examples
+    --------
+    >>> counts = Counter()
+    >>> count_dead(counts, 0, [DeadLetter(7, 0, None, b"{", "decode", "bad-json", "x: no JSON")] * 3, quiet=True)
+    >>> counts
+    Counter({'dead:bad-json': 3})
+    """
+    for letter in dead:
+        name = PREFIX + letter.reason
+        counts[name] += 1
+        if not quiet and counts[name] == 10 ** (len(str(counts[name])) - 1):
+            count = f"its {counts[name]:,}th" if counts[name] > 1 else "its first"
+            _log.warning(
+                "partition %d: dead letter, %s for this reason, offset %d%s: %s: %s",
+                partition, count, letter.offset, f" of {letter.topic!r}" if letter.topic else "", letter.reason,
+                letter.message,
+            )  # fmt: skip
+
+
+def by_reason(counts: Counter[str]) -> dict[str, int]:
+    """Give the counts of dead letters alone."""
+    return {name.removeprefix(PREFIX): n for name, n in counts.items() if name.startswith(PREFIX)}
