@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -52,8 +54,9 @@ class Nodes:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self._folder = tempfile.mkdtemp(prefix="ray-")  # a short name, for sockets lie in it
         self.environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-        self.environment["RAY_ADDRESS"] = self.address
+        self.environment |= {"RAY_ADDRESS": self.address, "RAY_TMPDIR": self._folder}
         self._started: list[subprocess.Popen[str]] = []
         self._start(
             "--head", f"--port={self.address.rpartition(':')[2]}", "--include-dashboard=false", "--num-cpus=0"
@@ -87,6 +90,7 @@ class Nodes:
         for node in reversed(self._started):
             self.lose(node.pid)
             node.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @pytest.fixture
