@@ -40,9 +40,9 @@ def joined(source: KafkaSource, *partitions: int) -> KafkaSource:
     return source
 
 
-def committed_records(settings: KafkaSettings, topic: str) -> list[Any]:
-    """What a reader of committed records sees in a topic now."""
-    place = TopicPartition(topic, 0)
+def committed_records(settings: KafkaSettings, topic: str, partition: int = 0) -> list[Any]:
+    """What a reader of committed records sees in a partition now."""
+    place = TopicPartition(topic, partition)
     consumer = KafkaConsumer(
         **settings.client(), isolation_level="read_committed", auto_offset_reset="earliest", group_id=None
     )

@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
 
 from connectors.kafka import KafkaProducerLog, KafkaSettings, partition_counts
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.streams import open_stream
+from tests.kafka.steps import committed_records
 
 EVENTS = 45_312
 CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
@@ -36,24 +36,9 @@ def finish(process: subprocess.Popen[str], timeout: float = 180) -> str:
     return out
 
 
-def committed_records(settings: KafkaSettings, topic: str, partition: int = 0) -> Iterator[Any]:
-    """Everything a reader of committed records sees, to the end of the topic."""
-    consumer = KafkaConsumer(
-        **settings.client(), group_id=None, isolation_level="read_committed", auto_offset_reset="earliest"
-    )
-    place = TopicPartition(topic, partition)
-    consumer.assign([place])
-    consumer.seek_to_beginning(place)
-    end = consumer.end_offsets([place])[place]
-    while consumer.position(place) < end:
-        for records in consumer.poll(timeout_ms=1000, max_records=4096).values():
-            yield from records
-    consumer.close()
-
-
 def mistakes(err: str) -> int:
-    """How many lines there are beside that of the settings."""
-    return len([line for line in err.splitlines() if " settings command=" not in line])
+    """How many lines there are beside those that tell of the start."""
+    return len([line for line in err.splitlines() if " stream_moe.cli.start: " not in line])
 
 
 def run_arguments(settings: KafkaSettings, state: Path, *more: str) -> list[str]:
@@ -163,7 +148,7 @@ def test_labels_that_come_later_and_records_that_cannot_be_read(settings: KafkaS
     assert final["labels"] == 1900
     assert final["pending_events"] == 100
     assert final["dead_letters"] == {"bad-json": 4, "unknown-class": 4}
-    letters = list(committed_records(settings, settings.dead_letters))
+    letters = committed_records(settings, settings.dead_letters)
     assert [letter.value for letter in letters[:2]] == [
         b'{"x": [1, 2', b'{"id": "new", "x": [0,0,0,0,0,0], "y": "SIDEWAYS"}'
     ]  # fmt: skip

@@ -27,7 +27,8 @@ from stream_moe.telemetry.logs import setup_logging
 from tests.certificates import Authority
 from tests.kafka.broker import missing_tools
 from tests.kafka.broker.secured import SecuredBroker
-from tests.kafka.test_daemon import CLI, committed_records
+from tests.kafka.steps import committed_records
+from tests.kafka.test_daemon import CLI
 
 pytestmark = pytest.mark.kafka
 
