@@ -161,7 +161,10 @@ def check_parts(name: str, parts: Sequence[tuple[int, int]], found: Sequence[byt
     """Raise CheckpointError where a file ended before a part of it did."""
     for (begin, end), part in zip(parts, found, strict=True):
         if len(part) != end - begin:
-            raise CheckpointError(f"reading {name}: cut off: of bytes {begin:,} to {end:,} it has {len(part):,}")
+            raise CheckpointError(
+                f"reading {name}: cut off: of bytes {begin:,} to {end:,} it has {len(part):,}; restore the state "
+                "directory from a backup"
+            )
 
 
 def read_whole(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Collection, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Snapshot
 from stream_moe.experts.pool import pack
 from stream_moe.keyed import record
@@ -17,6 +19,7 @@ from stream_moe.keyed.residents import Resident, Residents
 from stream_moe.keyed.segments import Segments
 
 TOGETHER = 64  # records of old segments that are copied with one read
+_log = logging.getLogger(__name__)
 
 
 class Barrier:
@@ -96,9 +99,12 @@ class Barrier:
         columns, index = self._columns, self._index
         rows = [row for row in rows if columns["segment"][row] != self._own]
         spans = [(int(columns["segment"][r]), int(columns["offset"][r]), int(columns["length"][r])) for r in rows]
-        for row, span, content in zip(rows, spans, self._segments.read(spans), strict=True):
-            if len(content) < span[2]:  # the file was cut off: refused when its key comes, and no sooner
-                continue
+        try:
+            contents = self._segments.read(spans)
+        except CheckpointError as error:  # refused when one of their keys comes, and no sooner
+            _log.warning("%s; the models of %d keys stay where they are", error, len(rows))
+            return
+        for row, span, content in zip(rows, spans, contents, strict=True):
             offset, slot = self._segments.append(self._own, content), index.slots.get(self._names[row])
             if slot is not None and (index.segment[slot], index.offset[slot]) == span[:2]:
                 index.place(slot, self._own, offset, span[2], columns["digest"][row].tobytes())

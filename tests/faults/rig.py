@@ -30,6 +30,7 @@ from connectors.memory import CONTROL, EOF, MemoryLog, MemoryReader, MemorySink,
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.failpoints import VARIABLE
+from stream_moe.keyed.settings import KeySettings
 from stream_moe.models import build_model
 from stream_moe.ports import Source
 from stream_moe.streams import open_stream
@@ -200,6 +201,8 @@ class Case:
         Of the events.
     two_topics
         Whether the labels have a topic of their own.
+    keys
+        How many record keys there are, each with a model of its own; 0 = one model, and a key for each record.
     """
 
     def __init__(
@@ -209,9 +212,10 @@ class Case:
         model: str = MODEL,
         schema: Schema = STREAM.schema,
         two_topics: bool = False,
+        keys: int = 0,
     ) -> None:
         name = f"fault-{uuid.uuid4().hex[:10]}"
-        self.broker, self.partitions, self.model, self.schema = broker, partitions, model, schema
+        self.broker, self.partitions, self.model, self.schema, self.keys = broker, partitions, model, schema, keys
         self.settings = KafkaSettings(
             broker.bootstrap, f"{name}.events", f"{name}.predictions", f"{name}.dead-letters", f"{name}.group"
         )
@@ -244,7 +248,7 @@ class Case:
     def _append(self, to: KafkaSettings, values: Iterable[bytes | None], start: int) -> None:
         header = schema_header(self.schema)
         with contextlib.closing(KafkaProducerLog(to, [header], True, self.partitions)) as log:
-            log.send((b"%d" % i, value) for i, value in enumerate(values, start))
+            log.send((b"%d" % (i % self.keys if self.keys else i), value) for i, value in enumerate(values, start))
 
     def fill(self, count: int, start: int = 0) -> None:
         """Append events of the stream and their labels, each to its topic."""
@@ -266,6 +270,7 @@ class Case:
         arguments += ["--metrics-port", "0", "--json", str(self.folder / f"{number}.json")]
         arguments += ["--labels", names.labels] if names.labels is not None else []
         arguments += [] if "--model" in more else ["--model", self.model]
+        arguments += ["--model-per", "key"] if self.keys else []
         environment = {VARIABLE: fail_at} if fail_at else {}
         unusual = daemon.Conditions(environment, **conditions)
         process = daemon.start([*arguments, *more], self.folder / f"{number}.log", unusual)
@@ -390,7 +395,7 @@ class Case:
                 MemorySink(log, names.topic, names.group, names.predictions, names.dead_letters),
                 lambda partition: FileCheckpointStore(Path(folder) / str(partition)),
                 lambda schema: build_model(self.model, schema),
-                EngineSettings(self.model),
+                EngineSettings(self.model, keys=KeySettings() if self.keys else None),
                 schema=self.schema,
             )
             engine.run()

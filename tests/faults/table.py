@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tests.faults.rig import FaultyBroker
 
-GROUPS = ("kill -9", "checkpoint", "broker", "group", "labels", "two topics", "input", "process", "ops")
+GROUPS = ("kill -9", "checkpoint", "keys", "broker", "group", "labels", "two topics", "input", "process", "ops")
 Run = Callable[[FaultyBroker], str]
 R = TypeVar("R", bound=Run)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from connectors.files import check_parts
 from connectors.memory import MemoryLog, MemoryReader, MemorySink, MemorySource, Record
 from stream_moe.engine.checkpoint import AHEAD, Checkpoint
 from stream_moe.errors import CheckpointError, FencedError, InDoubtError, LogError, UnavailableError
@@ -232,7 +233,9 @@ class SimulatedStore:
         return self._files[name]
 
     def read_parts(self, name: str, parts: Sequence[tuple[int, int]]) -> list[bytes]:
-        return [self.read(name)[begin:end] for begin, end in parts]
+        found = [self.read(name)[begin:end] for begin, end in parts]
+        check_parts(name, parts, found)
+        return found
 
     def write(self, name: str, content: bytes) -> None:
         world = self._world

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.files import FileCheckpointStore
+from connectors.files import FileCheckpointStore, check_parts
 from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource, Record, SimulatedCrashError
 from stream_moe.classifier import BlockClassifier
 from stream_moe.engine import checkpoint
@@ -96,7 +96,9 @@ class Memory:
 
     def read_parts(self, name: str, parts: Sequence[tuple[int, int]]) -> list[bytes]:
         content = self.read(name)
-        return [content[begin:end] for begin, end in parts]
+        found = [content[begin:end] for begin, end in parts]
+        check_parts(name, parts, found)
+        return found
 
     def write(self, name: str, content: bytes) -> None:
         self._act(lambda: self.files.update({name: content}))
@@ -483,5 +485,5 @@ def test_a_file_that_was_cut_off_is_not_copied(monkeypatch: pytest.MonkeyPatch) 
     fresh.restore(kept)
     for key in most:
         fresh._lent(key)
-    with pytest.raises(CheckpointError, match="is not the one that the checkpoint names"):
+    with pytest.raises(CheckpointError, match=r"reading 0.*\.models: cut off: of bytes .* restore"):
         fresh._lent(keys[0])
