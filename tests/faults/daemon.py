@@ -58,6 +58,7 @@ def _work(arguments: list[str], log: Path, conditions: Conditions) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     faulthandler.register(signal.SIGUSR1)  # a daemon that hangs says where
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     os.environ.update(conditions.environment)
     if (size := conditions.file_bytes) is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
