@@ -245,7 +245,7 @@ class CheckpointWriter:
         name = f"{checkpoint.offset:020d}.ckpt"
         try:
             if self.segments is not None:
-                self.segments.flush()
+                self.segments.flush(checkpoint.segments)
             content = checkpoint.to_bytes()
             self._store.write(name, content)
         except (OSError, StreamMoeError, MemoryError) as error:  # the log still has everything: go on, and say so

@@ -22,7 +22,7 @@ from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.types import RecordBatch, Schema
 
 POLL_SECONDS = 0.5  # how long one poll waits: the longest a stop request goes unseen
-IDLE_SECONDS = 0.05  # of a turn, for the checkpoint of a partition that had no block in it
+IDLE_SECONDS = 0.05  # of a turn without a record, for a checkpoint under way
 BOUNDS_SECONDS = 1.0  # how often the end of the log is asked for
 EMPTY_SECONDS = 5.0  # until caught up: how long to wait for a first record, or for a partition
 PARKED_SECONDS = 60.0  # how long a partition that went may come back to the state it left
@@ -86,6 +86,7 @@ class Engine:
         self._stopping = False
         self._phase = ""  # draining, stopped
         self._refreshed_at = 0.0
+        self._saved_last = -1  # the partition without a block whose checkpoint went on last
         self._empty_since: float | None = None
 
     @property
@@ -145,13 +146,13 @@ class Engine:
             self._follow(self.source.changes())
             return bool(self._to_open) or self._offer_schema(at_end=True)
         self._follow(self.source.changes())
+        began = time.perf_counter()
         for batch in batches:
             if (task := self.tasks.get(batch.partition)) is not None:
                 self._process(task, batch)
             if self._stopping:
                 break
-        for partition in self.tasks.keys() - {batch.partition for batch in batches}:
-            self.tasks[partition].save(IDLE_SECONDS)
+        self._save_one({batch.partition for batch in batches}, time.perf_counter() - began)
         self._offer_schema()
         if not batches or time.monotonic() - self._refreshed_at > BOUNDS_SECONDS:
             self._refresh(apart_from={batch.partition for batch in batches})
@@ -184,8 +185,15 @@ class Engine:
         if save:  # what was committed is ours, so a checkpoint of it is right even if somebody else goes on already
             task.checkpoint(whole=True)
         task.close()
-        if task.state != "starting":
+        if task.state != "starting" and self.settings.keys is None:  # their models come back one by one anyway
             self._parked[task.partition] = task, time.monotonic() + PARKED_SECONDS
+
+    def _save_one(self, busy: Collection[int], seconds: float) -> None:
+        """Go on with the checkpoint of one partition that had no block, for as long as the others' blocks took."""
+        waiting = [partition for partition, task in self.tasks.items() if task.saving and partition not in busy]
+        if waiting:
+            self._saved_last = min(waiting, key=lambda partition: (partition <= self._saved_last, partition))
+            self.tasks[self._saved_last].save(seconds if busy else IDLE_SECONDS)
 
     def _has_work(self) -> bool:
         """Whether there is something to do although no record comes."""

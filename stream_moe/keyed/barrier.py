@@ -18,7 +18,7 @@ from stream_moe.keyed.index import COLUMNS, NOWHERE, KeyIndex, keys_to_arrays
 from stream_moe.keyed.residents import Resident, Residents
 from stream_moe.keyed.segments import Segments
 
-TOGETHER = 64  # records of old segments that are copied with one read
+TOGETHER = 256  # records of old segments that are copied with one read
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +62,7 @@ class Barrier:
         self._names, self._columns = list(index.slots), index.columns()
         changed = {key for key, resident in residents.held.items() if resident.changed}
         self.due = {key: row for row, key in enumerate(self._names) if key in changed}
-        self._worn: list[int] = np.flatnonzero(np.isin(self._columns["segment"], worn)).tolist()
+        self._worn = self._groups(worn)
         self._own = segments.open()
         self.pinned = {*np.unique(self._columns["segment"]).tolist(), self._own} - {NOWHERE}
         self._whole = False
@@ -82,7 +82,7 @@ class Barrier:
             if self.due:
                 self.save(next(iter(self.due)))  # the one whose last label lies furthest back: it changes last
             elif self._worn:
-                self._copy([self._worn.pop() for _ in range(min(TOGETHER, len(self._worn)))])
+                self._copy(self._worn.pop())
             else:
                 self._end()
             if time.perf_counter() >= until:
@@ -94,15 +94,30 @@ class Barrier:
         """Write all that is due; the next `advance` gives the snapshot."""
         self._result = self.advance(math.inf)
 
+    def cancel(self) -> None:
+        """There is no snapshot: the state that it was of is gone."""
+        self.due, self._worn, self.pinned, self._whole = {}, [], set(), True
+
+    def _groups(self, worn: Sequence[int]) -> list[list[int]]:
+        """Rows whose models lie in these segments, so many together as are copied at once, as they lie there."""
+        segment, offset = self._columns["segment"], self._columns["offset"]
+        rows = np.flatnonzero(np.isin(segment, worn))
+        rows = rows[np.lexsort((offset[rows], segment[rows]))]
+        ends = np.flatnonzero(np.diff(segment[rows])) + 1
+        parts = np.split(rows, ends) if len(rows) else []
+        return [part[at : at + TOGETHER].tolist() for part in parts for at in range(0, len(part), TOGETHER)]
+
     def _copy(self, rows: list[int]) -> None:
-        """Copy models from old segments; where one has been written since, only the snapshot needs it."""
+        """Copy models from an old segment; where one has been written since, only the snapshot needs it."""
         columns, index = self._columns, self._index
+        segment = columns["segment"][rows[0]]
         rows = [row for row in rows if columns["segment"][row] != self._own]
         spans = [(int(columns["segment"][r]), int(columns["offset"][r]), int(columns["length"][r])) for r in rows]
         try:
             contents = self._segments.read(spans)
         except CheckpointError as error:  # refused when one of their keys comes, and no sooner
-            _log.warning("%s; the models of %d keys stay where they are", error, len(rows))
+            _log.warning("%s; its models are not copied", error)
+            self._worn = [group for group in self._worn if columns["segment"][group[0]] != segment]
             return
         for row, span, content in zip(rows, spans, contents, strict=True):
             offset, slot = self._segments.append(self._own, content), index.slots.get(self._names[row])
@@ -114,13 +129,11 @@ class Barrier:
         segments, columns = self._segments, self._columns
         segments.seal(self._own)
         numbers, place = np.unique(columns["segment"], return_inverse=True)
-        named = {
-            "segments": segments.publish(numbers.tolist()),
-            "sizes": [segments.sizes[n] for n in numbers.tolist()],
-        }
+        names = segments.publish(numbers.tolist())
+        named = {"segments": names, "sizes": [segments.sizes[int(number)] for number in numbers]}
         arrays = keys_to_arrays(self._names) | columns | {"segment": place.astype(np.int32)}
         parts = {"keys": (arrays, self._plain | named), **self._others}
-        if contents := segments.contents():
+        if contents := segments.contents(names):
             parts["models"] = {name: np.frombuffer(content, np.uint8) for name, content in contents.items()}, {}
         self._result = pack(parts)
         self._whole, self.pinned = True, set()

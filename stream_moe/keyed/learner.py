@@ -141,9 +141,11 @@ class KeyedLearner(BlockClassifier):
         while start < n:
             stop, leaving = self._index.cut(keys, labelled, start)
             if leaving:
+                self.phases.begin()
                 self._save_due(islice(self._index.slots, leaving))
                 for key in self._index.forget(leaving):
                     self.residents.drop(key)
+                self.phases.end("swap")
             part = slice(start, stop)
             proba[part] = self._take(keys[start:stop], x[part], y[part], weights[part])
             start = stop
@@ -165,8 +167,8 @@ class KeyedLearner(BlockClassifier):
         for first in range(0, len(names), TOGETHER):
             batch = names[first : first + TOGETHER]
             places = pairwise(ends[first : first + TOGETHER + 1])
+            self._save_due(compress(batch, labels[first:]))  # none of them is in the store
             summoned = self._summon(batch, fresh)
-            self._save_due(compress(batch, labels[first:]))
             for resident, (begin, end), n in zip(summoned, places, labels[first:], strict=False):
                 model = resident.model if resident is not None else self._template
                 proba[begin:end] = model._step(x[begin:end], y[begin:end], said_by[begin:end])
@@ -227,11 +229,12 @@ class KeyedLearner(BlockClassifier):
     def evict(self, leaving: Leaving) -> None:
         """Write models that are in memory, where they changed, and let them go."""
         self._save_due(key for key, _ in leaving)
-        number = self.segments.open()
-        for key, resident in leaving:
-            save(key, resident, self._index, self.segments, number)
-        self.segments.seal(number, flush=self.segments.sizes[number] > 0)
-        drop_dead(self._index, self.segments, self._barrier.pinned if self._barrier is not None else ())
+        if changed := [(key, resident) for key, resident in leaving if resident.changed]:
+            number = self.segments.open()
+            for key, resident in changed:
+                save(key, resident, self._index, self.segments, number)
+            self.segments.seal(number, flush=self.segments.sizes[number] > 0)
+            drop_dead(self._index, self.segments, self._barrier.pinned if self._barrier is not None else ())
         for key, _ in leaving:
             self.residents.drop(key)
         self._evicted += len(leaving)
@@ -276,7 +279,8 @@ class KeyedLearner(BlockClassifier):
         contents = {name: array.tobytes() for name, array in found.get("models", ({}, {}))[0].items()}
         if self.store is None and not contents.keys() >= set(plain["segments"]):
             raise CheckpointError("keys: the models lie in a store, and this learner was given none")
-        self._barrier = None
+        if self._barrier is not None:
+            self._barrier.cancel()
         self._index.restore(arrays, plain["sizes"])
         self._index.forgotten = plain["forgotten"]
         self._account.restore(found["account"])

@@ -50,8 +50,8 @@ class Segments:
         self._store = store
         self._own = secrets.token_hex(8)  # a name is never used twice, whoever else writes there
         self._lock = threading.Lock()  # a checkpoint's thread flushes and collects
-        self._waiting: dict[str, bytearray] = {}  # not in the store yet
-        self._growing: set[str] = set()  # of these: not whole yet
+        self._growing: dict[str, bytearray] = {}  # not whole yet
+        self._waiting: dict[str, bytes] = {}  # not in the store yet
         self._secret: set[str] = set()  # ours, and named by no snapshot
         self._garbage: dict[str, float] = {}  # since when
         self._next = 0
@@ -63,28 +63,29 @@ class Segments:
         number, name = self._next, f"{self._next:012d}-{self._own}.models"
         self._next += 1
         with self._lock:
-            self._waiting[name] = bytearray()
-            self._growing.add(name)
+            self._growing[name] = bytearray()
             self._secret.add(name)
             self.names[number], self.sizes[number] = name, 0
         return number
 
     def append(self, number: int, record: bytes) -> int:
         """Put a record into a segment that was opened; return where it begins."""
+        at = self.sizes[number]
         with self._lock:
-            content = self._waiting[self.names[number]]
-            at = len(content)
-            content += record
-            self.sizes[number] = len(content)
+            self._growing[self.names[number]] += record
+            self.sizes[number] = at + len(record)
         return at
 
     def seal(self, number: int, *, flush: bool = False) -> None:
-        """Say that a segment is whole; without `flush` it waits for the next checkpoint."""
+        """Say that a segment is whole; without `flush` it waits for the checkpoint that names it."""
         name = self.names[number]
-        with self._lock:
-            self._growing.discard(name)
+        content = bytes(self._growing[name])
         if flush:
-            self._write(name)
+            self._write(name, content)
+        with self._lock:
+            del self._growing[name]
+            if not flush:
+                self._waiting[name] = content
 
     def drop(self, numbers: Collection[int]) -> None:
         """Say that none of their models is in use any more."""
@@ -92,9 +93,11 @@ class Segments:
             for number in numbers:
                 name = self.names.pop(number)
                 del self.sizes[number]
-                self._growing.discard(name)
-                if name in self._secret:
-                    self._waiting.pop(name, None)
+                if self._store is not None and name not in self._secret:
+                    continue  # a checkpoint on its way names it
+                found = [waiting.pop(name, None) for waiting in (self._waiting, self._growing)]
+                if found != [None, None]:
+                    self._secret.discard(name)
 
     def read(self, spans: Sequence[tuple[int, int, int]]) -> list[bytes]:
         """Read (number, offset, length) each; CheckpointError where a segment is not there."""
@@ -110,29 +113,31 @@ class Segments:
 
     def _read(self, name: str, parts: list[tuple[int, int]]) -> list[bytes]:
         with self._lock:
-            content = self._waiting.get(name)
-        if content is not None:
-            return [bytes(content[begin:end]) for begin, end in parts]
+            content = self._waiting.get(name, self._growing.get(name))
+            if content is not None:
+                return [bytes(content[begin:end]) for begin, end in parts]
         assert self._store is not None  # without one they all wait
         return self._store.read_parts(name, parts)
 
-    def flush(self) -> None:
-        """Write what is whole and waits. Called before the checkpoint that names it."""
-        with self._lock:
-            names = [name for name in self._waiting if name not in self._growing]
-        for name in names:
-            self._write(name)
+    def flush(self, named: Collection[str]) -> None:
+        """Write what waits of the segments that a checkpoint names. Called before it is written.
 
-    def _write(self, name: str) -> None:
+        What waits for a checkpoint that could not be written, and is not in use any more, is let go.
+        """
         with self._lock:
-            content = self._waiting.get(name)
-        if self._store is None or content is None:  # dropped meanwhile
-            return
+            used = self.names.values()
+            self._waiting = {name: c for name, c in self._waiting.items() if name in named or name in used}
+            ready = {name: content for name, content in self._waiting.items() if name in named}
+        for name, content in ready.items():
+            self._write(name, content)
+            with self._lock:
+                self._waiting.pop(name, None)
+
+    def _write(self, name: str, content: bytes) -> None:
+        assert self._store is not None
         reach("segment-unwritten")
-        self._store.write(name, bytes(content))
+        self._store.write(name, content)
         reach("segment-written")
-        with self._lock:
-            self._waiting.pop(name, None)
 
     def publish(self, numbers: Sequence[int]) -> list[str]:
         """Return the names of segments, for a snapshot that others may start from."""
@@ -141,17 +146,17 @@ class Segments:
             self._secret.difference_update(names)
         return names
 
-    def contents(self) -> dict[str, bytes]:
-        """Return the segments by name, where they have no store: a snapshot takes them along."""
+    def contents(self, named: Collection[str]) -> dict[str, bytes]:
+        """Return segments by name, where they have no store: a snapshot takes them along."""
         if self._store is not None:
             return {}
         with self._lock:
-            return {name: bytes(content) for name, content in self._waiting.items()}
+            return {name: self._waiting[name] for name in named}
 
     def adopt(self, names: Sequence[str], sizes: Sequence[int], contents: dict[str, bytes]) -> None:
         """Go on from the segments of a snapshot, which are numbered from 0 in its order."""
         with self._lock:
-            self._waiting = {name: bytearray(content) for name, content in contents.items()}
+            self._waiting = dict(contents)
             self._growing.clear()
             self._secret.clear()
             self.names = dict(enumerate(names))

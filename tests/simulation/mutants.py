@@ -208,7 +208,7 @@ def models_after_checkpoint() -> Iterator[None]:
         if (segments := self.segments) is not None:
             with mock.patch.object(segments, "flush"):
                 _write(self, checkpoint)
-            segments.flush()
+            segments.flush(checkpoint.segments)
         else:
             _write(self, checkpoint)
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,9 +24,9 @@ from stream_moe.classifier import BlockClassifier
 from stream_moe.engine import checkpoint
 from stream_moe.engine.checkpoint import segments_named
 from stream_moe.engine.codec import JsonCodec
-from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.engine.loop import IDLE_SECONDS, Engine, EngineSettings
 from stream_moe.errors import CheckpointError, ConfigError, DataError
-from stream_moe.keyed import segments
+from stream_moe.keyed import barrier, segments
 from stream_moe.keyed.barrier import Barrier
 from stream_moe.keyed.learner import KeyedLearner
 from stream_moe.keyed.memory import KeyMemory
@@ -137,7 +138,7 @@ def test_as_if_each_key_had_its_own_learner(
         found.append(learner.step(x[part], y[part], keys=keys[part]))
         if number in restarts:
             kept, before = learner.snapshot(), learner.digest
-            learner.segments.flush()
+            learner.segments.flush(kept[1]["keys"]["segments"])
             learner = keyed(store=store, max_keys=max_keys, memory=KeyMemory(SMALL))
             learner.restore(kept)
             assert learner.digest == before
@@ -173,7 +174,7 @@ def test_old_segments_are_copied_together(monkeypatch: pytest.MonkeyPatch) -> No
         part = slice(start, start + 100)
         learner.step(x[part], y[part], keys=keys[part])
         _, plain = learner.snapshot()
-        learner.segments.flush()
+        learner.segments.flush(plain["keys"]["segments"])
         learner.segments.collect(plain["keys"]["segments"])
         assert store.files.keys() == set(plain["keys"]["segments"])
     used = sum(len(content) for content in store.files.values())
@@ -187,9 +188,7 @@ def test_old_segments_are_copied_together(monkeypatch: pytest.MonkeyPatch) -> No
     n_keys=st.integers(1, 60),
     max_keys=st.integers(1, 45),
     rows=st.integers(1, 60),
-    acts=st.lists(
-        st.sampled_from(["step", "step", "begin", "write", "write more", "flush"]), min_size=4, max_size=25
-    ),
+    acts=st.lists(st.sampled_from(["step", "step", "begin", "write", "flush"]), min_size=4, max_size=25),
     bounded=st.booleans(),
 )
 def test_a_snapshot_is_of_its_moment_however_late_its_models_are_written(
@@ -200,28 +199,32 @@ def test_a_snapshot_is_of_its_moment_however_late_its_models_are_written(
     learner, whole = (keyed(store=given, max_keys=max_keys, memory=KeyMemory(SMALL)) for given in (store, None))
     begun: list[tuple[Barrier, str]] = []
 
-    def check(number: int) -> None:
-        barrier, expected = begun[number]
-        if (found := barrier.advance(0.0)) is not None:
-            begun.pop(number)
-            learner.segments.flush()
+    def check() -> None:
+        begins, expected = begun[0]
+        if (found := begins.advance(0.0)) is not None:
+            begun.pop(0)
+            if store is not None:
+                learner.segments.flush(found[1]["keys"]["segments"])
             fresh = keyed(store=store, max_keys=max_keys, memory=KeyMemory(SMALL))
             fresh.restore(found)
             assert fresh.digest == expected
             assert all(fresh._lent(key) is not None for key in fresh._index.slots)
 
     place = 0
-    for act in [*acts, "step", *["write more"] * 60]:
+    for act in [*acts, "step", *["write"] * 90]:
         if act == "step":
             part = slice(place, place := place + rows)
             found = learner.step(x[part], y[part], keys=keys[part])
             assert np.array_equal(found, whole.step(x[part], y[part], keys=keys[part]))
         elif act == "begin":
-            begun.append((learner.barrier(), whole.digest))
-        elif act == "flush":
-            learner.segments.flush()
+            with mock.patch.object(barrier, "TOGETHER", 2):  # which groups the rows
+                begun.append((learner.barrier(), whole.digest))
+            if begun[1:]:
+                check()  # it was completed by the next
+        elif act == "flush" and store is not None:
+            learner.segments.flush(())  # of a checkpoint before
         elif begun:
-            check(-1 if act == "write" else 0)
+            check()
     assert learner.digest == whole.digest
     assert not begun
     live = {number for number in learner.segments.names if learner._index.live[number]}
@@ -232,14 +235,14 @@ def test_a_block_writes_no_model_for_a_checkpoint_that_it_does_not_touch() -> No
     x, y, keys = stream(4000, 300)
     learner = keyed(store=Memory())
     learner.step(x, y, keys=keys)
-    barrier = learner.barrier()
-    due = len(barrier.due)
+    begun = learner.barrier()
+    due = len(begun.due)
     assert due > 200
     learner.step(x[:50], y[:50], keys=keys[:50])
     learnt = {key for key, label in zip(keys[:50], y, strict=False) if label >= 0}
-    assert len(barrier.due) == due - len(learnt)
-    assert barrier.advance(0.0) is None
-    assert len(barrier.due) == due - len(learnt) - 1
+    assert len(begun.due) == due - len(learnt)
+    assert begun.advance(0.0) is None
+    assert len(begun.due) == due - len(learnt) - 1
 
 
 def test_partitions_share_the_memory_for_their_models() -> None:
@@ -461,14 +464,16 @@ def test_another_way_to_give_models_is_another_owner() -> None:
         engine(log, store, KeySettings(max_keys=7)).run()
 
 
-def test_a_file_that_was_cut_off_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_cut_off_is_not_copied(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(segments, "GARBAGE_SECONDS", 0.0)
+    monkeypatch.setattr(barrier, "TOGETHER", 2)
     x, y, keys = stream(2000, 60)
     store = Memory()
     learner = keyed(store=store)
     learner.step(x, y, keys=keys)
-    learner.snapshot()
-    learner.segments.flush()
+    learner.segments.flush(learner.snapshot()[1]["keys"]["segments"])
     (first,) = store.files
     lost = learner._index.slots[keys[0]]
     at = int(learner._index.offset[lost])
@@ -479,11 +484,79 @@ def test_a_file_that_was_cut_off_is_not_copied(monkeypatch: pytest.MonkeyPatch) 
     learner.snapshot()  # most of the file is dead now,
     kept = learner.snapshot()  # and its rest is to be copied
     assert first in kept[1]["keys"]["segments"]
+    assert sum("cut off" in each.getMessage() for each in caplog.records) == 1  # not one for each group of models
     assert len(learner._index.slots) > 55
-    learner.segments.flush()
+    learner.segments.flush(kept[1]["keys"]["segments"])
     fresh = keyed(store=store)
     fresh.restore(kept)
     for key in most:
         fresh._lent(key)
     with pytest.raises(CheckpointError, match=r"reading 0.*\.models: cut off: of bytes .* restore"):
         fresh._lent(keys[0])
+
+
+def test_models_of_checkpoints_that_could_not_be_written_do_not_pile_up() -> None:
+    x, y, keys = stream(6000, 100)
+    learner = keyed(store=Memory())
+    for start in range(0, 6000, 200):
+        part = slice(start, start + 200)
+        learner.step(x[part], y[part], keys=keys[part])
+        named = learner.snapshot()[1]["keys"]["segments"]
+        learner.segments.flush(())  # and the disk is full
+    assert len(learner.segments._waiting) == len(named) < 5
+    assert learner.segments._secret == set()
+
+
+def test_a_snapshot_without_a_store_holds_the_models_of_its_keys_alone() -> None:
+    x, y, keys = stream(6000, 100)
+    learner = keyed()
+    sizes = []
+    for start in range(0, 6000, 200):
+        part = slice(start, start + 200)
+        learner.step(x[part], y[part], keys=keys[part])
+        arrays, plain = learner.snapshot()
+        assert {name for name in arrays if name.startswith("models/")} == {
+            f"models/{name}" for name in plain["keys"]["segments"]
+        }
+        sizes.append(sum(array.nbytes for array in arrays.values()))
+    assert sizes[-1] < 3 * sizes[5]
+
+
+def test_models_that_did_not_change_leave_memory_without_a_trace() -> None:
+    x, y, keys = stream(4000, 500)
+    learner = keyed(store=Memory(), memory=KeyMemory(SMALL))
+    learner.step(x, y, keys=keys)
+    learner.snapshot()
+    secret = len(learner.segments._secret)
+    for start in range(0, 4000, 100):
+        part = slice(start, start + 100)
+        learner.step(x[part], np.full(100, -1, np.int32), keys=keys[part])
+    assert learner.keys.loaded > 500
+    assert len(learner.segments._secret) <= secret + 1
+
+
+def test_a_barrier_of_a_state_that_is_gone_gives_nothing() -> None:
+    x, y, keys = stream(500, 100)
+    learner = keyed()
+    learner.step(x, y, keys=keys)
+    before = learner.snapshot()
+    learner.step(x, y, keys=keys)
+    begun = learner.barrier()
+    learner.restore(before)
+    assert begun.advance(1.0) is None
+    learner.step(x, y, keys=keys)
+    learner.snapshot()
+
+
+def test_a_turn_goes_on_with_one_checkpoint_of_the_partitions_without_a_block() -> None:
+    one, told = engine(MemoryLog(), Memory(), KeySettings()), list[tuple[int, float]]()
+
+    def waiting(partition: int) -> Any:
+        return SimpleNamespace(saving=partition != 3, save=lambda seconds: told.append((partition, seconds)))
+
+    one.tasks = {partition: waiting(partition) for partition in range(5)}
+    for _ in range(4):
+        one._save_one({2}, 0.5)
+    assert told == [(0, 0.5), (1, 0.5), (4, 0.5), (0, 0.5)]
+    one._save_one((), 0.0)
+    assert told[-1] == (1, IDLE_SECONDS)
