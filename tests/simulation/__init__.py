@@ -28,9 +28,9 @@ def run(seeds: Iterable[int], mutant: str | None = None) -> Iterator[tuple[int, 
     """Run the schedule of each seed, with the engine as it is or with a mistake."""
     disabled = logging.root.manager.disable
     for seed in seeds:
-        schedule = Schedule(seed)
         logging.disable(logging.CRITICAL)  # the engine says a lot about each of its deaths
         try:
+            schedule = Schedule(seed)
             with MUTANTS[mutant]() if mutant else contextlib.nullcontext():
                 outcome = schedule.run()
         finally:
