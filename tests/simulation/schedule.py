@@ -126,7 +126,7 @@ class Schedule:
         self._world.batch_rows = chance.choice([1, 4, 12])
         variant = self._world.variant = chance.randrange(VARIANTS)
         self._world.apart = chance.random() < 0.4
-        keyed = self._world.keyed = chance.random() < 0.4
+        keyed = self._world.keyed = chance.random() < 0.3
         self._world.parked = chance.choice([60.0, 1.0])
         self._items: list[dict[str, list[Item]]] = []
         for partition in range(PARTITIONS):
