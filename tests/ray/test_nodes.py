@@ -6,13 +6,14 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+from tests.kafka.broker import free_ports
 
 pytest.importorskip("ray")
 MEMORY = 100_000_000  # bytes of a node's object store: Ray wants at least 75 MB
@@ -30,7 +31,7 @@ def wait_for(cpus):
         time.sleep(0.1)
 
 x, y = mixed_stream(600)
-here, there = at("threads", "driftmoe"), None
+here = at("threads", "driftmoe")
 run(here, x, y, 10_000)
 ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
 wait_for(2)
@@ -51,16 +52,13 @@ class Nodes:
     """The nodes of a cluster on this machine, made by `ray start` as on any host."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        (port,) = free_ports(1)
+        self.address = f"127.0.0.1:{port}"
         self._folder = tempfile.mkdtemp(prefix="ray-")  # a short name, for sockets lie in it
         self.environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
         self.environment |= {"RAY_ADDRESS": self.address, "RAY_TMPDIR": self._folder}
         self._started: list[subprocess.Popen[str]] = []
-        self._start(
-            "--head", f"--port={self.address.rpartition(':')[2]}", "--include-dashboard=false", "--num-cpus=0"
-        )
+        self._start("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0")
 
     def add(self) -> None:
         """Add a node with one CPU."""
