@@ -6,14 +6,13 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 
 import pytest
-
-from tests.kafka.broker import free_ports
 
 pytest.importorskip("ray")
 MEMORY = 100_000_000  # bytes of a node's object store: Ray wants at least 75 MB
@@ -52,7 +51,9 @@ class Nodes:
     """The nodes of a cluster on this machine, made by `ray start` as on any host."""
 
     def __init__(self) -> None:
-        (port,) = free_ports(1)
+        with socket.socket() as free:  # not the brokers' range: Ray keeps 10,002 to 19,999 for its workers
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
         self.address = f"127.0.0.1:{port}"
         self._folder = tempfile.mkdtemp(prefix="ray-")  # a short name, for sockets lie in it
         self.environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
