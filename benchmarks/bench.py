@@ -150,12 +150,12 @@ print(256 * steps / (time.perf_counter() - start))
 def threads(repeats: int) -> list[Row]:
     code = """
 import sys, time, numpy as np
-from stream_moe.crew import Crew
+from stream_moe.workers import WorkerThreads
 from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.pool import ExpertPool
 from stream_moe.streams import open_stream
 stream = open_stream("rbf_f")
-pool = ExpertPool([HoeffdingTree(stream.schema) for _ in range(12)], crew=Crew(int(sys.argv[1])))
+pool = ExpertPool([HoeffdingTree(stream.schema) for _ in range(12)], workers=WorkerThreads(int(sys.argv[1])))
 size = int(sys.argv[2])
 weight = np.random.default_rng(1).random((12, size)) < 0.25
 weight = weight.astype(float)

@@ -11,7 +11,7 @@ from statistics import median
 
 import numpy as np
 
-from stream_moe.distribution import DistributionMonitor, Shift
+from stream_moe.drift.distribution import DistributionMonitor, Shift
 from stream_moe.streams import open_stream
 from stream_moe.types import Float32
 

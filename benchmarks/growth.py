@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stream_moe.moe import DriftMoE
-from stream_moe.router.mini_batch import MiniBatch
-from stream_moe.router.mlp import Router
+from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.router.published.mini_batch import MiniBatch
+from stream_moe.router.published.mlp import Router
 from stream_moe.types import Float32, Int32, Schema
 
 BLOCK, BLOCKS = 2048, 12
@@ -45,7 +45,7 @@ def cost(experts: int = 12, features: int = 10, classes: int = 2, threads: int =
     """Median microseconds per event over the blocks after the first four."""
     x, y = clusters(features, classes)
     schema = Schema.numeric(features, [str(c) for c in range(classes)])
-    model = DriftMoE(schema, n_experts=experts, threads=threads)
+    model = DriftMoEData(schema, n_experts=experts, threads=threads)
     taken = []
     for start in range(0, len(x), BLOCK):
         begin = time.perf_counter()
@@ -59,7 +59,7 @@ def cost_over_time(marks: list[int]) -> list[float]:
     from stream_moe.streams import open_stream
 
     stream = open_stream("rbf_f")
-    model, costs, done, recent = DriftMoE(stream.schema), [], 0, 0.0
+    model, costs, done, recent = DriftMoEData(stream.schema), [], 0, 0.0
     for block in stream.blocks(100_000):
         begin = time.perf_counter()
         model.step(block.x, block.y)

@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
 from stream_moe.types import Bool, Float32, Int32, Schema
 

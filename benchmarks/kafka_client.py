@@ -28,7 +28,7 @@ from connectors.kafka import KafkaSettings
 from connectors.kafka.batches import send_batches
 from connectors.kafka.writer import producer_options
 from stream_moe.engine.codec import JsonCodec
-from stream_moe.moe import DriftMoE
+from stream_moe.models.published.moe import DriftMoEData
 from stream_moe.streams import open_stream
 from stream_moe.types import RecordBatch
 from tests.kafka.broker import Broker
@@ -127,7 +127,7 @@ def to_batch(records: list[Any]) -> RecordBatch:
 def predictions_of(settings: KafkaSettings, seconds: dict[str, float]) -> list[Records]:
     """Blocks of keyed predictions as the daemon makes them; adds what each step before sending takes."""
     schema = open_stream("rbf_f").schema
-    codec, learner = JsonCodec(schema), DriftMoE(schema)
+    codec, learner = JsonCodec(schema), DriftMoEData(schema)
     seconds["poll, kafka-python"], polled = timed(poll, settings)
     seconds["columns"], batches = timed(lambda: [to_batch(records) for records in polled])
     seconds["decode"], blocks = timed(lambda: [codec.decode(batch)[0] for batch in batches])

@@ -19,8 +19,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from connectors.kafka import KafkaProducerLog, KafkaSettings, ensure_topics
 from connectors.kafka.writer import producer_options
 from stream_moe.engine.codec import JsonCodec, schema_header
-from stream_moe.evaluation.prequential import labelled_blocks
 from stream_moe.streams import open_stream
+from stream_moe.streams.blocks import labelled_blocks
 from tests.kafka.broker import Broker, free_ports
 
 EVENTS = 200_000

@@ -23,16 +23,17 @@ from typing import Any
 import numpy as np
 
 from connectors.files import FileCheckpointStore
-from stream_moe.classifier import BlockClassifier
-from stream_moe.engine.checkpoint import Checkpoint, CheckpointWriter, Owner
+from stream_moe.checkpoints.checkpoint import Checkpoint, Owner
+from stream_moe.engine.checkpoint import CheckpointWriter
 from stream_moe.engine.task import SAVE_SECONDS
 from stream_moe.evaluation.metrics import Prequential
-from stream_moe.experts.pool import pack
-from stream_moe.keyed import record
-from stream_moe.keyed.barrier import Barrier
-from stream_moe.keyed.learner import KeyedLearner
-from stream_moe.keyed.memory import KeyMemory
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.keyed import record
+from stream_moe.models.keyed.barrier import Barrier
+from stream_moe.models.keyed.learner import KeyedLearner
+from stream_moe.models.keyed.memory import KeyMemory
+from stream_moe.snapshot import pack
 from stream_moe.types import Float32, Int32, Schema
 
 SCHEMA, BLOCK = Schema.numeric(8, ["no", "yes"]), 4096

@@ -16,14 +16,14 @@ from unittest.mock import patch
 
 from connectors.files import FileCheckpointStore
 from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource, Record
+from stream_moe.drift.watch import DriftWatch
 from stream_moe.engine.codec import JsonCodec
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.engine.task import Task
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.report import PartitionReport
 from stream_moe.streams import open_stream
-from stream_moe.telemetry.metrics import EngineMetrics
-from stream_moe.watch import DriftWatch
+from stream_moe.telemetry.prometheus import EngineMetrics
 
 
 class Clock:

@@ -15,8 +15,8 @@ import time
 import numpy as np
 
 from benchmarks.peers import open_stream as moa_stream
-from stream_moe.baselines import CAPYMOA_NAMES
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.foreign import CAPYMOA_NAMES
 from stream_moe.streams import open_stream
 
 ROWS = 4096

@@ -1,4 +1,4 @@
-"""The peers, one process per run, one JSON line each: MOA's tree by CapyMOA, and DriftMoE event by event.
+"""The peers, one process per run, one JSON line each: MOA's tree by CapyMOA, and DriftMoEData event by event.
 
     python -m benchmarks.peers moa-tree|arf-10|arf-100|published STREAM EVENTS SEED
 

@@ -9,7 +9,7 @@ from functools import partial
 import zstandard
 
 from stream_moe import Schema, build_model, open_stream, restore_state, state_to_bytes
-from stream_moe.evaluation.prequential import labelled_blocks
+from stream_moe.streams.blocks import labelled_blocks
 
 STREAMS, EVENTS = ["electricity", "led_a"], 45_000
 MODELS = ["driftmoe", "driftmoe-data", "adaptive-tree", "hoeffding-tree", "softmax"]

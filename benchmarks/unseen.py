@@ -25,7 +25,7 @@ from river.datasets import synth
 from benchmarks import arff
 from benchmarks.bench import shell
 from stream_moe.errors import ConfigError
-from stream_moe.mixture import DriftMixture
+from stream_moe.models.driftmoe import DriftMoE
 from stream_moe.streams import open_stream
 from stream_moe.types import Feature, Float32, Int32, Schema
 
@@ -103,7 +103,7 @@ def forest(table: Table, python: str) -> float:
 
 def line(name: str, table: Table, seed: int, python: str) -> str:
     x, y, schema = table
-    model = DriftMixture(schema, seed=seed)
+    model = DriftMoE(schema, seed=seed)
     proba = np.concatenate([model.step(x[s : s + ROWS], y[s : s + ROWS]) for s in range(0, len(y), ROWS)])
     loss = -np.log(np.maximum(proba[np.arange(len(y)), y], 1e-12)).mean()
     experts = model.report().experts

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from stream_moe.evaluation.prequential import replay
-from stream_moe.models import build_model
+from stream_moe.engine.replay import replay
+from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
 
 STREAMS = ("led_g", "sea_g", "rbf_f", "electricity")

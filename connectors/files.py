@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stream_moe.errors import CheckpointError, ConfigError
-from stream_moe.failpoints import reach
+from stream_moe.runtime.failpoints import reach
 
 logger = logging.getLogger(__name__)
 

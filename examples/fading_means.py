@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from stream_moe import open_stream, replay
-from stream_moe.compiled import compiled
 from stream_moe.errors import ConfigError
 from stream_moe.experts.base import Expert
 from stream_moe.experts.state import ArrayState, keep
-from stream_moe.mixture import DriftMixture
-from stream_moe.single import SingleExpert
+from stream_moe.models.driftmoe import DriftMoE
+from stream_moe.models.single import SingleExpert
+from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 
@@ -126,7 +126,7 @@ def _nothing(schema: Schema) -> Means:
     return Means(np.zeros(c), np.zeros((c, d)), np.zeros((c, d)), np.zeros(d), np.zeros(d))
 
 
-class WithFadingMeans(DriftMixture):
+class WithFadingMeans(DriftMoE):
     """The default mixture, and our expert beside its own."""
 
     def make_experts(self, schema: Schema) -> list[Expert]:
@@ -136,7 +136,7 @@ class WithFadingMeans(DriftMixture):
 def main(name: str, events: int = 20_000) -> None:
     for what, make_learner in {
         "fading-means alone": lambda schema: SingleExpert(schema, expert=FadingMeans),
-        "driftmoe": DriftMixture,
+        "driftmoe": DriftMoE,
         "driftmoe with fading-means": WithFadingMeans,
     }.items():
         print(f"{what:<28}{replay(open_stream(name), make_learner, events=events).quality.accuracy:.2%}")

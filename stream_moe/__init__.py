@@ -9,33 +9,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stream_moe.evaluation.prequential import replay
-    from stream_moe.models import build_model
-    from stream_moe.moe import DriftMoE
-    from stream_moe.state import restore_state, state_to_bytes
+    from stream_moe.engine.replay import replay
+    from stream_moe.models.catalogue import build_model
+    from stream_moe.models.driftmoe import DriftMoE
+    from stream_moe.models.published.moe import DriftMoEData
+    from stream_moe.models.published.two_stage import DriftMoETwoStage
+    from stream_moe.models.state import restore_state, state_to_bytes
     from stream_moe.streams import open_stream
     from stream_moe.types import Block, Feature, Schema
 
 __version__ = "0.1.0"
 __all__ = [
-    "Block", "DriftMoE", "Feature", "Schema", "__version__", "build_model", "open_stream", "replay", "restore_state",
-    "state_to_bytes",
+    "Block", "DriftMoE", "DriftMoEData", "DriftMoETwoStage", "Feature", "Schema", "__version__", "build_model",
+    "open_stream", "replay", "restore_state", "state_to_bytes",
 ]  # fmt: skip
 
-_HOME = {
+_MODULES = {
     "Block": "types",
-    "DriftMoE": "moe",
+    "DriftMoE": "models.driftmoe",
+    "DriftMoEData": "models.published.moe",
+    "DriftMoETwoStage": "models.published.two_stage",
     "Feature": "types",
     "Schema": "types",
-    "build_model": "models",
+    "build_model": "models.catalogue",
     "open_stream": "streams",
-    "replay": "evaluation.prequential",
-    "restore_state": "state",
-    "state_to_bytes": "state",
+    "replay": "engine.replay",
+    "restore_state": "models.state",
+    "state_to_bytes": "models.state",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -53,7 +53,7 @@ class StuckError(LogError):
     exit_code = 75  # of sysexits.h: a failure that may pass, try again
 
 
-class HomeError(StreamMoeError):
+class ExecutorError(StreamMoeError):
     """Experts that live in other processes or on other machines are lost, and could not be rebuilt there.
 
     The state in memory is of no use then; the last checkpoint is, and a new start goes on from it.

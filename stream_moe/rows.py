@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from stream_moe.errors import DataError
-from stream_moe.types import Feature, Float32, Schema
+from stream_moe.runtime.compiled import compiled
+from stream_moe.types import Feature, Float32, Int32, Schema
 
 MAX_CATEGORIES = 1024  # of one feature whose categories are not declared; later ones count as missing
 GrowthNeeded = Literal["", "started", "grown"]
@@ -126,3 +127,20 @@ def as_event(schema: Schema, row: Float32) -> dict[str, Any]:
         for feature, value in zip(schema.features, row.tolist(), strict=True)
         if not math.isnan(value)
     }
+
+
+@compiled(_nrt=False)
+def clean(x: Float32, n_categories: Int32) -> int:
+    """Make every value usable in place: infinite, or no index of a category -> NaN. Return how many were not."""
+    mended = 0
+    for t in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            value = x[t, j]
+            if math.isnan(value):
+                continue
+            if math.isinf(value) or (
+                n_categories[j] > 0 and not (0 <= value < n_categories[j] and value == math.floor(value))
+            ):
+                x[t, j] = np.nan
+                mended += 1
+    return mended

@@ -24,9 +24,9 @@ import numpy as np
 
 from connectors.kafka import KafkaProducerLog, KafkaSettings
 from stream_moe.engine.codec import JsonCodec, schema_header
-from stream_moe.keyed.learner import KeyedLearner
-from stream_moe.keyed.settings import KeySettings
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.keyed.learner import KeyedLearner
+from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.types import Block, RecordBatch, Schema
 from tests.kafka.broker import Broker
 from tests.kafka.steps import CommitWatcher

@@ -15,7 +15,7 @@ from connectors.kafka.failures import as_log_error
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.source import KafkaSource
 from stream_moe.errors import LogError
-from stream_moe.failpoints import reach
+from stream_moe.runtime.failpoints import reach
 from stream_moe.types import DeadLetter, JournalEntry
 
 T = TypeVar("T")

@@ -59,8 +59,8 @@ def audit(
         raise ConfigError(f"--class {user_class}: the class is the model; leave --model and --set out")
     from stream_moe.evaluation import audit as checks
     from stream_moe.evaluation import subjects
-    from stream_moe.evaluation.prequential import labelled_blocks
     from stream_moe.streams import open_stream
+    from stream_moe.streams.blocks import labelled_blocks
 
     name = user_class or model
     kind = subjects.load_class(user_class, Path.cwd()) if user_class is not None else None

@@ -35,7 +35,7 @@ class FoldReplay:
     window: int
 
     def __call__(self, fold: Fold) -> dict[str, Any]:
-        from stream_moe.evaluation.prequential import replay
+        from stream_moe.engine.replay import replay
         from stream_moe.streams import open_stream
 
         source = open_stream(self.stream, seed=self.seed, label=self.label, nominal=o.split_names(self.nominal))

@@ -11,7 +11,7 @@ from stream_moe.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stream_moe.engine.checkpoint import Checkpoint
+    from stream_moe.checkpoints.checkpoint import Checkpoint
 
 
 def inspect(
@@ -22,7 +22,7 @@ def inspect(
 ) -> None:
     """Show a checkpoint, or list those of a directory; exit code 1 when one is bad."""
     from connectors.objects import found_checkpoints
-    from stream_moe.engine.checkpoint import Checkpoint, understood
+    from stream_moe.checkpoints.checkpoint import Checkpoint, understood
 
     found, bad = found_checkpoints(checkpoint), 0
     for name, read in found.items():
@@ -41,9 +41,9 @@ def inspect(
 
 def _lines(found: Checkpoint, size: int) -> Iterator[str]:
     """Describe a checkpoint: all in short, then everything."""
-    from stream_moe.engine.format import VERSION
+    from stream_moe.checkpoints.format import VERSION
     from stream_moe.evaluation.metrics import Prequential
-    from stream_moe.experts.pool import unpack
+    from stream_moe.snapshot import unpack
     from stream_moe.types import Schema
 
     parts = unpack((found.arrays, found.plain))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream_moe.errors import ConfigError, StreamMoeError
-from stream_moe.models import build_model, check_name, model_names
+from stream_moe.models.catalogue import build_model, check_name, model_names
 
 if TYPE_CHECKING:
-    from stream_moe.classifier import BlockClassifier
+    from stream_moe.models.contract import BlockClassifier
     from stream_moe.types import Schema
 
 DEFAULT_MODEL = "driftmoe"
@@ -122,7 +122,7 @@ def per_key(
     make: Callable[[Schema], BlockClassifier], key: str, max_keys: int
 ) -> Callable[[Schema], BlockClassifier]:
     """Return what builds a model for each value of a feature."""
-    from stream_moe.keyed.learner import KeyedLearner
+    from stream_moe.models.keyed.learner import KeyedLearner
 
     return lambda schema: KeyedLearner(schema, make=make, max_keys=max_keys, key_feature=key)
 

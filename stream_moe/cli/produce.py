@@ -41,12 +41,12 @@ def produce(
     import numpy as np
 
     from connectors.kafka import KafkaProducerLog, KafkaSettings
-    from stream_moe.config import kafka_values
+    from stream_moe.cli.config import kafka_values
     from stream_moe.engine.codec import JsonCodec, schema_header
     from stream_moe.errors import ConfigError
-    from stream_moe.evaluation.prequential import labelled_blocks
-    from stream_moe.keyed.feature import check_feature, feature_keys
+    from stream_moe.models.keyed.feature import check_feature, feature_keys
     from stream_moe.streams import open_stream
+    from stream_moe.streams.blocks import labelled_blocks
     from stream_moe.types import UNLABELLED
 
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what goes wrong is said in one line of ours

@@ -15,10 +15,10 @@ from stream_moe.cli.console import Standing, make_display, tell_result
 from stream_moe.cli.folds import FoldReplay, cross_validate
 from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
-from stream_moe.keyed.settings import MAX_KEYS
+from stream_moe.models.keyed.settings import MAX_KEYS
 
 if TYPE_CHECKING:
-    from stream_moe.evaluation.prequential import Progress
+    from stream_moe.engine.replay import Progress
     from stream_moe.report import LearnerReport
 
 CSV_EVERY = 5000
@@ -87,8 +87,8 @@ def replay(
     make_learner = o.learner_factory(model, seed, settings, threads, device)
     if key is not None:
         make_learner = o.per_key(make_learner, key, max_keys)
-    from stream_moe.evaluation import prequential
-    from stream_moe.models import warning
+    from stream_moe.engine import replay as prequential
+    from stream_moe.models.catalogue import warning
     from stream_moe.streams import open_stream
 
     source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
@@ -160,7 +160,7 @@ def replay(
     if drift_log is not None:
         o.write_text(drift_log, "".join(f"{drift.to_json().decode()}\n" for drift in result.drift_log))
     if report is not None:
-        from stream_moe.pictures.page import render_page
+        from stream_moe.plots.page import render_page
 
         o.write_text(report, render_page([content]))
     if page is not None:

@@ -12,7 +12,7 @@ from stream_moe.errors import ConfigError
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.http import DEFAULT_PORT, TelemetryServer
-from stream_moe.telemetry.metrics import EngineMetrics
+from stream_moe.telemetry.prometheus import EngineMetrics
 
 if TYPE_CHECKING:
     from stream_moe.ports import Stream

@@ -39,13 +39,13 @@ def report(
     told = read_experiment(results[0]) if len(results) == 1 else {}
     try:
         if pictures is not None:
-            from stream_moe.pictures.export import check_installed, write_pictures
+            from stream_moe.plots.export import check_installed, write_pictures
 
             check_installed()
             for path in write_pictures(found, pictures, form.value, told.get("published")):
                 typer.echo(path)
         if out is not None:
-            from stream_moe.pictures.page import render_page
+            from stream_moe.plots.page import render_page
 
             o.write_text(out, render_page(found, title or told.get("name", ""), told.get("published")))
             typer.echo(out)

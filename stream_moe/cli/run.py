@@ -15,7 +15,7 @@ from stream_moe.cli.console import make_display, tell_result
 from stream_moe.cli.serving import Serving, ended_if_stuck, stop_on_signals
 from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
-from stream_moe.keyed.settings import MAX_KEYS, MEMORY_BYTES, KeySettings, NullKey
+from stream_moe.models.keyed.settings import MAX_KEYS, MEMORY_BYTES, KeySettings, NullKey
 
 if TYPE_CHECKING:
     from connectors.kafka import KafkaSettings
@@ -102,7 +102,7 @@ def run(
         raise ConfigError(f"--model {model}: the state of another library's model cannot be kept; replay takes it")
     from connectors.kafka import KafkaReader, KafkaSettings, KafkaSink, KafkaSource
     from connectors.objects import open_store
-    from stream_moe.config import kafka_values
+    from stream_moe.cli.config import kafka_values
     from stream_moe.engine.journal import JournaledSource
     from stream_moe.engine.loop import Engine, EngineSettings
     from stream_moe.telemetry.access import load_access

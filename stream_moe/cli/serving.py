@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stream_moe.telemetry.access import Access
     from stream_moe.telemetry.health import Health
     from stream_moe.telemetry.http import TelemetryServer
-    from stream_moe.telemetry.metrics import EngineMetrics
+    from stream_moe.telemetry.prometheus import EngineMetrics
 
 DEFAULT_METRICS_PORT = 9108
 STUCK_SECONDS = 300  # a turn is at most a block, a commit and the copy of a checkpoint
@@ -45,7 +45,7 @@ class Serving:
 
     def __init__(self, host: str, port: int | None, display: Display, access: Access | None = None) -> None:
         from stream_moe.telemetry.health import Health
-        from stream_moe.telemetry.metrics import EngineMetrics
+        from stream_moe.telemetry.prometheus import EngineMetrics
 
         self.metrics: EngineMetrics = EngineMetrics()
         self.health: Health = Health(self.metrics)
@@ -124,7 +124,7 @@ class Serving:
         partitions' digests in order), and `partitions` has each one's. The speed excludes the first block, in which
         code is compiled and memory is first touched.
         """
-        from stream_moe.evaluation.prequential import ReplayResult
+        from stream_moe.engine.replay import ReplayResult
         from stream_moe.report import drifts_by_scope, total_learner, total_quality
 
         digests = engine.digests()

@@ -28,7 +28,7 @@ def log_settings(command: str, settings: dict[str, Any]) -> None:
     about: dict[str, Any] = {"version": __version__, "python": platform.python_version()}
     about |= {name: found for name in PACKAGES if (found := _version(name))} | {"cores": os.cpu_count()}
     _log.info("settings", extra={"fields": {"command": command} | given | about})
-    from stream_moe.compiled import is_cold
+    from stream_moe.runtime.compiled import is_cold
 
     if is_cold():
         _log.info("compiling the experts, once on this machine: about half a minute")

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from stream_moe.errors import ConfigError
-from stream_moe.keyed.settings import SHARED, KeySettings
+from stream_moe.models.keyed.settings import SHARED, KeySettings
 from stream_moe.types import UNLABELLED, Block, DeadLetter, Float32, Float64, Int64, RecordBatch, Schema
 
 MAX_ID = 1024  # characters; ids go into keys and predictions, which a log limits too

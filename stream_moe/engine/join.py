@@ -26,10 +26,10 @@ import msgspec
 import numpy as np
 
 from stream_moe.errors import CheckpointError
-from stream_moe.experts.base import Arrays, Snapshot
-from stream_moe.keyed.index import keys_from_arrays, keys_to_arrays
-from stream_moe.keyed.settings import SHARED
+from stream_moe.models.keyed.index import keys_from_arrays, keys_to_arrays
+from stream_moe.models.keyed.settings import SHARED
 from stream_moe.report import LabelCounts
+from stream_moe.snapshot import Arrays, Snapshot
 from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Int64
 
 MAX_WAITING = 100_000  # ids of 20 characters and 10 features: about 100 MB when all is full

@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from stream_moe.classifier import BlockClassifier
 from stream_moe.engine.task import Block, EngineSettings, Task
 from stream_moe.errors import FencedError, LogError, StuckError, UnavailableError
-from stream_moe.keyed.memory import KeyMemory
-from stream_moe.keyed.settings import KeySettings
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.keyed.memory import KeyMemory
+from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.ports import Change, CheckpointStore, EndOfLogError, Sink, Source
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.types import RecordBatch, Schema

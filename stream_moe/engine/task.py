@@ -19,15 +19,9 @@ from typing import Literal
 
 import numpy as np
 
-from stream_moe.classifier import BlockClassifier
-from stream_moe.engine.checkpoint import (
-    Checkpoint,
-    CheckpointWriter,
-    Owner,
-    newest_usable,
-    stored_schema,
-    understood,
-)
+from stream_moe.checkpoints.checkpoint import Checkpoint, Owner, understood
+from stream_moe.drift.watch import DriftWatch
+from stream_moe.engine.checkpoint import CheckpointWriter, newest_usable, stored_schema
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
 from stream_moe.engine.commit import CommitPoint
 from stream_moe.engine.dead_letters import by_reason, count_dead
@@ -35,18 +29,17 @@ from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, Joined, LabelJo
 from stream_moe.engine.journal import merged
 from stream_moe.errors import CheckpointError, ConfigError, LogError
 from stream_moe.evaluation.metrics import Prequential
-from stream_moe.experts.base import Snapshot
-from stream_moe.experts.pool import pack, unpack
-from stream_moe.failpoints import reach
-from stream_moe.keyed.barrier import Barrier
-from stream_moe.keyed.learner import KeyedLearner
-from stream_moe.keyed.memory import KeyMemory
-from stream_moe.keyed.settings import KeySettings
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.keyed.barrier import Barrier
+from stream_moe.models.keyed.learner import KeyedLearner
+from stream_moe.models.keyed.memory import KeyMemory
+from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import Drift, PartitionReport
+from stream_moe.runtime.failpoints import reach
+from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import UNLABELLED, DeadLetter, Float64, JournalEntry, RecordBatch, Schema
 from stream_moe.types import Block as Events
-from stream_moe.watch import DriftWatch
 
 SAVE_SECONDS = 0.01  # after a block, for the models of a checkpoint: so long, or as long as the block took
 _log = logging.getLogger(__name__)

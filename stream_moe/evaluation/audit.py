@@ -18,9 +18,9 @@ import numpy as np
 
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.evaluation.metrics import Prequential
-from stream_moe.evaluation.prequential import labelled_blocks
 from stream_moe.evaluation.subjects import Subject
 from stream_moe.ports import Stream
+from stream_moe.streams.blocks import labelled_blocks
 from stream_moe.types import Float32, Float64, Int32
 
 PROBED = 1000  # events that each experiment lasts

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_moe.compiled import compiled
 from stream_moe.evaluation.metrics import highest
+from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float64, Int32
 
 BINS = 15  # M of the paper's experiments

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_moe.compiled import compiled
-from stream_moe.experts.base import Snapshot
-from stream_moe.experts.state import fill
 from stream_moe.report import QualityReport
+from stream_moe.runtime.compiled import compiled
+from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Float64, Int32, Int64
 
 RECENT = 1e-3  # rate of the windowed accuracy: about the last 1,000 labelled events

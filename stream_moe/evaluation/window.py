@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_moe.compiled import compiled
 from stream_moe.errors import ConfigError
 from stream_moe.evaluation.metrics import above, highest
 from stream_moe.report import geometric_mean
+from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float64, Int32, Int64
 
 WINDOW = 1000  # events, as in MOA

@@ -10,7 +10,7 @@ from typing import Any
 from stream_moe.errors import one_line
 from stream_moe.experiments.plan import Run
 from stream_moe.experiments.runner import Outcome, make_in_child
-from stream_moe.homes.cluster import connect, cores
+from stream_moe.experts.executors.cluster import connect, cores
 
 SENT = ("STREAM_MOE_DATA",)  # of our environment, where it is set: a node has that of whoever started Ray there
 RETRIES = 2  # of a run whose node or task is lost

@@ -229,7 +229,7 @@ def _check(experiment: Experiment, path: str) -> None:
         raise ConfigError(f"{path}: settings: {shown} is there twice; leave one out")
     for stream in experiment.streams:
         _check_stream(stream, experiment.events, path)
-    from stream_moe.models import build_model
+    from stream_moe.models.catalogue import build_model
 
     for model, chosen in product(experiment.models, settings):
         try:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import numpy as np
-
+from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Schema
-
-Arrays = dict[str, np.ndarray[Any, Any]]
-Snapshot = tuple[Arrays, dict[str, Any]]
 
 
 class Expert(Protocol):

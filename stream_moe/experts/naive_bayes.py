@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.state import MOST_CATEGORIES
+from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.types import Feature, Float32, Float64, Int32, Schema
 
 

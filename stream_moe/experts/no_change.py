@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_moe.compiled import compiled
 from stream_moe.experts.state import ArrayState
+from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
 SURE = 0.9  # probability of the last label; the rest is spread, so that a mixture can take its logarithm

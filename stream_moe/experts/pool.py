@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from stream_moe.crew import Crew
-from stream_moe.experts.base import Arrays, Expert, ExpertFacts, Snapshot, facts_of
-from stream_moe.experts.forest import Forest
+from stream_moe.experts.base import Expert, ExpertFacts, facts_of
+from stream_moe.experts.trees.forest import Forest
+from stream_moe.runtime.threads import WorkerThreads
+from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32, Int64, Schema
 
 
@@ -21,9 +21,9 @@ class ExpertPool:
     in cache), event by event, or in any number of threads.
     """
 
-    def __init__(self, experts: Sequence[Expert], *, crew: Crew | None = None) -> None:
+    def __init__(self, experts: Sequence[Expert], *, workers: WorkerThreads | None = None) -> None:
         self.experts = list(experts)
-        self._crew = crew or Crew(1)
+        self._workers = workers or WorkerThreads(1)
         self._forest = Forest(self.experts) if Forest.can_hold(self.experts) else None
 
     def __len__(self) -> int:
@@ -60,10 +60,10 @@ class ExpertPool:
         """
         proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes)) if out is None else out
         if self._forest is not None and asked is None:
-            self._forest.step(x, y, weight, proba, self._crew)
+            self._forest.step(x, y, weight, proba, self._workers)
             return proba
         # Whoever is free takes the next: trees differ in size.
-        self._crew.each(
+        self._workers.each(
             partial(expert.step, x, y[e], weight[e], proba[e])
             if asked is None or asked[e].all()
             else partial(step_some, expert, asked[e].nonzero()[0], x, y[e], weight[e], proba[e])
@@ -108,19 +108,3 @@ def step_some(expert: Expert, rows: Int64, x: Float32, y: Int32, weight: Float64
         expert.step(x[rows], labels, weight[rows], said)
     proba[:] = np.nan
     proba[rows] = said
-
-
-def pack(parts: dict[str, Snapshot]) -> Snapshot:
-    """Join named snapshots into one: arrays get the part's name as a prefix."""
-    arrays: Arrays = {f"{part}/{name}": a for part, (found, _) in parts.items() for name, a in found.items()}
-    return arrays, {part: plain for part, (_, plain) in parts.items()}
-
-
-def unpack(snapshot: Snapshot) -> dict[str, Snapshot]:
-    """Undo `pack`."""
-    arrays, plain = snapshot
-    parts: dict[str, tuple[Arrays, Any]] = {name: ({}, value) for name, value in plain.items()}
-    for name, array in arrays.items():
-        part, _, rest = name.partition("/")
-        parts[part][0][rest] = array
-    return parts

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_moe.compiled import compiled
-from stream_moe.errors import CheckpointError
-from stream_moe.experts.base import Arrays, Snapshot
+from stream_moe.runtime.compiled import compiled
+from stream_moe.snapshot import Arrays, Snapshot, fill
 from stream_moe.types import Float32, Float64, Int32
 
 MOST_CATEGORIES = 4096  # of one feature with a row of numbers of their own; value rates see the others
@@ -79,16 +78,6 @@ class ArrayState:
 
     def restore(self, snapshot: Snapshot) -> None:
         fill(self._arrays(), snapshot[0], self.kind)
-
-
-def fill(mine: Arrays, found: Arrays, kind: str) -> None:
-    """Copy the arrays `found` in a checkpoint into ours; CheckpointError unless names, shapes and types fit."""
-    for name, array in mine.items():
-        other = found.get(name)
-        if other is None or other.shape != array.shape or other.dtype != array.dtype:
-            is_ = "absent" if other is None else f"{other.dtype} {other.shape}"
-            raise CheckpointError(f"{kind}: array {name!r} is {is_}, this schema needs {array.dtype} {array.shape}")
-        array[...] = other
 
 
 def keep(new: Any, old: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from stream_moe.compiled import compiled
+from stream_moe.runtime.compiled import compiled
 from stream_moe.streams.java_random import next_double, next_int
 
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from stream_moe.compiled import compiled
+from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float64, Int64
 
 MULTIPLIER = 0x5DEECE66D

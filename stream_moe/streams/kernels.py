@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from stream_moe.compiled import compiled
+from stream_moe.runtime.compiled import compiled
 from stream_moe.streams.java_random import next_double, next_gaussian, next_int
 
 

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from stream_moe.compiled import compiled
 from stream_moe.errors import ConfigError
+from stream_moe.runtime.compiled import compiled
 from stream_moe.streams.java_random import next_double, next_int, seeded
 from stream_moe.types import Float64, Int32
 

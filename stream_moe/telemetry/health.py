@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stream_moe.telemetry.metrics import EngineMetrics
+from stream_moe.telemetry.prometheus import EngineMetrics
 
 
 class Verdict(NamedTuple):

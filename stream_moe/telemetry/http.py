@@ -24,8 +24,8 @@ from typing import Any
 from stream_moe.errors import ConfigError
 from stream_moe.telemetry.access import Access
 from stream_moe.telemetry.health import Verdict
-from stream_moe.telemetry.metrics import CONTENT_TYPE, EngineMetrics
-from stream_moe.telemetry.page import POLICY, LivePage
+from stream_moe.telemetry.page.live import POLICY, LivePage
+from stream_moe.telemetry.prometheus import CONTENT_TYPE, EngineMetrics
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """The one table of all metrics: name, kind, help, labels, and how to read the value from a report.
 
-Dashboards, alerts and their tests look names up here; `stream_moe.telemetry.metrics` renders it.
+Dashboards, alerts and their tests look names up here; `stream_moe.telemetry.prometheus` renders it.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from collections import deque
 import numpy as np
 
 from benchmarks import unseen
-from stream_moe.experts.adaptive_tree import AdaptiveTree
+from stream_moe.experts.trees.adaptive import AdaptiveTree
 from stream_moe.experts.pool import ExpertPool
-from stream_moe.mixture import DriftMixture
-from stream_moe.router import gates as kernel
+from stream_moe.models.driftmoe import DriftMoE
+from stream_moe.router.gates import kernel
 from stream_moe.streams import open_stream
 from stream_moe.types import UNLABELLED, Bool, Float32, Int32, Int64, Schema
 
@@ -49,9 +49,9 @@ def read(name: str, events: int, seed: int) -> tuple[Float32, Int32, Schema]:
     return np.concatenate(x)[:events], np.concatenate(y)[:events], stream.schema
 
 
-def build(schema: Schema, seed: int, part: str) -> DriftMixture:
+def build(schema: Schema, seed: int, part: str) -> DriftMoE:
     """Make the default mixture without a part."""
-    model = DriftMixture(schema, seed=seed, without=part if part in KINDS else "")
+    model = DriftMoE(schema, seed=seed, without=part if part in KINDS else "")
     if part == "archive":
         assert isinstance(model.pool, ExpertPool)
         for expert in model.pool.experts:
@@ -76,7 +76,7 @@ def score(x: Float32, y: Int32, schema: Schema, seed: int, part: str) -> tuple[f
 
 def gate_scores(x: Float32, y: Int32, schema: Schema, seed: int, delay: int) -> list[float]:
     """Accuracy in % of every gate, the committee and the best expert, in one pass of the default model."""
-    model = DriftMixture(schema, seed=seed)
+    model = DriftMoE(schema, seed=seed)
     arrays, row = model.gates._arrays, kernel.new_row(model.n_experts, schema.n_classes)
     spare = np.empty(model.n_experts)
     right = np.zeros(len(row.p))

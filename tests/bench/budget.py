@@ -14,7 +14,7 @@ import argparse
 import time
 from typing import NamedTuple
 
-from stream_moe.mixture import DriftMixture
+from stream_moe.models.driftmoe import DriftMoE
 from stream_moe.types import Float32, Int32, Schema
 from tests.bench.ablation import ROWS, read
 
@@ -33,8 +33,8 @@ class Cost(NamedTuple):
 def measure(x: Float32, y: Int32, schema: Schema, seed: int, budget: float | None) -> Cost:
     """Score and time one pass; budget None = 1 with everyone awake."""
 
-    def build() -> DriftMixture:
-        model = DriftMixture(schema, seed=seed, budget=budget or 1.0)
+    def build() -> DriftMoE:
+        model = DriftMoE(schema, seed=seed, budget=budget or 1.0)
         if budget is None:
             model.sleep.may_sleep[:] = False
         return model

@@ -13,11 +13,11 @@ from connectors.files import FileCheckpointStore
 from connectors.memory import PAUSE, MemoryLog, MemorySink, MemorySource, Record
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
 from stream_moe.telemetry.health import Health
 from stream_moe.telemetry.http import TelemetryServer
-from stream_moe.telemetry.metrics import EngineMetrics
+from stream_moe.telemetry.prometheus import EngineMetrics
 
 BLOCK = 200  # events that are written at a time
 

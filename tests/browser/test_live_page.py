@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.http import TelemetryServer
-from stream_moe.telemetry.metrics import EngineMetrics
+from stream_moe.telemetry.prometheus import EngineMetrics
 from tests.browser.daemon import Daemon, daemon
 from tests.unit.reports import make_report
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from stream_moe.evaluation.prequential import replay
-from stream_moe.models import build_model
-from stream_moe.pictures.export import write_pictures
-from stream_moe.pictures.page import render_page
+from stream_moe.engine.replay import replay
+from stream_moe.models.catalogue import build_model
+from stream_moe.plots.export import write_pictures
+from stream_moe.plots.page import render_page
 from stream_moe.streams import open_stream
 
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1200, "height": 900}

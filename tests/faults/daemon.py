@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 # What costs seconds to import. The processes are forked from one that has no thread but its first.
-PRELOADED = ["stream_moe.cli", "stream_moe.models", "stream_moe.engine.loop", "stream_moe.telemetry.http"]
+PRELOADED = ["stream_moe.cli", "stream_moe.models.catalogue", "stream_moe.engine.loop", "stream_moe.telemetry.http"]
 PRELOADED += ["connectors.kafka", "connectors.objects", "connectors.memory", "tests.faults.rows", "pytest"]
 
 

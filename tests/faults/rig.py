@@ -29,10 +29,10 @@ from connectors.kafka import KafkaProducerLog, KafkaSettings
 from connectors.memory import CONTROL, EOF, MemoryLog, MemoryReader, MemorySink, MemorySource, Record
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
-from stream_moe.failpoints import VARIABLE
-from stream_moe.keyed.settings import KeySettings
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.ports import Source
+from stream_moe.runtime.failpoints import VARIABLE
 from stream_moe.streams import open_stream
 from stream_moe.types import UNLABELLED, JournalEntry, Schema
 from tests.faults import daemon

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_moe.engine import format as form
+from stream_moe.checkpoints import format as form
 from stream_moe.types import Feature, Schema
 from tests import golden
 

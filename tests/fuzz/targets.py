@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream_moe.engine.checkpoint import Checkpoint, understood
+from stream_moe.checkpoints.checkpoint import Checkpoint, understood
 from stream_moe.engine.codec import MAX_ID, JsonCodec
 from stream_moe.engine.join import LabelJoin
 from stream_moe.errors import CheckpointError
 from stream_moe.evaluation.metrics import Prequential
-from stream_moe.experts.pool import unpack
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
+from stream_moe.snapshot import unpack
 from stream_moe.types import Block, RecordBatch
 from tests import golden
 from tests.fuzz.inputs import GOOD, SCHEMA

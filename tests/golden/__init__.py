@@ -14,7 +14,7 @@ from connectors.files import FileCheckpointStore
 from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource, Record
 from stream_moe.engine.codec import JsonCodec
 from stream_moe.engine.loop import Engine, EngineSettings
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.ports import CheckpointStore
 from stream_moe.streams import open_stream
 from stream_moe.types import Block

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from stream_moe.engine.format import VERSION
+from stream_moe.checkpoints.format import VERSION
 from tests.golden import AT, HERE, engine
 
 with tempfile.TemporaryDirectory() as state:

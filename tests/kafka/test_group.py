@@ -18,7 +18,7 @@ from kafka import KafkaAdminClient, TopicPartition
 
 from connectors.kafka import KafkaProducerLog, KafkaSettings
 from stream_moe.engine.codec import JsonCodec, schema_header
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
 from stream_moe.types import RecordBatch
 from tests.kafka.steps import CommitWatcher

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from river import tree
 
-from stream_moe.classifier import BlockClassifier
-from stream_moe.experts.river_expert import RiverExpert
-from stream_moe.keyed.learner import KeyedLearner
-from stream_moe.models import build_model, model_names
-from stream_moe.single import SingleExpert
+from stream_moe.experts.foreign.river import RiverExpert
+from stream_moe.models.catalogue import build_model, model_names
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.keyed.learner import KeyedLearner
+from stream_moe.models.single import SingleExpert
 from stream_moe.types import Feature, Float32, Float64, Int32, Schema
 
 SCHEMA = Schema(

@@ -16,13 +16,14 @@ from safetensors.numpy import load, save
 
 from examples.fading_means import FadingMeans
 from stream_moe.errors import CheckpointError
-from stream_moe.experts.averaged_softmax import AveragedSoftmax
-from stream_moe.experts.base import Expert, Snapshot
-from stream_moe.experts.hoeffding_tree import HoeffdingTree
-from stream_moe.experts.knn import WindowKNN
+from stream_moe.experts.base import Expert
+from stream_moe.experts.linear.averaged import AveragedSoftmax
+from stream_moe.experts.linear.softmax import SoftmaxRegression
 from stream_moe.experts.naive_bayes import NaiveBayes
+from stream_moe.experts.neighbours.knn import WindowKNN
 from stream_moe.experts.no_change import NoChange
-from stream_moe.experts.softmax import SoftmaxRegression
+from stream_moe.experts.trees.hoeffding import HoeffdingTree
+from stream_moe.snapshot import Snapshot
 from stream_moe.types import Feature, Schema
 from tests.laws.cases import GROWING, NAMES, ONE_ANSWER, SCHEMA, STORABLE, build, events, mixed_stream, run
 from tests.laws.print_digests import digests

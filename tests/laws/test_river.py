@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 from river import checks, compose, datasets, evaluate, metrics, preprocessing
 
-from stream_moe.classifier import BlockClassifier
-from stream_moe.experts.knn import WindowKNN
+from stream_moe.experts.linear.softmax import SoftmaxRegression
 from stream_moe.experts.naive_bayes import NaiveBayes
+from stream_moe.experts.neighbours.knn import WindowKNN
 from stream_moe.experts.no_change import NoChange
-from stream_moe.experts.softmax import SoftmaxRegression
-from stream_moe.moe import DriftMoE
-from stream_moe.single import SingleExpert
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.single import SingleExpert
 
 MODELS: dict[str, Callable[[], BlockClassifier]] = {
-    "driftmoe-data": lambda: DriftMoE(seed=1, n_experts=4, mini_batch=64),
-    "driftmoe-task": lambda: DriftMoE(variant="task", seed=1),
+    "driftmoe-data": lambda: DriftMoEData(seed=1, n_experts=4, mini_batch=64),
+    "driftmoe-task": lambda: DriftMoEData(variant="task", seed=1),
     "hoeffding-tree": SingleExpert,
     "knn": lambda: SingleExpert(expert=WindowKNN, parameters={"window": 200}),
     "naive-bayes": lambda: SingleExpert(expert=NaiveBayes),

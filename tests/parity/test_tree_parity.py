@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from river import tree
 
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
 from stream_moe.types import Feature, Float32, Int32, Schema
 

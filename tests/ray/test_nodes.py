@@ -20,7 +20,7 @@ MEMORY = 100_000_000  # bytes of a node's object store: Ray wants at least 75 MB
 # The driver does a step for each line that it reads, and says what came of it.
 DRIVER = """
 import os, ray, sys, time
-from tests.laws.homes import at, mixed_stream, run
+from tests.laws.executors import at, mixed_stream, run
 
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # Ray says on stdout that a node died

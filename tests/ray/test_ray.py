@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from stream_moe.errors import ConfigError
-from stream_moe.homes.cluster import check_installed, connect
+from stream_moe.experts.executors.cluster import check_installed, connect
 
 CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
 GRID = 'streams = ["sea_a"]\nmodels = ["no-change"]\nseeds = [1, 2, 3]\nevents = 2005\n'
 
 
 def elsewhere(check: str, cluster: dict[str, str]) -> None:
-    """Make a check of `tests.laws.homes` in a process that joins the cluster."""
-    code = f"from tests.laws.homes import *\n{check}"
+    """Make a check of `tests.laws.executors` in a process that joins the cluster."""
+    code = f"from tests.laws.executors import *\n{check}"
     done = subprocess.run([sys.executable, "-c", code], env=cluster, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -22,19 +22,19 @@ from connectors.memory import (
     MemorySource,
     Record,
 )
-from stream_moe.classifier import BlockClassifier, digest_of
+from stream_moe.checkpoints.checkpoint import Checkpoint
 from stream_moe.engine import task
-from stream_moe.engine.checkpoint import Checkpoint
 from stream_moe.engine.codec import schema_header
 from stream_moe.engine.journal import JournaledSource, _Pair
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.errors import CheckpointError
-from stream_moe.experts.pool import pack, unpack
-from stream_moe.keyed.learner import KeyedLearner
-from stream_moe.keyed.settings import KeySettings
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.keyed.learner import KeyedLearner
+from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.ports import Source
 from stream_moe.report import LabelCounts
+from stream_moe.snapshot import digest_of, pack, unpack
 from stream_moe.types import Schema
 
 TOPIC, LABELS, JOURNAL, GROUP, MODEL = "events", "labels", "journal", "group", "naive-bayes"

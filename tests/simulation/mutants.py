@@ -9,17 +9,18 @@ from typing import Any
 from unittest import mock
 
 from connectors.memory import MemoryLog
-from stream_moe.engine import format as checkpoint_format
+from stream_moe.checkpoints import format as checkpoint_format
+from stream_moe.checkpoints.checkpoint import Checkpoint
 from stream_moe.engine import task
-from stream_moe.engine.checkpoint import Checkpoint, CheckpointWriter, generations
+from stream_moe.engine.checkpoint import CheckpointWriter, generations
 from stream_moe.engine.commit import CommitPoint
 from stream_moe.engine.join import LabelJoin
 from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine
 from stream_moe.engine.task import Task
 from stream_moe.errors import CheckpointError, FencedError
-from stream_moe.keyed.learner import KeyedLearner
-from stream_moe.keyed.segments import Segments
+from stream_moe.models.keyed.learner import KeyedLearner
+from stream_moe.models.keyed.segments import Segments
 
 _write, _collect = CheckpointWriter._write, Segments.collect
 _process, _commit, _open, _replay = Task.process, CommitPoint.commit, Task.open, JournaledSource._replay

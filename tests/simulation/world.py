@@ -10,7 +10,8 @@ from functools import partial
 
 from connectors.files import check_parts
 from connectors.memory import MemoryLog, MemoryReader, MemorySink, MemorySource, Record
-from stream_moe.engine.checkpoint import AHEAD, Checkpoint
+from stream_moe.checkpoints.checkpoint import Checkpoint
+from stream_moe.engine.checkpoint import AHEAD
 from stream_moe.errors import CheckpointError, FencedError, InDoubtError, LogError, UnavailableError
 from stream_moe.types import JournalEntry, RecordBatch
 from tests.simulation.group import Group

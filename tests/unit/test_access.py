@@ -22,7 +22,7 @@ from stream_moe.report import GroupReport
 from stream_moe.telemetry.access import Access, BasicAuth, Tls, hash_password, load_access
 from stream_moe.telemetry.health import Health
 from stream_moe.telemetry.http import OPEN_PATHS, TelemetryServer
-from stream_moe.telemetry.metrics import EngineMetrics
+from stream_moe.telemetry.prometheus import EngineMetrics
 from tests.certificates import Authority
 from tests.unit.reports import make_report
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stream_moe.errors import CheckpointError, ConfigError
-from stream_moe.experts.adaptive_tree import AdaptiveTree
-from stream_moe.experts.draws import choose, poisson, poisson_steps, uniform
+from stream_moe.experts.trees.adaptive import AdaptiveTree
+from stream_moe.runtime.draws import choose, poisson, poisson_steps, uniform
 from stream_moe.types import Feature, Float32, Float64, Int32, Schema
 
 SCHEMA = Schema.numeric(6, ["no", "yes"])
@@ -144,7 +144,7 @@ def test_a_big_archive_keeps_the_trees_with_the_most_nodes_within_its_bytes(monk
     replay(tree, x, y)
     used = [planted.bytes_used for planted in tree._archive]
     assert len(used) == 3
-    monkeypatch.setattr("stream_moe.experts.adaptive_tree.ARCHIVE_BYTES", min(used) + max(used))
+    monkeypatch.setattr("stream_moe.experts.trees.adaptive.ARCHIVE_BYTES", min(used) + max(used))
     tight = AdaptiveTree(SCHEMA, share=1.0)
     replay(tight, x, y)
     assert 0 < sum(planted.bytes_used for planted in tight._archive) <= min(used) + max(used) < sum(used)

@@ -15,7 +15,7 @@ import pytest
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.evaluation.audit import FAILED, NOTHING, PASSED, check_law, check_questions, check_score, score
 from stream_moe.evaluation.subjects import OneByOne, Subject, TrainThenTest, load_class, make_user_subject
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
 from stream_moe.types import Block, Float32, Float64, Int32, Schema
 from tests.unit.test_cli import CLI

@@ -13,9 +13,9 @@ from river import evaluate, forest, linear_model, metrics, naive_bayes
 from river.base import Classifier
 
 from benchmarks import arff
-from stream_moe.baselines import parse_call
 from stream_moe.errors import ConfigError, DataError
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.foreign import parse_call
 from stream_moe.streams import open_stream
 from stream_moe.types import Schema
 from tests.laws.cases import HAS_JAVA, SCHEMA, events, mixed_stream

@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.files import FileCheckpointStore
-from stream_moe.engine import format as form
-from stream_moe.engine.checkpoint import AHEAD, Checkpoint, Owner, generations, newest_usable
+from stream_moe.checkpoints import format as form
+from stream_moe.checkpoints.checkpoint import Checkpoint, Owner
+from stream_moe.engine.checkpoint import AHEAD, generations, newest_usable
 from stream_moe.errors import CheckpointError
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.report import LabelCounts, PartitionReport
 from stream_moe.types import Schema
 from tests import golden

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from stream_moe.engine.format import VERSION
-from stream_moe.models import model_names
+from stream_moe.checkpoints.format import VERSION
+from stream_moe.models.catalogue import model_names
 
 CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
 
@@ -29,12 +29,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from connectors.files import FileCheckpointStore
     from connectors.memory import MemorySink, MemorySource
     from stream_moe.engine.loop import Engine, EngineSettings
-    from stream_moe.moe import DriftMoE
+    from stream_moe.models.published.moe import DriftMoEData
     from tests.unit.test_engine import filled_log
 
     state, log = tmp_path_factory.mktemp("state"), filled_log()
     source, sink = MemorySource(log, "events", "g"), MemorySink(log, "events", "g")
-    Engine(source, sink, lambda _: FileCheckpointStore(state), DriftMoE, EngineSettings("driftmoe-data")).run()
+    Engine(source, sink, lambda _: FileCheckpointStore(state), DriftMoEData, EngineSettings("driftmoe-data")).run()
     return max(state.glob("*.ckpt"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from connectors.kafka import KafkaSettings
-from stream_moe.config import kafka_values
+from stream_moe.cli.config import kafka_values
 from stream_moe.errors import ConfigError
 from tests.certificates import Authority
 

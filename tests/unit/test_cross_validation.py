@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from stream_moe.engine.replay import replay
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.evaluation.cross_validation import Fold, run_folds
 from stream_moe.evaluation.intervals import mean_interval
 from stream_moe.evaluation.metrics import Prequential
-from stream_moe.evaluation.prequential import replay
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
 from stream_moe.types import Schema
 from tests.unit.test_cli import stream_moe

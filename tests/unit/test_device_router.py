@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from stream_moe.errors import ConfigError
-from stream_moe.moe import DriftMoE
-from stream_moe.router.device import DeviceRouter
-from stream_moe.router.mini_batch import MiniBatch
-from stream_moe.router.mlp import Router
+from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.router.published.device import DeviceRouter
+from stream_moe.router.published.mini_batch import MiniBatch
+from stream_moe.router.published.mlp import Router
 from stream_moe.streams import open_stream
 from stream_moe.types import Float32
 
@@ -82,11 +82,11 @@ def test_missing_values_count_as_zero() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_mixture_is_as_good_with_it(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     block = next(open_stream("electricity").blocks(8192))
-    here = DriftMoE(open_stream("electricity").schema)
+    here = DriftMoEData(open_stream("electricity").schema)
     monkeypatch.setattr(
-        DriftMoE, "_router", lambda self, d, e: DeviceRouter(d, e, device=device, tile=256, seed=self.seed)
+        DriftMoEData, "_router", lambda self, d, e: DeviceRouter(d, e, device=device, tile=256, seed=self.seed)
     )
-    there = DriftMoE(open_stream("electricity").schema)
+    there = DriftMoEData(open_stream("electricity").schema)
     assert isinstance(there.batch, MiniBatch)
     scores = [(m.step(block.x, block.y).argmax(1) == block.y).mean() for m in (here, there)]
     assert scores[1] == pytest.approx(scores[0], abs=0.01)
@@ -97,9 +97,9 @@ def test_a_device_that_is_not_there_or_full_is_one_clear_error(monkeypatch: pyte
         DeviceRouter(D, E, device="tpu")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no CUDA device here; use --device cpu"):
-            DriftMoE(open_stream("sea_a").schema, device="cuda")
+            DriftMoEData(open_stream("sea_a").schema, device="cuda")
     with pytest.raises(ConfigError, match="on the CPU only"):
-        DriftMoE(open_stream("sea_a").schema, variant="task", device="cuda")
+        DriftMoEData(open_stream("sea_a").schema, variant="task", device="cuda")
 
     def full(self: DeviceRouter) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

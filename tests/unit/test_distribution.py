@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream_moe.distribution import DistributionMonitor, Shift
+from stream_moe.drift.distribution import DistributionMonitor, Shift
 from stream_moe.errors import CheckpointError
 from stream_moe.streams import open_stream
 from stream_moe.types import Float32

@@ -112,7 +112,7 @@ def test_all_names_the_public_face() -> None:
 
 
 def test_the_security_page_has_every_setting_and_option() -> None:
-    from stream_moe.config import KAFKA_KEYS
+    from stream_moe.cli.config import KAFKA_KEYS
 
     page = (ROOT / "docs" / "security.md").read_text()
     secure = [key for key in KAFKA_KEYS if key.startswith(("s", "allow"))]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from river import drift
 
-from stream_moe.drift import DriftMonitor
+from stream_moe.drift.adwin import DriftMonitor
 from stream_moe.types import Float32
 
 

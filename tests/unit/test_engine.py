@@ -21,12 +21,13 @@ from connectors.memory import (
     Record,
     SimulatedCrashError,
 )
-from stream_moe.engine.checkpoint import GENERATIONS, Checkpoint, Owner
+from stream_moe.checkpoints.checkpoint import Checkpoint, Owner
+from stream_moe.engine.checkpoint import GENERATIONS
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.engine.replay import replay
 from stream_moe.errors import CheckpointError, ConfigError, LogError
-from stream_moe.evaluation.prequential import replay
-from stream_moe.moe import DriftMoE
+from stream_moe.models.published.moe import DriftMoEData
 from stream_moe.streams import open_stream
 
 EVENTS = 3000
@@ -51,7 +52,7 @@ def make_engine(log: MemoryLog, state: Path, *, seed: int = 1, rows: int = 100, 
         MemorySource(log, "events", "group"),
         MemorySink(log, "events", "group"),
         lambda _: FileCheckpointStore(state),
-        lambda schema: DriftMoE(schema, seed=seed),
+        lambda schema: DriftMoEData(schema, seed=seed),
         EngineSettings("driftmoe-data", block_rows=rows, checkpoint_events=every),
     )
 
@@ -62,7 +63,7 @@ def offsets(log: MemoryLog) -> list[int]:
 
 @pytest.fixture(scope="module")
 def expected() -> str:
-    return replay(STREAM, DriftMoE, events=EVENTS).state_digest
+    return replay(STREAM, DriftMoEData, events=EVENTS).state_digest
 
 
 def test_the_engine_equals_a_replay(tmp_path: Path, expected: str) -> None:
@@ -178,7 +179,7 @@ def test_dead_letters_keep_their_bytes_and_harm_nobody(tmp_path: Path) -> None:
     log.extend("events", [CORRUPT, EOF])
     engine = make_engine(log, tmp_path)
     engine.run()
-    alone = DriftMoE(STREAM.schema)
+    alone = DriftMoEData(STREAM.schema)
     alone.learn_many(BLOCK.x[:300], BLOCK.y[:300])
     assert engine.tasks[0].learner.digest == alone.digest
     letters = [record.value for record in log.records("dead-letters")]

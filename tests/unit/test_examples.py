@@ -16,7 +16,7 @@ from examples.fading_means import FadingMeans, WithFadingMeans
 from examples.sqlite_log import SqliteLog, SqliteSink
 from examples.sqlite_log import run as run_log
 from stream_moe.errors import CheckpointError, FencedError, UnavailableError
-from stream_moe.mixture import DriftMixture
+from stream_moe.models.driftmoe import DriftMoE
 from stream_moe.types import Schema
 from tests.laws.cases import SCHEMA, mixed_stream, run
 
@@ -36,7 +36,7 @@ def test_an_expert_of_our_own_is_part_of_the_mixture_and_of_its_state() -> None:
     assert np.array_equal(found_weights, weights)
     assert weights[:, -1].max() > 0  # the router listens to it
     with pytest.raises(CheckpointError, match="1 x fading-means"):
-        DriftMixture(SCHEMA, seed=3).restore(model.snapshot())
+        DriftMoE(SCHEMA, seed=3).restore(model.snapshot())
 
 
 def test_it_forgets() -> None:

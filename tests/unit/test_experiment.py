@@ -110,7 +110,7 @@ def test_all_that_defines_a_run_is_in_its_key() -> None:
 
 def children() -> list[str]:
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in found if "stream_moe.experiments.child" in line and "--events 2003" in line]
+    return [line for line in found if "stream_moe.cli.child" in line and "--events 2003" in line]
 
 
 def test_a_grid_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ import pytest
 from river import linear_model, naive_bayes
 
 from stream_moe.errors import CheckpointError, ConfigError
-from stream_moe.experts.averaged_softmax import LEAST_NOISE, AveragedSoftmax
-from stream_moe.experts.history import HistorySoftmax
-from stream_moe.experts.knn import WindowKNN
+from stream_moe.experts.foreign.river import RiverExpert
+from stream_moe.experts.linear.averaged import LEAST_NOISE, AveragedSoftmax
+from stream_moe.experts.linear.history import HistorySoftmax
+from stream_moe.experts.linear.softmax import LIMIT, SoftmaxRegression
+from stream_moe.experts.linear.target_encoding import TargetEncoding
 from stream_moe.experts.naive_bayes import NaiveBayes
+from stream_moe.experts.neighbours.knn import WindowKNN
 from stream_moe.experts.no_change import NoChange
-from stream_moe.experts.river_expert import RiverExpert
-from stream_moe.experts.softmax import LIMIT, SoftmaxRegression
-from stream_moe.experts.value_rates import ValueRates
 from stream_moe.types import Feature, Float32, Float64, Int32, Schema
 
 MIXED = Schema(
@@ -163,8 +163,8 @@ def test_river_expert_is_the_river_model(model: Any) -> None:
         (lambda: WindowKNN(MIXED, k=5, window=4), "window 4"),
         (lambda: SoftmaxRegression(MIXED, learning_rate=0), "learning_rate 0"),
         (lambda: SoftmaxRegression(MIXED, memory=1.5), "memory 1.5"),
-        (lambda: ValueRates(MIXED, features=0), "features 0"),
-        (lambda: ValueRates(MIXED, memory=1.5), "memory 1.5"),
+        (lambda: TargetEncoding(MIXED, features=0), "features 0"),
+        (lambda: TargetEncoding(MIXED, memory=1.5), "memory 1.5"),
     ],
 )
 def test_a_wrong_parameter_is_named(make: Any, named: str) -> None:
@@ -193,19 +193,19 @@ def cities(n: int, ids: int) -> tuple[Float32, Int32, Schema]:
 
 def test_value_rates_learn_a_nominal_of_thousands_whatever_identifiers_stand_beside_it() -> None:
     x, y, schema = cities(60_000, 0)
-    alone = (learn(ValueRates(schema), x, y).argmax(1) == y)[30_000:].mean()
+    alone = (learn(TargetEncoding(schema), x, y).argmax(1) == y)[30_000:].mean()
     x, y, schema = cities(60_000, 50_000)
-    expert = ValueRates(schema)
+    expert = TargetEncoding(schema)
     beside = (learn(expert, x, y).argmax(1) == y)[30_000:].mean()
     assert alone > 0.85  # of 0.9
     assert beside > alone - 0.01
-    assert expert.memory_bytes == ValueRates(Schema.numeric(2, ["no", "yes"])).memory_bytes
+    assert expert.memory_bytes == TargetEncoding(Schema.numeric(2, ["no", "yes"])).memory_bytes
 
 
 def test_value_rates_that_nothing_can_be_learnt_from_are_uniform_in_the_end() -> None:
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 20_000).astype(np.int32)
-    proba = learn(ValueRates(Schema.numeric(1, ["no", "yes"])), np.arange(20_000, dtype=np.float32)[:, None], y)
+    proba = learn(TargetEncoding(Schema.numeric(1, ["no", "yes"])), np.arange(20_000, dtype=np.float32)[:, None], y)
     assert -np.log(proba[np.arange(20_000), y][10_000:]).mean() < np.log(2) + 0.01
 
 
@@ -214,7 +214,7 @@ def test_value_rates_see_what_a_value_meant_lately() -> None:
     x = rng.integers(0, 20, (8000, 1)).astype(np.float32)
     y = (x[:, 0] % 2).astype(np.int32)
     y[4000:] ^= 1
-    right = learn(ValueRates(Schema.numeric(1, ["no", "yes"])), x, y).argmax(1) == y
+    right = learn(TargetEncoding(Schema.numeric(1, ["no", "yes"])), x, y).argmax(1) == y
     assert right[2000:4000].mean() > 0.99
     assert right[4100:].mean() > 0.97
 
@@ -224,7 +224,7 @@ def test_value_rates_keep_what_they_know_when_many_classes_leave_fewer_rows() ->
     y = (x[:, 0] % 2).astype(np.int32)
     before = Schema(Schema.numeric(1, ["no"]).features, ("no", "yes"))
     after = Schema((*before.features, Feature("new")), tuple(map(str, range(300))))
-    expert = ValueRates(before)
+    expert = TargetEncoding(before)
     kept = learn(expert, x, y).argmax(1)[10_000:]
     expert.grow(after)
     assert expert.memory_bytes < 2**26
@@ -234,7 +234,7 @@ def test_value_rates_keep_what_they_know_when_many_classes_leave_fewer_rows() ->
     assert (proba.argmax(1) == kept).mean() > 0.9
 
 
-@pytest.mark.parametrize("kind", [NaiveBayes, SoftmaxRegression, HistorySoftmax, ValueRates])
+@pytest.mark.parametrize("kind", [NaiveBayes, SoftmaxRegression, HistorySoftmax, TargetEncoding])
 def test_an_identifier_of_many_categories_costs_bounded_memory_and_hides_nothing(kind: Any) -> None:
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 20_000).astype(np.int32)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream_moe.crew import Crew
-from stream_moe.experts.forest import Forest
-from stream_moe.experts.hoeffding_tree import HoeffdingTree
+from stream_moe.experts.trees.forest import Forest
+from stream_moe.experts.trees.hoeffding import HoeffdingTree
+from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.types import Feature, Float32, Float64, Int32, Schema
 
 SCHEMA = Schema((Feature("a"), Feature("b", ("x", "y", "z")), Feature("c")), ("no", "maybe", "yes"))
@@ -39,13 +39,13 @@ def same(some: list[HoeffdingTree], others: list[HoeffdingTree]) -> None:
 @pytest.mark.parametrize("rows", [97, N])
 def test_it_is_its_trees_one_by_one(threads: int, rows: int) -> None:
     together, alone = trees(), trees()
-    forest, crew = Forest(together), Crew(threads)
+    forest, workers = Forest(together), WorkerThreads(threads)
     x, y, weight = events()
     proba, expected = np.empty((E, N, 3)), np.empty((E, N, 3))
     for start in range(0, N, rows):
         block = slice(start, start + rows)
         part = np.empty((E, len(x[block]), 3))
-        forest.step(x[block], y[:, block], weight[:, block], part, crew)
+        forest.step(x[block], y[:, block], weight[:, block], part, workers)
         proba[:, block] = part
     for e, tree in enumerate(alone):
         tree.step(x, y[e], weight[e], expected[e])
@@ -59,7 +59,7 @@ def test_a_tree_that_grew_was_restored_or_stepped_alone_stays_in_it() -> None:
     together, alone = trees(), trees()
     forest, (x, y, weight) = Forest(together), events(WIDER)
     first, proba = x[:, :3].copy(), np.empty((E, N, 3))
-    forest.step(first, y, weight, proba, Crew(1))
+    forest.step(first, y, weight, proba, WorkerThreads(1))
     for e, tree in enumerate(alone):
         tree.step(first, y[e], weight[e], proba[e])
     together[1].step(first, y[1], weight[1], proba[1])
@@ -69,7 +69,7 @@ def test_a_tree_that_grew_was_restored_or_stepped_alone_stays_in_it() -> None:
     wider = np.empty((E, N, 4))
     for tree in (*together, *alone):
         tree.grow(WIDER)
-    forest.step(x, y, weight, wider, Crew(2))
+    forest.step(x, y, weight, wider, WorkerThreads(2))
     expected = wider.copy()
     for e, tree in enumerate(alone):
         tree.step(x, y[e], weight[e], expected[e])

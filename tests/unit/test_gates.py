@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from stream_moe.errors import CheckpointError
-from stream_moe.router import gates as kernel
-from stream_moe.router.online import OnlineGates
-from stream_moe.router.waiting import MOST_EVENTS, Waiting, put, take
+from stream_moe.router.gates import kernel
+from stream_moe.router.gates.online import OnlineGates
+from stream_moe.router.gates.waiting import MOST_EVENTS, Waiting, put, take
 from stream_moe.types import Float64, Int32
 
 N = 3000

@@ -18,7 +18,7 @@ from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.engine.task import Block
 from stream_moe.errors import FencedError, InDoubtError, LogError, StuckError, UnavailableError
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.report import GroupReport
 from stream_moe.streams import open_stream
 
@@ -304,7 +304,7 @@ def test_a_loop_that_stands_still_ends_the_process() -> None:
         "import time\n"
         "from stream_moe.cli.serving import ended_if_stuck\n"
         "from stream_moe.telemetry.health import Health\n"
-        "from stream_moe.telemetry.metrics import EngineMetrics\n"
+        "from stream_moe.telemetry.prometheus import EngineMetrics\n"
         "health = Health(EngineMetrics())\n"
         "with ended_if_stuck(health, 2):\n"
         "    for _ in range(30):\n"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from stream_moe.errors import ConfigError
-from stream_moe.experts import tree_arrays
-from stream_moe.experts import tree_split as kernel
-from stream_moe.experts.hoeffding_tree import HoeffdingTree
 from stream_moe.experts.naive_bayes import NaiveBayes
+from stream_moe.experts.trees import arrays as tree_arrays
+from stream_moe.experts.trees import split as kernel
+from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.types import Feature, Float32, Float64, Int32, Schema
 
 MIXED = Schema((Feature("a"), Feature("colour", ("red", "green", "blue")), Feature("b")), ("no", "maybe", "yes"))

@@ -19,7 +19,7 @@ from stream_moe.errors import ConfigError
 from stream_moe.report import GroupReport
 from stream_moe.telemetry.health import Health, Verdict
 from stream_moe.telemetry.http import TelemetryServer
-from stream_moe.telemetry.metrics import EngineMetrics
+from stream_moe.telemetry.prometheus import EngineMetrics
 from tests.unit.reports import make_report
 
 PATHS = ("/", "/metrics", "/healthz", "/readyz")

@@ -16,7 +16,7 @@ from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource, Record
 from stream_moe.engine.join import LabelJoin
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.errors import CheckpointError
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.report import LabelCounts
 from stream_moe.types import Block, Schema
 

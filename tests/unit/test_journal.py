@@ -26,7 +26,7 @@ from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.errors import CheckpointError, ConfigError, LogError, UnavailableError
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.report import PartitionReport
 from stream_moe.streams import open_stream
 from stream_moe.types import UNLABELLED, Block, JournalEntry

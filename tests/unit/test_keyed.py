@@ -20,20 +20,21 @@ from hypothesis import strategies as st
 
 from connectors.files import FileCheckpointStore, check_parts
 from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource, Record, SimulatedCrashError
-from stream_moe.classifier import BlockClassifier
+from stream_moe.checkpoints.checkpoint import Checkpoint
 from stream_moe.engine import checkpoint
 from stream_moe.engine.checkpoint import segments_named
 from stream_moe.engine.codec import JsonCodec
 from stream_moe.engine.loop import IDLE_SECONDS, Engine, EngineSettings
 from stream_moe.errors import CheckpointError, ConfigError, DataError
-from stream_moe.keyed import barrier, segments
-from stream_moe.keyed.barrier import Barrier
-from stream_moe.keyed.learner import KeyedLearner
-from stream_moe.keyed.memory import KeyMemory
-from stream_moe.keyed.record import digest, to_bytes
-from stream_moe.keyed.settings import KeySettings
-from stream_moe.models import build_model
-from stream_moe.moe import DriftMoE
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.keyed import barrier, segments
+from stream_moe.models.keyed.barrier import Barrier
+from stream_moe.models.keyed.learner import KeyedLearner
+from stream_moe.models.keyed.memory import KeyMemory
+from stream_moe.models.keyed.record import digest, to_bytes
+from stream_moe.models.keyed.settings import KeySettings
+from stream_moe.models.published.moe import DriftMoEData
 from stream_moe.report import KeyReport
 from stream_moe.types import Block, Feature, Float64, Int32, Schema
 
@@ -288,7 +289,7 @@ def test_keys_may_come_from_a_feature() -> None:
 
 def test_the_experts_of_a_key_have_no_home_of_their_own() -> None:
     with pytest.raises(ConfigError, match="leave it at threads"):
-        KeyedLearner(SCHEMA, make=lambda schema: DriftMoE(schema, home="processes", shards=1))
+        KeyedLearner(SCHEMA, make=lambda schema: DriftMoEData(schema, executor="processes", shards=1))
 
 
 # The engine
@@ -427,9 +428,9 @@ def test_a_store_without_the_files_that_a_checkpoint_names_is_refused() -> None:
     log, store = filled(items), Memory()
     expected, _ = finish(log, store, keys)
     newest = max(name for name in store.files if name.endswith(".ckpt"))
-    named = set(checkpoint.Checkpoint.from_bytes(store.files[newest]).segments)
+    named = set(Checkpoint.from_bytes(store.files[newest]).segments)
     older = [name for name in store.files if name.endswith(".ckpt") and name != newest]
-    elsewhere = {name for old in older for name in checkpoint.Checkpoint.from_bytes(store.files[old]).segments}
+    elsewhere = {name for old in older for name in Checkpoint.from_bytes(store.files[old]).segments}
     lost = min(named - elsewhere)
     content = store.files.pop(lost)
     assert finish(log, store, keys)[0] == expected  # from the checkpoint before

@@ -14,7 +14,7 @@ import yaml
 from connectors.kafka import KafkaSettings
 from connectors.kafka.writer import COMMIT_SECONDS
 from stream_moe.cli import app
-from stream_moe.config import kafka_values
+from stream_moe.cli.config import kafka_values
 from stream_moe.telemetry.http import DEFAULT_PORT
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"

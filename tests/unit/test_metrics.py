@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stream_moe.report import DriftReport, GroupReport
-from stream_moe.telemetry.metrics import EngineMetrics, Histogram
+from stream_moe.telemetry.prometheus import EngineMetrics, Histogram
 from stream_moe.telemetry.table import MAX_CLASSES, METRICS, PREFIX, STATES
 from tests.unit.reports import make_report
 

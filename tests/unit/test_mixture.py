@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream_moe.errors import CheckpointError, ConfigError
-from stream_moe.mixture import DriftMixture
+from stream_moe.models.driftmoe import DriftMoE
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 SCHEMA = Schema.numeric(4, ["no", "yes"])
@@ -22,17 +22,17 @@ def turning(n: int = 4000, seed: int = 1) -> tuple[Float32, Int32]:
     return x, y.astype(np.int32)
 
 
-def replay(model: DriftMixture, x: Float32, y: Int32, rows: int = 1000) -> Float64:
+def replay(model: DriftMoE, x: Float32, y: Int32, rows: int = 1000) -> Float64:
     return np.concatenate([model.step(x[s : s + rows], y[s : s + rows]) for s in range(0, len(y), rows)])
 
 
-def accuracy(model: DriftMixture, x: Float32, y: Int32, part: slice = slice(None)) -> float:
+def accuracy(model: DriftMoE, x: Float32, y: Int32, part: slice = slice(None)) -> float:
     return float((replay(model, x, y).argmax(1) == y)[part].mean())
 
 
 def test_it_is_back_soon_after_the_classes_change_places() -> None:
     x, y = turning()
-    model = DriftMixture(SCHEMA)
+    model = DriftMoE(SCHEMA)
     right = replay(model, x, y).argmax(1) == y
     assert right[1000:2000].mean() > 0.93
     assert right[2300:3000].mean() > 0.85
@@ -47,7 +47,7 @@ def test_it_is_no_worse_than_its_best_expert() -> None:
     rng = np.random.default_rng(2)
     y = (np.arange(3000) // 40 % 2).astype(np.int32)  # only no-change and history know
     x = rng.normal(size=(3000, 4)).astype(np.float32)
-    model = DriftMixture(SCHEMA)
+    model = DriftMoE(SCHEMA)
     found = accuracy(model, x, y)
     assert found > max(e.accuracy for e in model.report().experts) - 0.01
     assert found > 0.95
@@ -61,7 +61,7 @@ def test_late_labels_do_not_make_it_trust_experts_that_know_too_late(delay: int)
     y = (np.arange(n) // 10 % 2).astype(np.int32)
     x = rng.normal(size=(n, 4)).astype(np.float32)
     x[:, 0] = np.where(rng.random(n) < 0.8, y, 1 - y)
-    model, said = DriftMixture(SCHEMA), np.empty(n)
+    model, said = DriftMoE(SCHEMA), np.empty(n)
     for t in range(0, n, 10):
         said[t : t + 10] = model.step(x[t : t + 10], np.full(10, -1, np.int32)).argmax(1)
         if t >= delay:
@@ -74,7 +74,7 @@ def test_late_labels_do_not_make_it_trust_experts_that_know_too_late(delay: int)
 
 def test_waiting_events_are_in_a_checkpoint_though_not_in_the_digest() -> None:
     x, y = turning(800)
-    model, other = DriftMixture(SCHEMA, trees=2), DriftMixture(SCHEMA, trees=2)
+    model, other = DriftMoE(SCHEMA, trees=2), DriftMoE(SCHEMA, trees=2)
     replay(model, x[:400], y[:400])
     before = model.digest
     model.step(x[400:], np.full(400, -1, np.int32))
@@ -83,7 +83,7 @@ def test_waiting_events_are_in_a_checkpoint_though_not_in_the_digest() -> None:
     other.restore((arrays, json.loads(json.dumps(plain))))
     assert np.array_equal(replay(model, x[400:], y[400:]), replay(other, x[400:], y[400:], 7))
     assert model.digest == other.digest
-    fresh = DriftMixture(SCHEMA, trees=2)
+    fresh = DriftMoE(SCHEMA, trees=2)
     replay(fresh, x[:400], y[:400])
     replay(fresh, x[400:], y[400:])
     assert fresh.digest != model.digest  # it learnt the same events, but prompt
@@ -92,10 +92,10 @@ def test_waiting_events_are_in_a_checkpoint_though_not_in_the_digest() -> None:
 def test_bad_columns_do_not_harm_the_rest() -> None:
     x, y = turning(3000)
     y = (x[:, 0] + x[:, 1] > 0).astype(np.int32)
-    clean = accuracy(DriftMixture(Schema.numeric(2, ["no", "yes"])), x[:, :2].copy(), y)
+    clean = accuracy(DriftMoE(Schema.numeric(2, ["no", "yes"])), x[:, :2].copy(), y)
     bad = np.column_stack([x[:, :2], np.full(3000, 7.0), np.full(3000, np.nan)]).astype(np.float32)
     bad[::100, 3] = np.inf
-    assert accuracy(DriftMixture(SCHEMA), bad, y) > clean - 0.01
+    assert accuracy(DriftMoE(SCHEMA), bad, y) > clean - 0.01
 
 
 def test_one_wild_value_does_not_hide_its_feature() -> None:
@@ -105,8 +105,8 @@ def test_one_wild_value_does_not_hide_its_feature() -> None:
     spiked[1000, 0] = 3e38
     late = slice(1500, None)
     for without in ("adaptive-tree", ""):
-        clean = accuracy(DriftMixture(SCHEMA, without=without), x, y, late)
-        assert accuracy(DriftMixture(SCHEMA, without=without), spiked, y, late) > clean - 0.04
+        clean = accuracy(DriftMoE(SCHEMA, without=without), x, y, late)
+        assert accuracy(DriftMoE(SCHEMA, without=without), spiked, y, late) > clean - 0.04
 
 
 def test_a_feature_that_vanishes_and_a_class_that_comes_late() -> None:
@@ -115,37 +115,37 @@ def test_a_feature_that_vanishes_and_a_class_that_comes_late() -> None:
     x[:, 1] = x[:, 0]
     x[1500:, 0] = np.nan
     y[2000:] = np.where(x[2000:, 2] > 1, 2, y[2000:])
-    right = replay(DriftMixture(Schema.numeric(4, ["a", "b", "c"])), x, y).argmax(1) == y
+    right = replay(DriftMoE(Schema.numeric(4, ["a", "b", "c"])), x, y).argmax(1) == y
     assert right[1600:2000].mean() > 0.95
     assert right[2600:].mean() > 0.9
 
 
 def test_one_class_only_and_the_same_event_over_and_over() -> None:
     x = np.tile(np.array([1, 2, 3, 4], np.float32), (500, 1))
-    proba = replay(DriftMixture(SCHEMA), x, np.ones(500, np.int32))
+    proba = replay(DriftMoE(SCHEMA), x, np.ones(500, np.int32))
     assert np.isfinite(proba).all()
     assert proba[-1, 1] > 0.95
 
 
 def test_the_budget_scales_the_pool() -> None:
-    full, half = DriftMixture(SCHEMA).report(), DriftMixture(SCHEMA, budget=0.5).report()
+    full, half = DriftMoE(SCHEMA).report(), DriftMoE(SCHEMA, budget=0.5).report()
     kinds = [[e.kind for e in report.experts] for report in (full, half)]
     assert [k.count("adaptive-tree") for k in kinds] == [12, 6]
     assert half.model_bytes < full.model_bytes
 
 
 def test_kinds_can_be_left_out_but_not_all_of_them() -> None:
-    model = DriftMixture(SCHEMA, without="adaptive-tree, knn")
+    model = DriftMoE(SCHEMA, without="adaptive-tree, knn")
     assert not {"adaptive-tree", "knn"} & {e.kind for e in model.report().experts}
     x, y = turning(1000)
     assert accuracy(model, x, y) > 0.7  # and without a committee it works
     with pytest.raises(ConfigError, match="without 'trees'"):
-        DriftMixture(without="trees")
+        DriftMoE(without="trees")
 
 
 def test_a_pool_from_before_a_kind_was_there_goes_on_without_it() -> None:
     x, y = turning(2000)
-    older, newer = DriftMixture(SCHEMA, trees=2, without="averaged-softmax"), DriftMixture(SCHEMA, trees=2)
+    older, newer = DriftMoE(SCHEMA, trees=2, without="averaged-softmax"), DriftMoE(SCHEMA, trees=2)
     replay(older, x[:1000], y[:1000])
     newer.restore(older.snapshot())
     assert np.array_equal(replay(older, x[1000:], y[1000:]), replay(newer, x[1000:], y[1000:]))
@@ -155,6 +155,6 @@ def test_a_pool_from_before_a_kind_was_there_goes_on_without_it() -> None:
 
 def test_wrong_settings_and_another_pools_checkpoint_are_refused() -> None:
     with pytest.raises(ConfigError, match="budget"):
-        DriftMixture(SCHEMA, budget=0)
+        DriftMoE(SCHEMA, budget=0)
     with pytest.raises(CheckpointError, match="2 x adaptive-tree"):
-        DriftMixture(SCHEMA, trees=3).restore(DriftMixture(SCHEMA, trees=2).snapshot())
+        DriftMoE(SCHEMA, trees=3).restore(DriftMoE(SCHEMA, trees=2).snapshot())

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stream_moe.errors import ConfigError
-from stream_moe.models import build_model, model_names, warning
-from stream_moe.moe import DriftMoE
+from stream_moe.models.catalogue import build_model, model_names, warning
+from stream_moe.models.published.moe import DriftMoEData
 from stream_moe.types import Schema
 from tests.laws.cases import SCHEMA as MIXED
 from tests.laws.cases import mixed_stream
@@ -29,11 +29,11 @@ def test_every_name_builds_with_and_without_a_schema() -> None:
 
 def test_settings_are_converted_by_annotation() -> None:
     model = build_model("driftmoe-task", SCHEMA, seed=9, threads=2, options={"vote": "yes", "hidden": "64"})
-    assert isinstance(model, DriftMoE)
+    assert isinstance(model, DriftMoEData)
     assert (model.variant, model.seed, model.threads, model.vote, model.hidden) == ("task", 9, 2, True, 64)
     options = {"n_experts": "4", "top_k": "2", "temperature": "0.5"}
     model = build_model("driftmoe-data", SCHEMA, options=options)
-    assert isinstance(model, DriftMoE)
+    assert isinstance(model, DriftMoEData)
     assert (model.variant, model.n_trees, model.top_k, model.temperature) == ("data", 4, 2, 0.5)
     tree = build_model("hoeffding-tree", SCHEMA, options={"leaf_prediction": "majority", "max_nodes": "7"})
     assert repr(tree.clone()) == repr(tree)
@@ -81,7 +81,9 @@ def test_every_setting_of_the_variants_acts(name: str, options: dict[str, str], 
     with pytest.raises(ConfigError) as found:
         build_model(name, MIXED, options={"no such": ""})
     told = str(found.value).partition("its settings are ")[2].split(", ")
-    told = [key for key in told if key not in {"home", "shards"}]  # which must not act: tests/laws/test_homes.py
+    told = [
+        key for key in told if key not in {"executor", "shards"}
+    ]  # which must not act: tests/laws/test_executors.py
     assert set(told) - set(changes) <= ({"grace_period", "tie_threshold"} if name == "driftmoe-task" else set())
 
 
@@ -131,7 +133,7 @@ def test_a_stream_that_ends_in_the_first_stage_is_told_and_the_advice_helps() ->
 
 def test_names_come_without_loading_torch_or_numba() -> None:
     code = (
-        "import sys; from stream_moe.models import model_names; model_names(); "
+        "import sys; from stream_moe.models.catalogue import model_names; model_names(); "
         "sys.exit(bool({'torch', 'numba', 'river'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

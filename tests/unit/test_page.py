@@ -19,13 +19,13 @@ import yaml
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.evaluation.timeline import window_scores
 from stream_moe.report import GroupReport, LabelCounts, PartitionReport
-from stream_moe.telemetry import page as page_module
-from stream_moe.telemetry import verdict
+from stream_moe.telemetry import alerts as verdict
+from stream_moe.telemetry.alerts import LIMITS, judge
 from stream_moe.telemetry.health import Verdict
-from stream_moe.telemetry.history import MAX_PARTITIONS, POINTS, SPANS, History, Past
-from stream_moe.telemetry.metrics import EngineMetrics
-from stream_moe.telemetry.page import LivePage
-from stream_moe.telemetry.verdict import LIMITS, judge
+from stream_moe.telemetry.page import live as page_module
+from stream_moe.telemetry.page.history import MAX_PARTITIONS, POINTS, SPANS, History, Past
+from stream_moe.telemetry.page.live import LivePage
+from stream_moe.telemetry.prometheus import EngineMetrics
 from tests.unit.reports import make_report
 
 FINE = Verdict(True, "the loop turns")

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream_moe import phases
-from stream_moe.evaluation.prequential import replay
-from stream_moe.models import build_model
+from stream_moe.engine.replay import replay
+from stream_moe.models.catalogue import build_model
 from stream_moe.report import PartitionReport
+from stream_moe.runtime import phases
 from stream_moe.streams import open_stream
 from tests.unit.test_engine import filled_log, make_engine
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from stream_moe.crew import Crew
 from stream_moe.errors import CheckpointError
-from stream_moe.router import kernels
-from stream_moe.router.mlp import Router
-from stream_moe.router.routing import clean, right_or_most_confident, softmax_rows, top_k
+from stream_moe.router.published import kernels
+from stream_moe.router.published.mlp import Router
+from stream_moe.router.published.routing import right_or_most_confident, softmax_rows, top_k
+from stream_moe.rows import clean
+from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.types import Float32
 
 D, E = 7, 5
@@ -163,7 +164,7 @@ def test_a_snapshot_goes_on_with_the_same_bits_and_refuses_another_shape() -> No
 
 
 def test_threads_change_no_bit() -> None:
-    (x, target), alone, helped = data(256), Router(D, E), Router(D, E, crew=Crew(3))
+    (x, target), alone, helped = data(256), Router(D, E), Router(D, E, workers=WorkerThreads(3))
     for _ in range(3):
         assert helped.learn(x, target) == alone.learn(x, target)
     assert np.array_equal(helped._flat, alone._flat)

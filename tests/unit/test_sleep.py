@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 
-from stream_moe.drift import DriftMonitor
-from stream_moe.mixture import DriftMixture
-from stream_moe.router import gates as kernel
-from stream_moe.router.online import OnlineGates
-from stream_moe.router.sleep import AWAKE_PERIODS, PERIOD, THIN, SleepSchedule
-from stream_moe.router.waiting import Waiting
+from stream_moe.drift.adwin import DriftMonitor
+from stream_moe.models.driftmoe import DriftMoE
+from stream_moe.router.gates import kernel
+from stream_moe.router.gates.online import OnlineGates
+from stream_moe.router.gates.sleep import AWAKE_PERIODS, PERIOD, THIN, SleepSchedule
+from stream_moe.router.gates.waiting import Waiting
 from stream_moe.types import Bool, Float32, Float64, Int32, Schema
 
 SCHEMA = Schema.numeric(3, ["no", "yes"])
@@ -29,11 +29,11 @@ def blobs(n: int, seed: int = 1) -> tuple[Float32, Int32]:
     return x, y
 
 
-def small() -> DriftMixture:
-    return DriftMixture(SCHEMA, trees=8, window=200, prototypes=32, budget=0.25)
+def small() -> DriftMoE:
+    return DriftMoE(SCHEMA, trees=8, window=200, prototypes=32, budget=0.25)
 
 
-def replay(model: DriftMixture, x: Float32, y: Int32, rows: int) -> tuple[Float64, Float32]:
+def replay(model: DriftMoE, x: Float32, y: Int32, rows: int) -> tuple[Float64, Float32]:
     shares = np.empty((len(x), model.n_experts), np.float32)
     cuts = [slice(s, s + rows) for s in range(0, len(y), rows)]
     return np.concatenate([model.step(x[c], y[c], shares[c]) for c in cuts]), shares
@@ -107,7 +107,7 @@ def test_a_sleeper_learns_a_thin_sample_and_a_drift_wakes_it() -> None:
 
 @pytest.mark.parametrize(("budget", "sleep"), [(0.25, True), (1.0, False), (4.0, False)])
 def test_a_small_budget_lets_more_sleep(budget: float, sleep: bool) -> None:
-    schedule = DriftMixture(SCHEMA, budget=budget).sleep
+    schedule = DriftMoE(SCHEMA, budget=budget).sleep
     share = [0.02] * len(schedule.asleep)
     share[-1] = 1 - sum(share[:-1])
     assert turns(schedule, share, 2 * AWAKE_PERIODS).any() == sleep

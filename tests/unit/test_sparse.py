@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream_moe.compiled import compiled
-from stream_moe.router.sparse import LANES, aligned, combine, pick
+from stream_moe.router.published.sparse import LANES, aligned, combine, pick
+from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32
 
 

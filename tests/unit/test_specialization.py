@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from stream_moe.specialization import HALVING, Specialization
+from stream_moe.models.specialization import HALVING, Specialization
 from stream_moe.types import Float32, Float64, Int32, Int64
 
 E, C = 4, 3

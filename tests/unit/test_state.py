@@ -7,7 +7,7 @@ import pytest
 
 from stream_moe import build_model, restore_state, state_to_bytes
 from stream_moe.errors import CheckpointError
-from stream_moe.moe import DriftMoE
+from stream_moe.models.published.moe import DriftMoEData
 from tests.laws.cases import SCHEMA, mixed_stream
 
 
@@ -25,9 +25,9 @@ def test_a_learner_goes_on_from_bytes_as_if_nothing_had_been(name: str) -> None:
 
 def test_where_the_experts_lived_is_no_part_of_it() -> None:
     x, y = mixed_stream(60)
-    there = DriftMoE(SCHEMA, n_experts=2, top_k=1, home="processes", shards=1)
+    there = DriftMoEData(SCHEMA, n_experts=2, top_k=1, executor="processes", shards=1)
     there.learn_many(x, y)
-    here = DriftMoE(SCHEMA, n_experts=2, top_k=1)
+    here = DriftMoEData(SCHEMA, n_experts=2, top_k=1)
     restore_state(here, state_to_bytes(there))
     assert here.digest == there.digest
 

@@ -143,7 +143,7 @@ def test_json_logs_are_settings_progress_and_result() -> None:
 def test_settings_show_no_secret(
     json_lines: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream_moe.compiled.is_cold", lambda: False)
+    monkeypatch.setattr("stream_moe.runtime.compiled.is_cold", lambda: False)
     setup_logging(json=json_lines)
     log_settings("run", {"sasl_password": SecretStr("hush"), "state_dir": "s3://me:hush@store/x", "api_key": "hush"})
     said = capsys.readouterr().err
@@ -156,7 +156,7 @@ def test_a_start_that_compiles_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup_logging()
-    monkeypatch.setattr("stream_moe.compiled.cache_directory", lambda: str(tmp_path))
+    monkeypatch.setattr("stream_moe.runtime.compiled.cache_directory", lambda: str(tmp_path))
     log_settings("replay", {})
     assert "compiling the experts, once on this machine" in capsys.readouterr().err
     (tmp_path / "moe").mkdir()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from river import metrics
 
-from stream_moe.classifier import BlockClassifier
+from stream_moe.engine.replay import replay
 from stream_moe.evaluation.metrics import Prequential
-from stream_moe.evaluation.prequential import replay
 from stream_moe.evaluation.timeline import SAMPLES, Timeline
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.contract import BlockClassifier
 from stream_moe.streams import open_stream
 from stream_moe.types import Schema
 

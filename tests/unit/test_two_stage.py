@@ -12,14 +12,14 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
-from stream_moe.clusters import find_clusters, one_column_per_category
 from stream_moe.errors import ConfigError
-from stream_moe.experts.hoeffding_tree import HoeffdingTree
-from stream_moe.models import build_model
-from stream_moe.moe import ONE_AGAINST_REST
-from stream_moe.router.mlp import Router
+from stream_moe.experts.trees.hoeffding import HoeffdingTree
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.published.clusters import find_clusters, one_column_per_category
+from stream_moe.models.published.moe import ONE_AGAINST_REST
+from stream_moe.models.published.two_stage import DriftMoETwoStage
+from stream_moe.router.published.mlp import Router
 from stream_moe.streams import open_stream
-from stream_moe.two_stage import TwoStage
 from stream_moe.types import Float32, Float64, Schema
 from tests.laws.cases import SCHEMA, mixed_stream
 
@@ -50,7 +50,7 @@ def stepped(router: Router, held: list[tuple[Float32, Float32]], x: Float32, tar
 def test_data_is_its_definition_event_by_event(kind: Kind) -> None:
     x, y = mixed_stream(N)
     x, y = x[y >= 0], y[y >= 0]
-    model = TwoStage(
+    model = DriftMoETwoStage(
         SCHEMA,
         clusters=kind,
         burn_in=BURN_IN,
@@ -90,7 +90,7 @@ def test_data_is_its_definition_event_by_event(kind: Kind) -> None:
 def test_task_is_its_definition_event_by_event() -> None:
     x, y = mixed_stream(N)
     x, y = x[y >= 0], y[y >= 0]
-    model = TwoStage(SCHEMA, variant="task", first_half=HALF, mini_batch=B, seed=3)
+    model = DriftMoETwoStage(SCHEMA, variant="task", first_half=HALF, mini_batch=B, seed=3)
     found = model.step(x, y)
     trees = [HoeffdingTree(Schema(SCHEMA.features, ONE_AGAINST_REST)) for _ in range(4)]
     router, held = Router(5, 4, seed=3), list[tuple[Float32, Float32]]()
@@ -143,7 +143,7 @@ def test_events_all_alike_or_all_missing_are_one_cluster(kind: Kind) -> None:
 def test_in_the_second_half_the_experts_are_as_the_first_left_them() -> None:
     stream = open_stream("sea_a", seed=1)
     block = next(stream.blocks(3000))
-    model = TwoStage(stream.schema, burn_in=300, first_half=1000, mini_batch=100)
+    model = DriftMoETwoStage(stream.schema, burn_in=300, first_half=1000, mini_batch=100)
     model.step(block.x[:1000], block.y[:1000])
     experts, router = model.pool.snapshot(), model.router.snapshot()[0]["parameters"]
     assert model.router.steps == 0
@@ -157,7 +157,7 @@ def test_in_the_second_half_the_experts_are_as_the_first_left_them() -> None:
 @pytest.mark.parametrize("at", [50, 150, 400])
 def test_features_and_classes_may_come_in_any_stage(at: int) -> None:
     rng = np.random.default_rng(1)
-    model = TwoStage(burn_in=100, first_half=300, n_experts=4, mini_batch=32)
+    model = DriftMoETwoStage(burn_in=100, first_half=300, n_experts=4, mini_batch=32)
     for t in range(600):
         event: dict[str, object] = {"a": float(rng.normal(5.0 * (t % 3))), "b": "red" if t % 2 else "blue"}
         if t >= at:
@@ -182,11 +182,11 @@ def test_features_and_classes_may_come_in_any_stage(at: int) -> None:
 )
 def test_a_setting_that_does_not_fit_is_named(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        TwoStage(**settings)  # type: ignore[arg-type]
+        DriftMoETwoStage(**settings)  # type: ignore[arg-type]
 
 
 def test_without_scikit_learn_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(ConfigError, match=r"needs scikit-learn, .*; pip install 'stream-moe\[two-stage\]'$"):
         build_model("driftmoe-two-stage", SCHEMA)
-    TwoStage(variant="task")  # which has no clusters
+    DriftMoETwoStage(variant="task")  # which has no clusters

@@ -11,16 +11,16 @@ import pytest
 
 from connectors.files import FileCheckpointStore
 from connectors.memory import ABORT, EOF, MemoryLog, MemorySink, MemorySource, Record, SimulatedCrashError
+from stream_moe.drift.watch import DriftWatch
 from stream_moe.engine.codec import JsonCodec
 from stream_moe.engine.loop import Engine, EngineSettings
-from stream_moe.evaluation.prequential import replay
-from stream_moe.models import build_model
-from stream_moe.moe import DriftMoE
+from stream_moe.engine.replay import replay
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.published.moe import DriftMoEData
 from stream_moe.ports import Stream
 from stream_moe.report import Drift
 from stream_moe.streams import open_stream
 from stream_moe.types import Schema
-from stream_moe.watch import DriftWatch
 
 STREAM = open_stream("electricity")
 EVENTS = 25_000
@@ -37,7 +37,7 @@ def whole() -> list[Drift]:
 
 
 def test_a_replay_tells_every_drift_that_was_counted_and_when(whole: list[Drift]) -> None:
-    result = replay(STREAM, DriftMoE, events=EVENTS)
+    result = replay(STREAM, DriftMoEData, events=EVENTS)
     found = [drift.scope for drift in result.drift_log]
     assert {scope: found.count(scope) for scope in result.drifts_by_scope} == result.drifts_by_scope
     assert {"feature", "expert", "mixture"} <= set(found)
@@ -75,7 +75,7 @@ def test_a_changed_class_rate_is_a_drift_of_the_label() -> None:
     y = rng.choice(3, 30_000, p=[0.4, 0.4, 0.2]).astype(np.int32)
     y[20_000:] = rng.choice(3, 10_000, p=[0.4, 0.05, 0.55])
     x, at = rng.random((30_000, 1)).astype(np.float32), np.arange(30_000)
-    [drift] = DriftWatch(schema).update(DriftMoE(schema), x, at, at, y, at + 1)
+    [drift] = DriftWatch(schema).update(DriftMoEData(schema), x, at, at, y, at + 1)
     assert (drift.scope, drift.which in "bc", 20_000 < drift.event < 24_000) == ("label", True, True)
 
 
@@ -95,7 +95,7 @@ def test_the_drifts_topic_has_every_drift_once_whatever_crashes(tmp_path: Path) 
                 MemorySource(log, "events", "group"),
                 MemorySink(log, "events", "group", drifts="drifts"),
                 lambda _: FileCheckpointStore(state),
-                DriftMoE,
+                DriftMoEData,
                 EngineSettings("driftmoe-data", block_rows=1000, checkpoint_events=3000),
                 schema=STREAM.schema,
             )

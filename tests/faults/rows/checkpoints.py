@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stream_moe.engine.checkpoint import Checkpoint
-from stream_moe.engine.format import MAGIC, VERSION
+from stream_moe.checkpoints.checkpoint import Checkpoint
+from stream_moe.checkpoints.format import MAGIC, VERSION
 from stream_moe.errors import CheckpointError
 from tests.faults.rig import SMALL, Case, FaultyBroker, events
 from tests.faults.rows.kills import seen

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from stream_moe.models import build_model
+from stream_moe.models.catalogue import build_model
 from stream_moe.types import Schema
 from tests.faults.rig import SMALL, Case, FaultyBroker, events, standing
 from tests.faults.rows.brokers import own_broker

@@ -1,0 +1,277 @@
+"""Replay a stream through a learner: test each event, then train on it, at once or when its label comes."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from stream_moe.drift.watch import DriftWatch
+from stream_moe.errors import DataError
+from stream_moe.evaluation.cross_validation import Fold
+from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
+from stream_moe.evaluation.timeline import Timeline
+from stream_moe.evaluation.window import WINDOW
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.ports import Stream
+from stream_moe.report import Drift, DriftReport, LearnerReport, QualityReport, drifts_by_scope
+from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
+
+MOST_LOGGED = 100  # drifts in the JSON, the first ones; all are in the log file
+WARM_UP_ROWS = 1024  # enough for the router to step and a tree to try a split: everything is compiled after it
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a replay stands."""
+
+    events: int
+    seconds: float
+    quality: QualityReport
+    learner: LearnerReport
+    scores: Scoreboard  # the replay's own, which moves on when the callback returns
+    drift: DriftReport
+
+
+@dataclass(slots=True)
+class ReplayResult:
+    """What a replay found. `seconds` and `cpu_seconds` (all threads) are the steady state.
+
+    Start-up and compilation are `startup_seconds`. `state_digest` is a sha256 over the whole state; of another
+    library's model, whose state cannot be read, over its settings, the events learnt and what it said to each.
+    """
+
+    events: int
+    seconds: float
+    cpu_seconds: float
+    startup_seconds: float
+    state_digest: str
+    quality: QualityReport
+    learner: LearnerReport
+    phases: dict[str, float]  # seconds by phase, of the learner's or the engine's blocks
+    scores: dict[str, Any] = field(default_factory=dict)  # of `Scoreboard.to_dict`; an engine keeps `quality` alone
+    timeline: dict[str, Any] | None = None  # of `Timeline.to_dict`
+    drift_log: list[Drift] = field(default_factory=list)  # by event; a daemon writes it as it goes
+    drift: DriftReport = field(default_factory=DriftReport)
+
+    @property
+    def drifts_by_scope(self) -> dict[str, int]:
+        """How many drifts there were of each scope."""
+        return drifts_by_scope(self.learner, self.drift)
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Return the scores of one number each, as `Scoreboard.summary` does."""
+        return {name: value for name, value in self.scores.items() if isinstance(value, int | float)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        learner = asdict(self.learner)
+        experts = learner.pop("experts")
+        learner["expert_class"] = self.learner.expert_class.tolist()
+        return {
+            "events": self.events,
+            **(self.scores or quality_dict(self.quality)),
+            "events_per_second": self.events / self.seconds if self.seconds else 0.0,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "events_per_cpu_second": self.events / self.cpu_seconds if self.cpu_seconds else 0.0,
+            "startup_seconds": self.startup_seconds,
+            "phases": self.phases,
+            "peak_memory_bytes": peak,
+            "state_digest": self.state_digest,
+            "drifts": self.learner.mixture_drifts,
+            "drifts_by_scope": self.drifts_by_scope,
+            "drift_log": [asdict(drift) for drift in self.drift_log[:MOST_LOGGED]],
+            "experts": experts,
+            "specialization": {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in learner.items()},
+            **({} if self.timeline is None else {"timeline": self.timeline}),
+        }
+
+
+def replay(
+    stream: Stream,
+    make_learner: Callable[[Schema], BlockClassifier],
+    *,
+    events: int | None = None,
+    chunk: int = 4096,
+    label_delay: int = 0,
+    window: int = WINDOW,
+    fold: Fold | None = None,
+    metrics: Sequence[str] = (),
+    on_start: Callable[[], None] = lambda: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    progress_at: Iterator[int] | None = None,
+    started: float | None = None,
+) -> ReplayResult:
+    """Score a learner prequentially on a stream.
+
+    Parameters
+    ----------
+    stream
+        Where the events come from.
+    make_learner
+        Builds the learner for the stream's schema.
+    events
+        How many events; None = all of a finite stream.
+    chunk
+        Rows per block; the result does not depend on it.
+    label_delay
+        d: x_t is predicted at t, and learns its own label after x_{t+d} was predicted. 0 = at once.
+    window
+        Events of the sliding window.
+    fold
+        Score the events of this fold alone, and learn all others; None = every event is scored, then learnt.
+    metrics
+        Names of river's metrics to compute as well; see `stream_moe.evaluation.river_metrics`.
+    on_start
+        Called when learner and scores are made, so that nothing of the settings is wrong, and before the warm-up.
+    on_progress, progress_at
+        Called at each of these ascending event counts.
+    started
+        `time.perf_counter()` when the start-up began; None = now.
+
+    Examples
+    --------
+    >>> from stream_moe.models.published.moe import DriftMoEData
+    >>> from stream_moe.streams import open_stream
+    >>> result = replay(open_stream("electricity"), DriftMoEData, events=5000)
+    >>> result.events, 0.7 < result.quality.accuracy < 0.9
+    (5000, True)
+    """
+    started = time.perf_counter() if started is None else started
+    if events is None and stream.n_events is None:
+        raise DataError(f"stream {stream.name!r} is endless; say how many events with --events")
+    wanted = min(n for n in (events, stream.n_events, 2**62) if n is not None)
+    learner, scores = make_learner(stream.schema), Scoreboard(stream.schema, window, metrics)
+    blocks = stream.blocks(chunk)
+    on_start()
+    warm = next(stream.blocks(WARM_UP_ROWS))
+    make_learner(stream.schema).step(warm.x, warm.y)
+    DriftWatch(stream.schema).compile()
+    Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
+    delayed = DelayedLabels(label_delay, stream.schema)
+    watch, log = DriftWatch(stream.schema), list[Drift]()
+    tests = fold.start() if fold is not None else None
+    timeline = Timeline(wanted)
+    marks = progress_at if progress_at is not None else iter(())
+    mark, samples = next(marks, None), timeline.marks()
+    sample = next(samples)
+    done = 0
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    block = next(blocks, None)
+    while block is not None and done < wanted:
+        rows = min(wanted, sample, mark if mark is not None else wanted) - done  # cut where progress is due
+        x, y = block.x[:rows], block.y[:rows]
+        learnt = scored = y
+        if tests is not None:
+            drawn = tests(len(y))
+            learnt, scored = (np.where(mine, y, UNLABELLED).astype(np.int32) for mine in (~drawn, drawn))
+        if label_delay:
+            came, reached = delayed.step(learner, scores, x, learnt, scored)
+        else:
+            scores.update(learner.step(x, learnt), scored, y)
+            reached = np.flatnonzero(learnt != UNLABELLED)
+            came, reached = learnt[reached], reached + 1
+        times = np.full(len(y), -1) if block.timestamps is None else block.timestamps[:rows]
+        log += watch.update(learner, x, np.arange(done, done + len(y)), times, came, reached)
+        done += len(y)
+        block = block.rest(rows) if rows < len(block) else next(blocks, None)
+        if done not in (mark, sample):
+            continue
+        at, told = time.perf_counter() - begin, learner.report()  # once for both: it is a good part of their cost
+        if done == mark:
+            on_progress(Progress(done, at, scores.report(), told, scores, watch.report()))
+            mark = next(marks, None)
+        if done == sample:
+            timeline.sample(done, scores.quality, told)
+            sample = next(samples)
+    if label_delay:
+        came = delayed.drain(learner, scores)
+        none = np.empty(0, np.int64)
+        log += watch.update(learner, x[:0], none, none, came, np.zeros(len(came), np.int64))
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
+    timeline.sample(done, scores.quality, learner.report())
+    return ReplayResult(
+        done, seconds, cpu_seconds, begin - started, learner.digest, scores.report(),
+        learner.report(), learner.phases.seconds, scores.to_dict(), timeline.to_dict(),
+        log, watch.report(),
+    )  # fmt: skip
+
+
+class DelayedLabels:
+    """Events whose labels are d events away: predicted now, scored and learnt later, in the same order.
+
+    Parameters
+    ----------
+    delay
+        d, in events.
+    schema
+        Of the stream.
+    """
+
+    def __init__(self, delay: int, schema: Schema) -> None:
+        self._delay = delay
+        self._x: Float32 = np.empty((0, schema.n_features), np.float32)
+        self._learnt: Int32 = np.empty(0, np.int32)
+        self._scored: Int32 = np.empty(0, np.int32)
+        self._proba: Float64 = np.empty((0, schema.n_classes))
+
+    def step(
+        self, learner: BlockClassifier, scores: Scoreboard, x: Float32, learnt: Int32, scored: Int32
+    ) -> tuple[Int32, Int64]:
+        """Predict n events, each followed by the label that arrives right after it.
+
+        `learnt` and `scored` int32 [n] are the labels to learn and to score by, -1 where there is none. Returns the
+        labels that were learnt now, and after how many of the n events.
+        """
+        held = len(self._learnt)
+        self._x, self._learnt = np.concatenate([self._x, x]), np.concatenate([self._learnt, learnt])
+        self._scored = np.concatenate([self._scored, scored])
+        due = max(held + len(learnt) - self._delay, 0)  # labels that arrive during this block
+        silent = len(learnt) - due  # events at its start after which none does
+        rows = np.empty((len(learnt) + due, x.shape[1]), np.float32)
+        labels = np.full(len(rows), UNLABELLED, np.int32)
+        rows[:silent], rows[silent::2], rows[silent + 1 :: 2] = x[:silent], x[silent:], self._x[:due]
+        labels[silent + 1 :: 2] = self._learnt[:due]
+        asked = np.ones(len(rows), np.bool_)
+        asked[silent + 1 :: 2] = False
+        given = asked | (labels >= 0)  # a label that never comes must not ask again
+        self._proba = np.concatenate([self._proba, learner.step(rows[given], labels[given])[asked[given]]])
+        self._score(scores, due)
+        known = np.flatnonzero(self._learnt[:due] != UNLABELLED)
+        came = self._learnt[known]
+        self._x, self._learnt = self._x[due:], self._learnt[due:]
+        self._scored, self._proba = self._scored[due:], self._proba[due:]
+        return came, silent + known + 1
+
+    def drain(self, learner: BlockClassifier, scores: Scoreboard) -> Int32:
+        """Let the labels still on their way arrive after the last event; return them."""
+        given = self._learnt >= 0
+        if given.any():
+            learner.step(self._x[given], self._learnt[given])
+        self._score(scores, len(self._proba))
+        return self._learnt[given]
+
+    def _score(self, scores: Scoreboard, due: int) -> None:
+        learnt, scored = self._learnt[:due], self._scored[:due]
+        scores.update(self._proba[:due], scored, np.maximum(learnt, scored))
+
+
+def merged(*marks: Iterator[int]) -> Iterator[int]:
+    """Yield what several ascending iterators yield, ascending, each number once; none is asked ahead of its turn.
+
+    Examples
+    --------
+    >>> list(merged(iter([1, 2, 4, 8]), iter([3, 4])))
+    [1, 2, 3, 4, 8]
+    """
+    return (mark for mark, _ in groupby(heapq.merge(*marks)))

@@ -1,0 +1,3 @@
+"""Models of other libraries as experts: river's and MOA's."""
+
+from __future__ import annotations

@@ -1,0 +1,181 @@
+"""Softmax regression that also sees what came before: the last label, recent class frequencies, changes.
+
+Labels of real streams come in runs and periods, and some follow the change of a feature rather than its
+value. The linear expert can use all of that; the trees are kept from it, for a tree that leans on the last
+label no longer notices that the features have drifted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stream_moe.errors import ConfigError
+from stream_moe.experts.linear.softmax import SoftmaxRegression
+from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.runtime.compiled import compiled
+from stream_moe.runtime.draws import choose
+from stream_moe.snapshot import Snapshot, pack, unpack
+from stream_moe.types import Feature, Float32, Float64, Int32, Int64, Schema
+
+VALUE, CHANGE, LABEL, FREQUENCY, PRODUCT = range(5)
+LIMIT = 8.0  # of a z-score in a product
+RATES = np.array([0.3, 0.05, 0.01])  # of the recent class frequencies: windows of about 3, 20 and 100 events
+
+
+class Past(NamedTuple):
+    """What is remembered, and which column of the wider rows holds what."""
+
+    row: Float32  # [d] features of the event learnt last, NaN before any
+    label: Int64  # [1] its class, -1 = none yet
+    frequency: Float64  # [3, C] fading, from 0
+    source: Int64  # [m] VALUE, CHANGE, LABEL, FREQUENCY or PRODUCT
+    which: Int64  # [m] which feature, or which class
+    other: Int64  # [m] the product's second feature, or which rate
+
+
+@compiled
+def z_score(moments: Moments, row: Float32, j: int) -> float:
+    z = (row[j] - moments.mean[j]) * precision(moments, j)
+    return min(max(z, -LIMIT), LIMIT)  # NaN stays NaN
+
+
+@compiled
+def widen(
+    past: Past, moments: Moments, n_categories: Int32, x: Float32, y: Int32, weight: Float64, out: Float32
+) -> None:
+    """Write the wider rows [n, m], each from its own features and the events learnt before it."""
+    for t in range(x.shape[0]):
+        for k in range(out.shape[1]):
+            i = past.which[k]
+            if past.source[k] == VALUE:
+                out[t, k] = x[t, i]
+            elif past.source[k] == CHANGE:
+                change = x[t, i] - past.row[i]
+                out[t, k] = change if math.isfinite(change) else np.nan
+            elif past.source[k] == LABEL:
+                out[t, k] = past.label[0] if past.label[0] >= 0 else np.nan
+            elif past.source[k] == FREQUENCY:
+                out[t, k] = past.frequency[past.other[k], i]
+            else:
+                out[t, k] = z_score(moments, x[t], i) * z_score(moments, x[t], past.other[k])
+        if y[t] >= 0 and weight[t] > 0.0:
+            take_in(moments, x[t], n_categories)
+            past.row[:] = x[t]
+            past.label[0] = y[t]
+            for r in range(RATES.shape[0]):
+                for c in range(past.frequency.shape[1]):
+                    past.frequency[r, c] += RATES[r] * ((1.0 if c == y[t] else 0.0) - past.frequency[r, c])
+
+
+class HistorySoftmax(ArrayState):
+    """Softmax regression on the features, their change since the event learnt last, and recent labels.
+
+    Parameters
+    ----------
+    schema
+        Features and classes.
+    learning_rate, memory
+        As of `SoftmaxRegression`.
+    products
+        How many products of two numeric features (squares too) are inputs besides; drawn at random where there
+        are more pairs than that.
+
+    Notes
+    -----
+    Only labels that have arrived count: under a label delay of d events the "last" label is d events old, and
+    so is the event the change is measured from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = (np.arange(600) % 3).astype(np.int32)  # no feature tells, but each class follows the one before
+    >>> expert, proba = HistorySoftmax(Schema.numeric(1, ["a", "b", "c"])), np.empty((600, 3))
+    >>> expert.step(np.zeros((600, 1), np.float32), y, np.ones(600), proba)
+    >>> bool((proba.argmax(1) == y)[100:].all())
+    True
+    """
+
+    kind = "history-softmax"
+
+    def __init__(
+        self, schema: Schema, *, learning_rate: float = 0.2, memory: float = 0.999, products: int = 0
+    ) -> None:
+        if not 0 <= products <= 65536:
+            raise ConfigError(f"history-softmax: products {products} must lie in 0..65536")
+        self._products = products
+        self._moments = no_moments(schema.n_features)
+        self._schema, self.n_classes = schema, schema.n_classes
+        self._past = Past(
+            np.full(schema.n_features, np.nan, np.float32), np.full(1, -1, np.int64),
+            np.zeros((len(RATES), schema.n_classes)), *_columns(Schema((), ()), schema, products, first=True),
+        )  # fmt: skip
+        self._inner = SoftmaxRegression(self._wide(), learning_rate=learning_rate, memory=memory)
+
+    @property
+    def memory_bytes(self) -> int:
+        return super().memory_bytes + self._inner.memory_bytes
+
+    def _parts(self) -> dict[str, Any]:
+        return {"past": self._past, "moments": self._moments}
+
+    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
+        wide = np.empty((len(x), len(self._past.source)), np.float32)
+        widen(self._past, self._moments, self._schema.n_categories, x, y, weight, wide)
+        self._inner.step(wide, y, weight, proba)
+
+    def grow(self, schema: Schema) -> None:
+        """As `Expert.grow`: columns for what is new go to the end, where nothing learnt moves."""
+        past = self._past
+        room = self._products - int((past.source == PRODUCT).sum())
+        new = _columns(self._schema, schema, room, first=False)
+        moments, self._moments = self._moments, no_moments(schema.n_features)
+        keep(self._moments, moments)
+        more = schema.n_features - self._schema.n_features
+        self._past = Past(
+            np.pad(past.row, (0, more), constant_values=np.nan),
+            past.label,
+            np.pad(past.frequency, ((0, 0), (0, schema.n_classes - self.n_classes))),
+            *(np.concatenate([a, b]) for a, b in zip(past[3:], new, strict=True)),
+        )
+        self._schema, self.n_classes = schema, schema.n_classes
+        self._inner.grow(self._wide())
+
+    def snapshot(self) -> Snapshot:
+        return pack({"history": super().snapshot(), "softmax": self._inner.snapshot()})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        parts = unpack(snapshot)
+        super().restore(parts["history"])
+        self._inner.restore(parts["softmax"])
+
+    def _wide(self) -> Schema:
+        """Return the schema of the wider rows."""
+        features = []
+        for k, (source, index) in enumerate(zip(self._past.source, self._past.which, strict=True)):
+            categories = self._schema.classes if source == LABEL else None
+            if source == VALUE:
+                categories = self._schema.features[index].categories
+            features.append(Feature(str(k), categories))
+        return Schema(tuple(features), self._schema.classes)
+
+
+def _columns(old: Schema, new: Schema, products: int, *, first: bool) -> tuple[Int64, Int64, Int64]:
+    """Return source, which and other of the columns that `new` has and `old` has not."""
+    features = range(old.n_features, new.n_features)
+    numeric = [j for j, feature in enumerate(new.features) if not feature.is_nominal]
+    fresh = [j for j in features if not new.features[j].is_nominal]
+    found = [(VALUE, j, 0) for j in features]
+    found += [(CHANGE, j, 0) for j in fresh]
+    found += [(LABEL, 0, 0)] if first else []
+    found += [(FREQUENCY, c, r) for c in range(old.n_classes, new.n_classes) for r in range(len(RATES))]
+    if products > 0:
+        pairs = [(PRODUCT, i, j) for j in fresh for i in numeric if i <= j]
+        if len(pairs) > products:
+            pairs = [pairs[k] for k in choose(1, len(pairs), len(pairs), products / len(pairs))]
+        found += pairs
+    source, which, other = np.array(found, np.int64).reshape(-1, 3).T
+    return source.copy(), which.copy(), other.copy()

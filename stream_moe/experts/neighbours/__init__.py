@@ -1,0 +1,3 @@
+"""Experts that compare an event with others: nearest neighbours and moving prototypes."""
+
+from __future__ import annotations

@@ -1,0 +1,322 @@
+"""A Hoeffding tree that replaces itself when its error rises: the member of an adaptive forest."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stream_moe.drift.adwin import DriftMonitor
+from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.pool import unknown_labels
+from stream_moe.experts.trees import adaptive_kernel as kernel
+from stream_moe.experts.trees import arrays as tree_arrays
+from stream_moe.experts.trees.hoeffding import HoeffdingTree
+from stream_moe.runtime.draws import choose, poisson_steps, uniform
+from stream_moe.snapshot import Snapshot, pack, unpack
+from stream_moe.types import Bool, Feature, Float32, Float64, Int32, Int64, Schema
+
+MOST_BYTES = 2**26  # of one tree's leaves: a pool of two dozen stays below 2 GB
+ARCHIVE_BYTES = 2**24  # of the leaves of all the trees that one archive holds
+RECENT = 100  # events on which the archive is asked, at most
+
+
+class Planted(NamedTuple):
+    """A tree, the columns it sees, and which draw gave them."""
+
+    tree: HoeffdingTree
+    columns: Int64  # [m]
+    as_number: Bool  # [m] nominal, but too wide when the tree first saw it: its index is taken as a number
+    draw: int
+
+    def view(self, x: Float32) -> Float32:
+        """Return the columns of x that the tree sees, float32 [n, m]."""
+        return x if len(self.columns) == x.shape[1] else np.ascontiguousarray(x[:, self.columns])
+
+    @property
+    def bytes_used(self) -> int:
+        """Of its leaves; what is allocated beyond them depends on when the arrays grew."""
+        arrays = self.tree._tree
+        return int(arrays.head[tree_arrays.SLOTS]) * (arrays.numeric[0].nbytes + arrays.nominal[0].nbytes)
+
+    def errors(self, x: Float32, y: Int32) -> int:
+        """How many of the events it gets wrong; it learns nothing."""
+        said = np.empty((len(y), self.tree.n_classes))
+        self.tree.step(self.view(x), unknown_labels(len(y)), np.zeros(len(y)), said)
+        return int((said.argmax(1) != y).sum())
+
+
+class AdaptiveTree:
+    """A bagged Hoeffding tree on a random subset of the features, with a drift detector and a successor.
+
+    Parameters
+    ----------
+    schema
+        Features and classes.
+    bagging
+        Mean of the Poisson law each event's weight is drawn from; 0 = no bagging.
+    share
+        Of the features each tree sees; a successor draws its own.
+    grace_period, delta, tie_threshold
+        Of the trees, in units of drawn weight.
+    drift_delta, warning_delta
+        How sure the detector must be that the error has RISEN: a warning starts a successor beside the tree,
+        a drift puts it in the tree's place (or a new tree, if there is none).
+    group
+        Events averaged into one entry of the detector's window; it also tests once per group.
+    wide
+        Nominal features with more categories than this are split by thresholds on the category index: one
+        branch per category would leave too few events in each.
+    archive
+        How many of the trees that were replaced are kept, those with the most nodes. At a drift one of them comes
+        back if, on the events after the change, it errs less than both the leaving tree and its successor.
+    seed, member
+        Key of everything random here: equal keys, equal trees.
+
+    Notes
+    -----
+    A tree sees only its columns, so that it costs their share of the time, as in Gomes et al., Streaming
+    random patches (2019); bagging by weight: Bifet et al., Leveraging bagging (2010); warning, successor and
+    swap: Gomes et al., Adaptive random forests (2017), whose detectors are far calmer (1e-5, 1e-4); trees that
+    come back: Gonçalves and de Barros, RCD: a recurring concept drift framework (2013). The detector says where
+    the change lies; of what came after it, at most the last 100 events are asked about. The successor has learnt
+    these events, an archived tree has not: it must be better on unseen events than the other on seen ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> x = rng.random((6000, 2), dtype=np.float32)
+    >>> y = (x[:, 0] > 0.5).astype(np.int32)
+    >>> y[3000:] = 1 - y[3000:]  # the concept turns round
+    >>> tree, proba = AdaptiveTree(Schema.numeric(2, ["no", "yes"]), share=1.0), np.empty((6000, 2))
+    >>> tree.step(x, y, np.ones(6000), proba)
+    >>> bool((proba.argmax(1) == y)[4000:].mean() > 0.97), tree.n_swaps
+    (True, 1)
+    """
+
+    kind = "adaptive-tree"
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        bagging: float = 6.0,
+        share: float = 0.7,
+        grace_period: float = 50,
+        delta: float = 0.01,
+        tie_threshold: float = 0.05,
+        drift_delta: float = 0.01,
+        warning_delta: float = 0.05,
+        group: int = 8,
+        wide: int = 16,
+        archive: int = 3,
+        seed: int = 1,
+        member: int = 0,
+    ) -> None:
+        if not (0 <= bagging <= 100 and 0 < share <= 1 and 1 <= group <= 1024 and wide >= 0 and 0 <= archive <= 100):
+            raise ConfigError(
+                f"adaptive-tree: bagging {bagging} must lie in 0..100, share {share} in (0, 1], group {group} in "
+                f"1..1024, wide {wide} at 0 or above, archive {archive} in 0..100"
+            )
+        if not 0 < drift_delta <= warning_delta < 1:
+            raise ConfigError(
+                f"adaptive-tree: drift_delta {drift_delta} and warning_delta {warning_delta} must ascend in (0, 1)"
+            )
+        self._steps = poisson_steps(bagging) if bagging else np.ones(1)
+        self._parameters = grace_period, delta, tie_threshold
+        self._share, self._wide, self._group, self._room = share, wide, group, archive
+        self._seed, self._member = seed, member
+        self._schema, self.n_classes = schema, schema.n_classes
+        self._monitor = DriftMonitor(1, delta=drift_delta, warning_delta=warning_delta)
+        self._learnt = self._draws = self._retired_splits = self.n_swaps = self.n_returns = 0
+        self._fore = self._plant()
+        self._back: Planted | None = None
+        self._archive: list[Planted] = []
+        self._recent = np.empty((0, schema.n_features), np.float32), np.empty(0, np.int32)
+
+    @property
+    def n_nodes(self) -> int:
+        return self._fore.tree.n_nodes
+
+    @property
+    def n_splits(self) -> int:
+        """Splits of this tree and of those it has replaced."""
+        return self._retired_splits + self._fore.tree.n_splits
+
+    @property
+    def n_warnings(self) -> int:
+        return int(self._monitor.warnings[0])
+
+    @property
+    def memory_bytes(self) -> int:
+        trees = sum(planted.tree.memory_bytes for planted in self._all().values())
+        return trees + sum(array.nbytes for array in self._recent)
+
+    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
+        drawn, spare = np.empty(len(x)), np.empty(proba.shape)
+        self._learnt = kernel.draw_weights(self._seed, self._member, self._learnt, self._steps, y, weight, drawn)
+        progress, monitor = np.zeros(3, np.int64), self._monitor
+        fore_x = back_x = self._fore.view(x)
+        if self._back is not None:
+            back_x = self._back.view(x)
+        while True:
+            fore, back = self._fore.tree, (self._back or self._fore).tree
+            outcome = kernel.run(
+                fore._tree, fore._layout, fore_x, back._tree, back._layout, back_x, self._back is not None,
+                monitor._windows, self._group, monitor.delta, monitor.warning_delta,
+                y, weight, drawn, proba, spare, *fore._scratch, progress,
+            )  # fmt: skip
+            if outcome == kernel.DONE:
+                self._recent = self._latest(x, y, weight, RECENT)
+                return
+            if outcome == kernel.GROW_FORE:
+                fore._reserve(int(fore._tree.head[tree_arrays.NEEDED]))
+            elif outcome == kernel.GROW_BACK:
+                back._reserve(int(back._tree.head[tree_arrays.NEEDED]))
+            elif outcome == kernel.WARNED:
+                self._back = self._plant()
+                back_x, progress[kernel.BACK] = self._back.view(x), progress[kernel.WATCHED]
+            else:
+                watched, since = int(progress[kernel.WATCHED]), int(monitor._windows.width[0]) * self._group
+                after = self._latest(x[:watched], y[:watched], weight[:watched], min(since, RECENT))
+                self._swap(*after)
+                fore_x = self._fore.view(x)
+
+    def grow(self, schema: Schema) -> None:
+        """Take a wider schema; a living tree takes up each new feature with probability `share`."""
+        before, self._schema, self.n_classes = self._schema.n_features, schema, schema.n_classes
+        self._fore = self._widened(self._fore, before)
+        if self._back is not None:
+            self._back = self._widened(self._back, before)
+        self._archive = [self._widened(planted, before) for planted in self._archive]
+        x, y = self._recent
+        self._recent = np.pad(x, ((0, 0), (0, schema.n_features - before)), constant_values=np.nan), y
+
+    def snapshot(self) -> Snapshot:
+        """As `Expert.snapshot`."""
+        plain = {
+            "learnt": self._learnt,
+            "draws": self._draws,
+            "retired_splits": self._retired_splits,
+            "swaps": self.n_swaps,
+            "returns": self.n_returns,
+            "n_features": self._schema.n_features,
+        }
+        parts: dict[str, Snapshot] = {"monitor": self._monitor.snapshot(), "counts": ({}, plain)}
+        parts["recent"] = {name: array.copy() for name, array in zip("xy", self._recent, strict=True)}, {}
+        for name, planted in self._all().items():
+            arrays, _ = planted.tree.snapshot()
+            parts[name] = (
+                arrays | {"columns": planted.columns.copy(), "as_number": planted.as_number.copy()},
+                {"draw": planted.draw},
+            )
+        return pack(parts)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        parts = unpack(snapshot)
+        plain = parts["counts"][1]
+        if plain["n_features"] != self._schema.n_features:
+            raise CheckpointError(
+                f"adaptive-tree: {plain['n_features']} features in the checkpoint, {self._schema.n_features} here"
+            )
+        self._learnt, self._draws = int(plain["learnt"]), int(plain["draws"])
+        self._retired_splits, self.n_swaps = int(plain["retired_splits"]), int(plain["swaps"])
+        self.n_returns = int(plain["returns"])
+        self._monitor.restore(parts["monitor"])
+        self._fore = self._restored(parts["fore"])
+        self._back = self._restored(parts["back"]) if "back" in parts else None
+        archived = [parts[f"archive{k}"] for k in range(self._room) if f"archive{k}" in parts]
+        self._archive = [self._restored(part) for part in archived]
+        self._recent = self._checked(*(parts["recent"][0][name] for name in "xy"))
+
+    def _plant(self) -> Planted:
+        self._draws += 1
+        columns = choose(self._seed, self._key(self._draws), self._schema.n_features, self._share)
+        return self._on(columns, self._wide_among(columns), self._draws)
+
+    def _all(self) -> dict[str, Planted]:
+        """Return the trees there are, by name."""
+        back = {} if self._back is None else {"back": self._back}
+        return {"fore": self._fore} | back | {f"archive{k}": planted for k, planted in enumerate(self._archive)}
+
+    def _latest(self, x: Float32, y: Int32, weight: Float64, n: int) -> tuple[Float32, Int32]:
+        """Return up to the latest n events learnt, those of this block last."""
+        rows = ((y >= 0) & (weight > 0.0)).nonzero()[0][-n:]
+        if len(rows) == n:
+            return x[rows], y[rows]
+        start = max(len(self._recent[1]) + len(rows) - n, 0)
+        before_x, before_y = self._recent
+        return np.concatenate([before_x[start:], x[rows]]), np.concatenate([before_y[start:], y[rows]])
+
+    def _swap(self, x: Float32, y: Int32) -> None:
+        """Put the best for the events after the change, x [n, d] and y [n], in the tree's place."""
+        self._retired_splits += self._fore.tree.n_splits
+        self.n_swaps += 1
+        leaver, successor = self._fore, self._back or self._plant()
+        if self._archive:
+            errors = [planted.errors(x, y) for planted in self._archive]
+            if min(errors) < min(leaver.errors(x, y), successor.errors(x, y)):
+                successor = self._archive.pop(errors.index(min(errors)))
+                self._retired_splits -= successor.tree.n_splits
+                self.n_returns += 1
+        if leaver.bytes_used <= ARCHIVE_BYTES:
+            self._archive.append(leaver)
+        while len(self._archive) > self._room or sum(p.bytes_used for p in self._archive) > ARCHIVE_BYTES:
+            nodes = [planted.tree.n_nodes for planted in self._archive]
+            self._archive.pop(nodes.index(min(nodes)))
+        self._fore, self._back = successor, None
+        self._monitor.forget()
+
+    def _widened(self, old: Planted, before: int) -> Planted:
+        new = [
+            j
+            for j in range(before, self._schema.n_features)
+            if uniform(self._seed, self._key(old.draw), j) < self._share
+        ]
+        more = np.array(new, np.int64)
+        columns = np.concatenate([old.columns, more])
+        as_number = np.concatenate([old.as_number, self._wide_among(more)])
+        old.tree.grow(self._seen(columns, as_number))
+        return Planted(old.tree, columns, as_number, old.draw)
+
+    def _checked(self, x: Float32, y: Int32) -> tuple[Float32, Int32]:
+        """Return recent events found in a checkpoint."""
+        if len(y) == 0:
+            return np.empty((0, self._schema.n_features), np.float32), y
+        fits = x.shape == (len(y), self._schema.n_features) and len(y) <= RECENT
+        if not fits or x.dtype != np.float32 or y.dtype != np.int32:
+            raise CheckpointError(f"adaptive-tree: recent events are {x.dtype} {x.shape} and {y.dtype} {y.shape}")
+        if not 0 <= y.min() <= y.max() < self.n_classes:
+            raise CheckpointError("adaptive-tree: a recent event of no class")
+        return x, y
+
+    def _restored(self, found: Snapshot) -> Planted:
+        arrays = dict(found[0])
+        planted = self._on(arrays.pop("columns"), arrays.pop("as_number"), int(found[1]["draw"]))
+        planted.tree.restore((arrays, {}))
+        return planted
+
+    def _key(self, draw: int) -> int:
+        """Where this draw of columns lies among all random numbers: apart from the bagging weights."""
+        return (self._member + 1) * 2**32 + draw
+
+    def _on(self, columns: Int64, as_number: Bool, draw: int) -> Planted:
+        grace, delta, tie = self._parameters
+        schema = self._seen(columns, as_number)
+        return Planted(
+            HoeffdingTree(schema, grace_period=grace, delta=delta, tie_threshold=tie, max_bytes=MOST_BYTES),
+            columns,
+            as_number,
+            draw,
+        )
+
+    def _wide_among(self, columns: Int64) -> Bool:
+        return self._schema.n_categories[columns] > self._wide
+
+    def _seen(self, columns: Int64, as_number: Bool) -> Schema:
+        """Return the schema of those columns."""
+        features = [self._schema.features[j] for j in columns]
+        narrowed = (Feature(f.name) if wide else f for f, wide in zip(features, as_number, strict=True))
+        return Schema(tuple(narrowed), self._schema.classes)

@@ -1,0 +1,229 @@
+"""The Hoeffding tree as an expert: owns the arrays that `tree_kernel` works on, and makes them grow."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.trees import arrays as tree_arrays
+from stream_moe.experts.trees import kernel as tree_kernel
+from stream_moe.snapshot import Arrays, Snapshot, fill
+from stream_moe.types import Float32, Float64, Int32, Schema
+
+_PREDICTIONS = {"majority": tree_arrays.MAJORITY, "naive-bayes": tree_arrays.BAYES, "adaptive": tree_arrays.ADAPTIVE}
+_PER_NODE = ("feature", "threshold", "child", "default", "slot")
+_PER_SLOT = ("mass", "seen", "constant", "numeric", "nominal", "leaf")
+
+
+class HoeffdingTree:
+    """A Hoeffding tree for streams of numeric and nominal features.
+
+    Parameters
+    ----------
+    schema
+        Features and classes. Nominal features get multiway splits.
+    grace_period
+        Weight a leaf must see between two attempts to split.
+    delta
+        Split confidence: the Hoeffding bound holds with probability 1 - delta.
+    tie_threshold
+        Split on the best feature anyway once the bound is below this.
+    leaf_prediction
+        "majority", "naive-bayes", or "adaptive": whichever was right more often in this leaf.
+    max_nodes
+        Cap on nodes; a leaf that would exceed it goes on learning unsplit.
+    max_bytes
+        Cap on the leaves' statistics, in bytes.
+
+    Notes
+    -----
+    A missing value (NaN) is no evidence for naive Bayes and follows the heaviest branch.
+    Source: Domingos and Hulten (2000); parameters' names and defaults as in MOA, except the grace period of
+    50 that DriftMoE uses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stream_moe.types import Schema
+    >>> rng = np.random.default_rng(1)
+    >>> x = rng.random((2000, 2), dtype=np.float32)
+    >>> y = (x[:, 0] > 0.5).astype(np.int32)
+    >>> tree = HoeffdingTree(Schema.numeric(2, ["low", "high"]))
+    >>> proba = np.empty((2000, 2))
+    >>> tree.step(x, y, np.ones(2000), proba)
+    >>> bool((proba.argmax(1) == y)[1000:].mean() > 0.97)
+    True
+    """
+
+    kind = "hoeffding-tree"
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        grace_period: float = 50,
+        delta: float = 1e-7,
+        tie_threshold: float = 0.05,
+        leaf_prediction: Literal["majority", "naive-bayes", "adaptive"] = "adaptive",
+        max_nodes: int = 2**20,
+        max_bytes: int = 2**28,
+    ) -> None:
+        if leaf_prediction not in _PREDICTIONS:
+            raise ConfigError(f"leaf_prediction: {leaf_prediction!r}; choose one of {', '.join(_PREDICTIONS)}")
+        if not (0 < delta < 1 and grace_period > 0 and tie_threshold >= 0):
+            raise ConfigError(
+                f"tree: delta {delta} must lie in (0, 1), grace_period {grace_period} above 0, "
+                f"tie_threshold {tie_threshold} at 0 or above"
+            )
+        self._parameters = (grace_period, delta, tie_threshold, _PREDICTIONS[leaf_prediction])
+        self._max_nodes, self._max_bytes = max_nodes, max_bytes
+        self._set_layout(schema)
+        self._allocate(1, 1)  # of thousands of models, one for each key, most never split
+        self._tree.feature[0], self._tree.slot[0] = -1, 0
+        self._tree.numeric[:, :, tree_arrays.LOW] = np.inf
+        self._tree.numeric[:, :, tree_arrays.HIGH] = -np.inf
+        self._tree.head[:] = (1, 1, 0, -1, 0)
+
+    @property
+    def n_nodes(self) -> int:
+        return int(self._tree.head[tree_arrays.NODES])
+
+    @property
+    def n_splits(self) -> int:
+        return int(self._tree.head[tree_arrays.SPLITS])
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(array.nbytes for array in self._in_use().values())
+
+    def is_like(self, other: HoeffdingTree) -> bool:
+        """Whether both are of equal parameters over equal features and classes."""
+        pairs: Any = zip(self._layout, other._layout, strict=True)
+        return self._shapes == other._shapes and all(np.array_equal(a, b) for a, b in pairs)
+
+    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
+        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
+        done = 0
+        while True:
+            done = tree_kernel.step(self._tree, self._layout, x, y, weight, done, proba, *self._scratch)
+            if self._tree.head[tree_arrays.PENDING] < 0:
+                return
+            self._reserve(int(self._tree.head[tree_arrays.NEEDED]))
+
+    def snapshot(self) -> Snapshot:
+        return {name: array.copy() for name, array in self._in_use().items()}, {}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        arrays, _ = snapshot
+        nodes, slots = len(arrays["feature"]), len(arrays["mass"])
+        if nodes > self._max_nodes or slots > self._layout.max_slots:
+            raise CheckpointError(f"tree: {nodes} nodes and {slots} leaves, more than max_nodes and max_bytes allow")
+        self._allocate(nodes, slots)
+        fill(self._tree._asdict(), arrays, "tree")
+        at_rest = (*self._tree.head.tolist(),) == (nodes, slots, self.n_splits, -1, 0)  # no split is half done
+        if not (at_rest and self._leads_to_leaves()):
+            raise CheckpointError("tree: a node leads to none, a leaf has no statistics, or a split is half done")
+
+    def _leads_to_leaves(self) -> bool:
+        """Whether every walk ends in a leaf with a slot: compiled code checks no index."""
+        tree, layout = self._tree, self._layout
+        nodes, d = len(tree.feature), len(layout.position)
+        nominal = layout.is_nominal[np.clip(tree.feature, 0, d - 1)] == 1
+        branches = np.where(nominal, tree.threshold, 2.0)
+        inner = (tree.feature < d) & (tree.child > np.arange(nodes)) & (tree.child + branches <= nodes)
+        inner &= (tree.default >= 0) & (tree.default < branches)
+        leaf = (tree.slot >= 0) & (tree.slot < len(tree.mass))
+        return nodes > 0 and bool(np.where(tree.feature >= 0, inner, leaf).all())
+
+    def grow(self, schema: Schema) -> None:
+        old, old_layout = self._tree, self._layout
+        self._set_layout(schema)
+        self._allocate(len(old.feature), len(old.mass))
+        new, n_classes = self._tree, old.mass.shape[1]
+        for name in (*_PER_NODE, "head", "leaf"):
+            getattr(new, name)[...] = getattr(old, name)
+        new.numeric[:, :, tree_arrays.LOW], new.numeric[:, :, tree_arrays.HIGH] = np.inf, -np.inf
+        for name in ("mass", "seen", "constant"):
+            getattr(new, name)[:, :n_classes] = getattr(old, name)
+        for column, kind in enumerate(old_layout.is_nominal):
+            source, target = old_layout.position[column], self._layout.position[column]
+            if kind:
+                start, width = old_layout.offset[source], old_layout.cardinality[source]
+                to = self._layout.offset[target]
+                new.nominal[:, :, to : to + width, :n_classes] = old.nominal[:, :, start : start + width]
+            else:
+                new.numeric[:, :n_classes, :, target] = old.numeric[..., source]
+        if not np.array_equal(old_layout.cardinality, self._layout.cardinality):
+            self._recompute_constants()
+
+    def _recompute_constants(self) -> None:
+        """Make the constants anew: they depend on the number of categories, which `grow` has changed."""
+        tree, layout = self._tree, self._layout
+        constant = tree.numeric[:, :, tree_arrays.LOG_NORM].sum(-1)
+        constant -= np.log(tree.nominal[:, tree_arrays.TOTAL, layout.offset] + layout.cardinality[:, None]).sum(1)
+        # The first term is the logarithm of the class's prior, up to a constant.
+        tree.constant[...] = np.where(tree.seen > 0, np.log(np.maximum(tree.mass, 1e-300)) + constant, 0.0)
+
+    def _set_layout(self, schema: Schema) -> None:
+        cardinality = schema.n_categories.astype(np.int64)
+        is_nominal = cardinality > 0
+        numeric, nominal = np.flatnonzero(~is_nominal), np.flatnonzero(is_nominal)
+        position = np.empty(schema.n_features, np.int64)
+        position[numeric], position[nominal] = np.arange(len(numeric)), np.arange(len(nominal))
+        widths = cardinality[nominal]
+        offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)[:-1]])[: len(widths)]
+        self.n_classes = schema.n_classes
+        self._shapes = (schema.n_classes, len(numeric), int(widths.sum()))
+        slot_bytes = 8 * schema.n_classes * (7 * len(numeric) + 3 * int(widths.sum()) + 4)
+        max_slots = self._max_bytes // slot_bytes
+        if max_slots < 1 or self._max_nodes < 1:
+            raise ConfigError(
+                f"tree: one leaf of this schema takes {slot_bytes} bytes and one node; max_bytes "
+                f"{self._max_bytes} or max_nodes {self._max_nodes} is below that, raise it"
+            )
+        self._layout = tree_arrays.TreeLayout(
+            numeric, nominal, offset, widths, position, is_nominal.astype(np.int64),
+            float(self._parameters[0]), float(self._parameters[1]), float(self._parameters[2]),
+            self._parameters[3], self._max_nodes, max_slots,
+        )  # fmt: skip
+        self._scratch = np.empty(schema.n_classes), np.empty(schema.n_classes)
+
+    def _allocate(self, nodes: int, slots: int) -> None:
+        classes, numeric, categories = self._shapes
+        self._tree = tree_arrays.TreeArrays(
+            feature=np.zeros(nodes, np.int32),
+            threshold=np.zeros(nodes),
+            child=np.zeros(nodes, np.int32),
+            default=np.zeros(nodes, np.int32),
+            slot=np.zeros(nodes, np.int32),
+            mass=np.zeros((slots, classes)),
+            seen=np.zeros((slots, classes)),
+            constant=np.zeros((slots, classes)),
+            numeric=np.zeros((slots, classes, 7, numeric)),
+            nominal=np.zeros((slots, 3, categories, classes)),
+            leaf=np.zeros((slots, 3)),
+            head=np.zeros(5, np.int64),
+        )
+
+    def _reserve(self, width: int) -> None:
+        """Make room for one more split into `width` branches: at least half as much again, so that it is rare."""
+        old = self._tree
+        nodes = max(len(old.feature) * 3 // 2, self.n_nodes + width)
+        slots = max(len(old.mass) * 3 // 2, int(old.head[tree_arrays.SLOTS]) + width)
+        self._allocate(min(nodes, self._layout.max_nodes), min(slots, self._layout.max_slots))
+        larger, self._tree = self._tree, old
+        self._move_to(larger)
+
+    def _move_to(self, arrays: tree_arrays.TreeArrays) -> None:
+        """Live in these arrays, all zero and at least as long, from now on."""
+        for name, array in self._in_use().items():
+            getattr(arrays, name)[: len(array)] = array
+        self._tree = arrays
+
+    def _in_use(self) -> Arrays:
+        """The arrays without the room that is left in them."""
+        nodes, slots = self._tree.head[tree_arrays.NODES], self._tree.head[tree_arrays.SLOTS]
+        lengths = dict.fromkeys(_PER_NODE, nodes) | dict.fromkeys(_PER_SLOT, slots) | {"head": len(self._tree.head)}
+        return {name: getattr(self._tree, name)[:length] for name, length in lengths.items()}

@@ -1,0 +1,200 @@
+"""Models by name, with settings as strings: what the terminal and configuration files build."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from stream_moe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from stream_moe.models.contract import BlockClassifier
+    from stream_moe.types import Schema
+
+_DEFAULT = "driftmoe"
+_PUBLISHED = ["driftmoe-data", "driftmoe-task"]
+_TWO_STAGE = "driftmoe-two-stage"
+_EXPERTS = [
+    "adaptive-tree",
+    "hoeffding-tree",
+    "prototypes",
+    "history-softmax",
+    "value-rates",
+    "knn",
+    "naive-bayes",
+    "softmax",
+    "averaged-softmax",
+    "no-change",
+]
+_NOT_SETTINGS = {"schema", "seed", "threads", "device"}  # have a way of their own
+_WITHOUT_EFFECT = {  # what only another variant of the same class looks at
+    "driftmoe-data": ("vote",),
+    "driftmoe-task": ("n_experts", "top_k", "mini_batch", "temperature"),
+}
+_LARGEST = 2**53  # beyond it a number no longer fits every array's type
+_BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def model_names() -> list[str]:
+    """Return the names `build_model` knows; loads neither torch nor numba.
+
+    Examples
+    --------
+    >>> model_names()[:3]
+    ['driftmoe', 'driftmoe-data', 'driftmoe-task']
+    """
+    return [_DEFAULT, *_PUBLISHED, _TWO_STAGE, *_EXPERTS]
+
+
+def check_name(name: str, options: Iterable[str] = ()) -> None:
+    """Raise ConfigError for a name that cannot be a model; of another library's only its settings are looked at."""
+    if name not in model_names() and ":" not in name:
+        raise ConfigError(
+            f"model: {name!r} does not exist; choose one of {', '.join(model_names())}, or another library's: "
+            "river:CLASS(...), capymoa:CLASS(...)"
+        )
+    if ":" in name and list(options):
+        raise ConfigError(f"{name}: its settings go into its brackets, as in river:ARFClassifier(n_models=10)")
+
+
+def build_model(
+    name: str,
+    schema: Schema | None,
+    *,
+    seed: int = 1,
+    threads: int = 1,
+    device: str = "cpu",
+    options: dict[str, str] | None = None,
+) -> BlockClassifier:
+    """Make a model.
+
+    Parameters
+    ----------
+    name
+        One of `model_names()`, or another library's as `stream_moe.models.foreign.build_baseline` takes it.
+    schema
+        Features and classes; None = learn them from the events.
+    seed, threads, device
+        Of a mixture; a single expert takes at most the seed, has one thread and runs on the CPU.
+    options
+        Settings by name, as text: keyword parameters of the mixture's or the expert's constructor.
+
+    Raises
+    ------
+    ConfigError
+        If the name or a setting does not exist, or a value does not fit.
+
+    Examples
+    --------
+    >>> from stream_moe.types import Schema
+    >>> model = build_model("knn", Schema.numeric(2, ["no", "yes"]), options={"k": "5"})
+    >>> model.report().experts[0].kind
+    'knn'
+    >>> build_model("knn", None, options={"neighbours": "5"})
+    Traceback (most recent call last):
+    stream_moe.errors.ConfigError: knn: no setting 'neighbours'; its settings are k, window
+    """
+    check_name(name, options or {})
+    if ":" in name:
+        from stream_moe.models.foreign import build_baseline
+
+        return build_baseline(name, schema, seed=seed)
+    if name == _DEFAULT:
+        from stream_moe.models.driftmoe import DriftMoE
+
+        return DriftMoE(schema, seed=seed, threads=threads, **_settings(name, DriftMoE, options or {}))
+    if name in _PUBLISHED:
+        from stream_moe.models.published.moe import DriftMoEData
+
+        settings = _settings(name, DriftMoEData, options or {}, "variant", *_WITHOUT_EFFECT[name])
+        variant: Literal["data", "task"] = "data" if name == "driftmoe-data" else "task"
+        return DriftMoEData(schema, variant=variant, seed=seed, threads=threads, device=device, **settings)
+    if name == _TWO_STAGE:
+        from stream_moe.models.published.two_stage import DriftMoETwoStage
+
+        return DriftMoETwoStage(
+            schema, seed=seed, threads=threads, **_settings(name, DriftMoETwoStage, options or {})
+        )
+    from stream_moe.models.single import SingleExpert
+    from stream_moe.types import Schema
+
+    expert = _expert_class(name)
+    settings = _settings(name, expert, options or {})
+    if "seed" in inspect.signature(expert).parameters:
+        settings["seed"] = seed
+    if schema is None:  # a wrong value must be told now, not at the first event
+        expert(Schema.numeric(1, ["any"]), **settings)
+    return SingleExpert(schema, expert=expert, parameters=settings or None)
+
+
+def warning(name: str, options: dict[str, str], events: int | None) -> str | None:
+    """Return what a user should know before so many events (None = without end) go through a model; None = nothing.
+
+    Examples
+    --------
+    >>> warning("driftmoe-two-stage", {"first_half": "5000"}, 4000)[:67]
+    'driftmoe-two-stage: 4,000 events are all of the first stage, so the'
+    """
+    if name != _TWO_STAGE or events is None:
+        return None
+    from stream_moe.models.published.two_stage import DriftMoETwoStage
+
+    model, half = DriftMoETwoStage(None, **_settings(name, DriftMoETwoStage, options)), events // 2
+    if model.first_half < events:
+        return None
+    burn_in = f" --set burn_in={half // 2}" if model.variant == "data" and model.burn_in > half else ""
+    said = f"{name}: {events:,} events are all of the first stage, so the router learns nothing; give "
+    return f"{said}--set first_half={half}{burn_in}"
+
+
+def _expert_class(name: str) -> Callable[..., Any]:
+    from stream_moe.experts.linear.averaged import AveragedSoftmax
+    from stream_moe.experts.linear.history import HistorySoftmax
+    from stream_moe.experts.linear.softmax import SoftmaxRegression
+    from stream_moe.experts.linear.target_encoding import TargetEncoding
+    from stream_moe.experts.naive_bayes import NaiveBayes
+    from stream_moe.experts.neighbours.knn import WindowKNN
+    from stream_moe.experts.neighbours.prototypes import MovingPrototypes
+    from stream_moe.experts.no_change import NoChange
+    from stream_moe.experts.trees.adaptive import AdaptiveTree
+    from stream_moe.experts.trees.hoeffding import HoeffdingTree
+
+    kinds: tuple[type[Any], ...] = (
+        AdaptiveTree, HoeffdingTree, MovingPrototypes, HistorySoftmax, WindowKNN, NaiveBayes, SoftmaxRegression,
+        AveragedSoftmax, NoChange, TargetEncoding,
+    )  # fmt: skip
+    return {kind.kind: kind for kind in kinds}[name]
+
+
+def _settings(name: str, factory: Callable[..., Any], options: dict[str, str], *fixed: str) -> dict[str, Any]:
+    """Convert text to what the parameters of `factory` are annotated with; `fixed` ones are no settings."""
+    names = [p for p in inspect.signature(factory).parameters if p not in {*_NOT_SETTINGS, *fixed}]
+    hints = get_type_hints(factory.__init__) if options else {}
+    for key in options:
+        if key not in names:
+            choices = f"its settings are {', '.join(names)}" if names else "it has none"
+            raise ConfigError(f"{name}: no setting {key!r}; {choices}")
+    return {key: _convert(f"{name}: {key}", text, hints[key]) for key, text in options.items()}
+
+
+def _convert(what: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise ConfigError(f"{what}: {text!r}; choose one of {', '.join(get_args(kind))}")
+        return text
+    if kind is bool:
+        if text.lower() not in _BOOLS:
+            raise ConfigError(f"{what}: {text!r}; choose one of {', '.join(_BOOLS)}")
+        return _BOOLS[text.lower()]
+    if kind is str:
+        return text
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) < _LARGEST:
+        raise ConfigError(f"{what}: {text!r} is no {'whole ' if kind is int else ''}number below 2^53")
+    return value

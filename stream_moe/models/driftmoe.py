@@ -1,0 +1,274 @@
+"""DriftMoE: experts of different kinds under gates that learn from every event. The default model.
+
+Each event is put to all experts; the gates mix their answers; then, or when its label arrives, everyone
+learns it. What makes it follow a drift: trees that replace themselves, experts with short memories, and
+gates whose weights move within some ten events. An expert that carries no weight sleeps.
+`docs/model.md` has the equations and what each part is worth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream_moe.drift.adwin import DriftMonitor
+from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.base import Expert
+from stream_moe.experts.executors import Executor, Pool, check_executor, open_pool
+from stream_moe.experts.linear.averaged import AveragedSoftmax
+from stream_moe.experts.linear.history import HistorySoftmax
+from stream_moe.experts.linear.softmax import SoftmaxRegression
+from stream_moe.experts.linear.target_encoding import TargetEncoding
+from stream_moe.experts.naive_bayes import NaiveBayes
+from stream_moe.experts.neighbours.knn import WindowKNN
+from stream_moe.experts.neighbours.prototypes import MovingPrototypes
+from stream_moe.experts.no_change import NoChange
+from stream_moe.experts.trees.adaptive import AdaptiveTree
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.specialization import Specialization, drifts_found, learner_report
+from stream_moe.report import LearnerDrift, LearnerReport
+from stream_moe.router.gates.online import OnlineGates
+from stream_moe.router.gates.sleep import LEAST_SHARE, SleepSchedule
+from stream_moe.router.gates.waiting import Waiting
+from stream_moe.runtime.threads import WorkerThreads
+from stream_moe.snapshot import Snapshot, digest_of, pack, unpack
+from stream_moe.types import Float32, Float64, Int32, Schema
+
+TILE = 2048  # rows at a time: bounds the memory for what the experts say; changes no result
+LATEST = ("averaged-softmax",)  # kinds that a checkpoint of format 3 does not have: its pool goes on without them
+SLEEPERS = (AdaptiveTree, WindowKNN, MovingPrototypes)  # the dear ones; the others live on every label
+# Temperaments of the trees in turn: how often each looks at its error, and how soon it is alarmed.
+NERVOUS = {"group": 2, "drift_delta": 0.05, "warning_delta": 0.2}
+ALERT = {"group": 8, "drift_delta": 0.01, "warning_delta": 0.05}
+CALM = {"group": 32, "drift_delta": 1e-4, "warning_delta": 1e-3}
+
+
+class DriftMoE(BlockClassifier):
+    """Adaptive trees, neighbours, prototypes, linear experts, value rates and no-change under three levels of gates.
+
+    Parameters
+    ----------
+    schema
+        Features and classes; None = learn them from the dicts given to `learn_one`.
+    trees
+        How many adaptive trees.
+    window
+        Events that the 3 nearest neighbours are looked for in; the 5 nearest are in a window three times as long.
+    prototypes
+        Moving prototypes in each of the two sets.
+    budget
+        Multiplies those three, and divides the share of the answer below which an expert falls asleep: below 1
+        for less CPU, above for more accuracy.
+    without
+        Kinds of experts to leave out, separated by commas, as "knn,prototypes".
+    seed
+        Of everything random.
+    threads
+        Threads over the experts; the result does not depend on it.
+    executor, shards
+        Where the experts live, and in how many parts; changes no result. See `stream_moe.experts.executors`.
+
+    Notes
+    -----
+    Under a label delay the gates learn from what the experts said when the event was predicted; see
+    `stream_moe.router.gates.waiting`. Those events are part of a snapshot, but not of `digest`, which is over what
+    has been learnt.
+
+    Examples
+    --------
+    >>> from river import datasets, evaluate, metrics
+    >>> evaluate.progressive_val_score(datasets.Phishing(), DriftMoE(seed=1), metrics.Accuracy())
+    Accuracy: 91.19%
+    """
+
+    def __init__(
+        self,
+        schema: Schema | None = None,
+        *,
+        trees: int = 12,
+        window: int = 1000,
+        prototypes: int = 128,
+        budget: float = 1.0,
+        without: str = "",
+        seed: int = 1,
+        threads: int = 1,
+        executor: Executor = "threads",
+        shards: int = 0,
+    ) -> None:
+        if not (1 <= trees <= 1000 and window >= 4 and prototypes >= 1 and 0 < budget <= 100 and threads >= 1):
+            raise ConfigError(
+                f"driftmoe: trees {trees} must lie in 1..1000, window {window} at 4 or above, prototypes "
+                f"{prototypes} and threads {threads} at 1 or above, budget {budget} in (0, 100]"
+            )
+        self.trees, self.window, self.prototypes, self.budget = trees, window, prototypes, budget
+        check_executor(executor, shards, threads)
+        self.without, self.seed, self.threads, self.executor, self.shards = without, seed, threads, executor, shards
+        self._absent: tuple[str, ...] = ()
+        if schema is None:  # a wrong kind must be told now, not at the first event
+            self.make_experts(Schema.numeric(1, ["any"]))
+        super().__init__(schema)
+
+    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        proba = np.empty((len(x), self.schema.n_classes))
+        start = 0
+        while start < len(x):
+            stop = start + self.sleep.before_decision(y[start : start + TILE])
+            rows = slice(start, stop)
+            proba[rows] = self._tile(x[rows], y[rows], None if weights is None else weights[rows])
+            start = stop
+        return proba
+
+    def _tile(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        sampled = self.sleep.sample(y)
+        asked = ~self.sleep.asleep[:, None] | sampled  # [E, n]
+        weight = asked.astype(np.float64)
+        labels = np.broadcast_to(y, asked.shape)
+        opinions = self.phases.experts(  # [E, n, C] before learning
+            lambda: self.pool.step(x, labels, weight, asked), lambda: self.pool.predict(x, asked)
+        )
+        answers, shares, right, scored = self.gates.step(opinions, x, y, self.waiting)
+        self.phases.end("route")  # the gates learn as they go
+        self.specialization.update(shares.argmax(1), shares, weight, right, y)
+        self.monitor.update(np.column_stack([1 - right, scored != y]).astype(np.float32)[y >= 0])
+        self.sleep.update(shares, right, sampled, y, int(self.monitor.drifts[-1]))
+        self.phases.end("account")
+        if weights is not None:
+            weights[...] = shares
+        return answers
+
+    def _predict(self, x: Float32) -> Float64:
+        asked = ~self.sleep.asleep[:, None] | self.sleep.sample(np.full(len(x), -1, np.int32))
+        return self.gates.answer(self.pool.predict(x, asked))
+
+    @property
+    def n_experts(self) -> int:
+        return len(self.pool)
+
+    def _start(self, schema: Schema) -> None:
+        experts = [expert for expert in self.make_experts(schema) if expert.kind not in self._absent]
+        self.pool = open_pool(experts, WorkerThreads(self.threads), self.executor, self.shards)
+        self.gates = OnlineGates(np.array([isinstance(e, AdaptiveTree) for e in experts]), schema.n_classes)
+        self.waiting = Waiting(self.gates.n_parts, schema.n_classes)
+        self.specialization = Specialization(len(experts), schema.n_classes)
+        self.monitor = DriftMonitor(len(experts) + 1)  # the experts, then the mixture
+        dear = np.array([isinstance(e, SLEEPERS) for e in experts])
+        self._told: dict[int, int] = {}  # drifts of experts with a detector of their own that were told
+        self.sleep = SleepSchedule(dear, least_share=LEAST_SHARE / self.budget, seed=self.seed)
+
+    def make_experts(self, schema: Schema) -> list[Expert]:
+        """Make the experts, in the order of the router's weights; a subclass may add its own (docs/extending.md)."""
+
+        def scaled(n: int, least: int) -> int:
+            return max(least, round(n * self.budget))
+
+        size = scaled(self.prototypes, 1)
+        everyone: list[Expert] = [
+            *(self._tree(schema, member) for member in range(scaled(self.trees, 1))),
+            WindowKNN(schema, k=3, window=scaled(self.window, 4)),
+            WindowKNN(schema, k=5, window=scaled(3 * self.window, 8)),
+            MovingPrototypes(schema, size=size),
+            MovingPrototypes(schema, size=size, drift=2e-4, reach=5.0),
+            NaiveBayes(schema),
+            SoftmaxRegression(schema),
+            AveragedSoftmax(schema),
+            HistorySoftmax(schema),
+            HistorySoftmax(schema, memory=0.99),
+            HistorySoftmax(schema, products=66),
+            TargetEncoding(schema),
+            NoChange(schema),
+        ]
+        unwanted, kinds = (
+            {kind.strip() for kind in self.without.split(",") if kind.strip()},
+            {e.kind for e in everyone},
+        )
+        if not unwanted < kinds:
+            raise ConfigError(
+                f"driftmoe: without {self.without!r}; name some of {', '.join(sorted(kinds))}, but not all"
+            )
+        return [expert for expert in everyone if expert.kind not in unwanted]
+
+    def _tree(self, schema: Schema, member: int) -> AdaptiveTree:
+        temper = CALM if member % 12 == 11 else (NERVOUS, ALERT)[member % 2]
+        share = 1.0 if member % 4 in {0, 3} else 0.7
+        return AdaptiveTree(schema, share=share, seed=self.seed, member=member, **temper)  # type: ignore[arg-type]
+
+    def _grow(self, schema: Schema) -> None:
+        self.pool.grow(schema)
+        self.gates.grow(schema.n_classes)
+        self.waiting.grow(schema.n_classes)
+        self.specialization.grow(self.n_experts, schema.n_classes)
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of what has been learnt: equal if and only if two learners have learnt the same."""
+        learnt = (item for item in self._parts().items() if item[0] != "waiting")
+        return digest_of(pack({name: part.snapshot() for name, part in learnt}))
+
+    def snapshot(self) -> Snapshot:
+        pool: Snapshot = ({}, {"experts": self._census()})
+        return pack({name: part.snapshot() for name, part in self._parts().items()} | {"pool": pool})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        found = unpack(snapshot)
+        census = found["pool"][1]["experts"] if "pool" in found else "another model"
+        if census != self._census() and census == self._census(without=LATEST):  # made before there was such a kind
+            self._absent = LATEST
+            self._start(self.schema)
+        if census != self._census():
+            raise CheckpointError(
+                f"driftmoe: the checkpoint is of {census}, this model has {self._census()}; use the settings it "
+                "was made with"
+            )
+        for name, part in self._parts().items():
+            if name in found or name != "sleep":  # older checkpoints have none: everyone is awake
+                part.restore(found[name])
+        self._told = {e: count for e, (_, count) in self._own_detectors().items()}
+
+    def _census(self, without: tuple[str, ...] = ()) -> str:
+        kinds = [kind for kind in self.pool.kinds if kind not in without]
+        return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+
+    def _parts(self) -> dict[str, Pool | OnlineGates | Waiting | Specialization | DriftMonitor | SleepSchedule]:
+        return {
+            "experts": self.pool,
+            "gates": self.gates,
+            "waiting": self.waiting,
+            "specialization": self.specialization,
+            "monitor": self.monitor,
+            "sleep": self.sleep,
+        }
+
+    def take_drifts(self) -> list[LearnerDrift]:
+        """As `BlockClassifier.take_drifts`; of an expert with a detector of its own only the block is known."""
+        kinds = self._own_detectors()
+        found = [
+            drift
+            for drift in drifts_found(self.pool.kinds, self.monitor)
+            if drift.scope == "mixture" or int(drift.which.split()[0]) not in kinds
+        ]
+        for e, (detector, count) in kinds.items():
+            told = LearnerDrift("expert", detector, f"{e} {self.pool.kinds[e]}", None, None)
+            found += [told] * (count - self._told.get(e, 0))
+            self._told[e] = count
+        return found
+
+    def _own_detectors(self) -> dict[int, tuple[str, int]]:
+        """Experts that watch their own errors, by number: which detector, and how often it told a drift."""
+        return {
+            e: ("adwin", expert.n_swaps) if expert.kind == AdaptiveTree.kind else ("cusum", expert.n_changes)
+            for e, expert in enumerate(self.pool.facts())
+            if expert.kind in {AdaptiveTree.kind, AveragedSoftmax.kind}
+        }
+
+    def report(self) -> LearnerReport:
+        """As `BlockClassifier.report`; warnings and drifts of a tree are its own detector's, its resets its swaps."""
+        facts = self.pool.facts()
+        found = learner_report(facts, self.specialization, self.monitor, self.gates.loss)
+        for e, (expert, told) in enumerate(zip(facts, found.experts, strict=True)):
+            told.asleep, told.wakes = bool(self.sleep.asleep[e]), int(self.sleep.wakes[e])
+            told.accuracy /= max(float(self.sleep.answered[e]), 1e-12)
+            if expert.kind == AdaptiveTree.kind:
+                told.warnings, told.drifts, told.resets = expert.n_warnings, expert.n_swaps, expert.n_swaps
+                told.returns = expert.n_returns
+            elif expert.kind == AveragedSoftmax.kind:
+                told.drifts = told.resets = expert.n_changes
+        return found

@@ -1,0 +1,339 @@
+"""A model for each key behind the one learner's contract."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress, islice, pairwise
+from typing import Any
+
+import numpy as np
+
+from stream_moe.errors import CheckpointError, ConfigError, DataError
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.keyed import record
+from stream_moe.models.keyed.account import Account
+from stream_moe.models.keyed.barrier import Barrier, drop_dead, save
+from stream_moe.models.keyed.feature import check_feature, feature_keys
+from stream_moe.models.keyed.index import KeyIndex
+from stream_moe.models.keyed.memory import KeyMemory, Leaving
+from stream_moe.models.keyed.residents import Resident, Residents
+from stream_moe.models.keyed.segments import Segments
+from stream_moe.models.keyed.settings import MAX_KEYS, SHARED
+from stream_moe.ports import CheckpointStore
+from stream_moe.report import KeyReport, LearnerReport
+from stream_moe.runtime.failpoints import reach
+from stream_moe.snapshot import Snapshot, digest_of, unpack
+from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
+
+TOGETHER = 256  # keys whose models are read back with one call, and may go beyond the memory bound
+MAX_SEGMENTS = 64  # of which a checkpoint may consist before small ones are joined
+COMPACT_BYTES = 64 << 20  # that one checkpoint copies at most from old segments
+
+
+class KeyedLearner(BlockClassifier):
+    """One model for each key; the least recently used ones wait in a store until their key returns.
+
+    What is learnt does not depend on where the models are: answers and digest are those of a run in which all stay
+    in memory, or in which each key's rows were given to a model of its own.
+
+    Parameters
+    ----------
+    schema
+        Features and classes, of every key.
+    make
+        Builds a model for the schema. Must be deterministic.
+    store
+        Where models go that memory has no room for; None = all stay in memory.
+    max_keys
+        How many keys have a model: from a key's first label on. For one more, the key whose last label lies furthest
+        back is forgotten.
+    memory
+        What the models in memory may take, with those of others who were given the same; changes no result.
+        None = one of its own.
+    key_feature
+        The feature that is the key of rows whose keys are not given. None = they share one model.
+
+    Examples
+    --------
+    >>> from stream_moe.models.catalogue import build_model
+    >>> schema = Schema.numeric(1, ["no", "yes"])
+    >>> model = KeyedLearner(schema, make=lambda schema: build_model("naive-bayes", schema))
+    >>> x, y = np.float32([[0], [0], [0], [0]]), np.int32([0, 1, 0, 1])
+    >>> _ = model.step(x, y, keys=[b"till-7", b"till-9", b"till-7", b"till-9"])
+    >>> model.step(x[:2], y[:2], keys=[b"till-7", b"till-9"]).argmax(1).tolist(), model.keys.known
+    ([0, 1], 2)
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        make: Callable[[Schema], BlockClassifier],
+        store: CheckpointStore | None = None,
+        max_keys: int = MAX_KEYS,
+        memory: KeyMemory | None = None,
+        key_feature: str | None = None,
+    ) -> None:
+        if key_feature is not None:
+            check_feature(schema, key_feature)
+        self.make, self.store, self.key_feature = make, store, key_feature
+        self.max_keys, self.memory = max_keys, memory if memory is not None else KeyMemory()
+        super().__init__(schema)
+        if store is not None:
+            self.memory.join(self)
+
+    def _start(self, schema: Schema) -> None:
+        self._template = self.make(schema)
+        kind, parameters = type(self._template), self._template._get_params()
+        if parameters.get("executor", "threads") != "threads":
+            raise ConfigError(
+                f"executor: {parameters['executor']!r} would start shards for each key; leave it at threads"
+            )
+
+        phases = self.phases
+
+        def fresh() -> BlockClassifier:  # without reading signatures and settings again for each key
+            model = kind(**parameters)
+            model.phases = phases
+            return model
+
+        self.residents = Residents(fresh, schema)
+        self._barrier: Barrier | None = None
+        self._index = KeyIndex(self.max_keys)
+        self.segments = Segments(self.store)
+        self._account = Account(self._template.n_experts, schema.n_classes)
+        self._evicted = self._loaded = 0
+
+    def _grow(self, schema: Schema) -> None:
+        raise ConfigError("a model for each key has the schema that it was given, and does not grow")
+
+    @property
+    def n_experts(self) -> int:
+        return self._template.n_experts
+
+    # Rows and their keys.
+    def step(
+        self,
+        x: Float32,
+        y: Int32,
+        weights: Float32 | None = None,
+        *,
+        tickets: Int64 | None = None,
+        keys: Sequence[bytes] | None = None,
+    ) -> Float64:
+        """Test then train as `BlockClassifier.step` does, each row with the model of its key.
+
+        `keys` are n byte strings; None = the rows' values of `key_feature`.
+        """
+        x = self._checked(x)
+        y = self._checked_labels(x, y)
+        if keys is not None and len(keys) != len(x):
+            raise DataError(f"keys: {len(keys)} for {len(x)} rows; give one to each row")
+        return self._step_by(keys if keys is not None else self._keys_of(x), x, y, weights)
+
+    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        return self._step_by(self._keys_of(x), x, y, weights)
+
+    def _keys_of(self, x: Float32) -> list[bytes]:
+        return [SHARED] * len(x) if self.key_feature is None else feature_keys(self.schema, self.key_feature, x)
+
+    def _step_by(self, keys: Sequence[bytes], x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        n = len(x)
+        proba = np.empty((n, self.schema.n_classes))
+        weights = weights if weights is not None else np.empty((n, self.n_experts), np.float32)
+        labelled = (y != UNLABELLED).tolist()
+        start = 0
+        while start < n:
+            stop, leaving = self._index.cut(keys, labelled, start)
+            if leaving:
+                self.phases.begin()
+                self._save_due(islice(self._index.slots, leaving))
+                for key in self._index.forget(leaving):
+                    self.residents.drop(key)
+                self.phases.end("swap")
+            part = slice(start, stop)
+            proba[part] = self._take(keys[start:stop], x[part], y[part], weights[part])
+            start = stop
+        self._account.update(proba, y, weights)
+        self.phases.end("account")
+        return proba
+
+    def _take(self, keys: Sequence[bytes], x: Float32, y: Int32, weights: Float32) -> Float64:
+        """Step each key's model through its rows, which lie together once the rows are sorted by key."""
+        self.phases.begin()
+        names, order, ends = _grouped(keys)
+        learnt = list(compress(keys, y != UNLABELLED))
+        last_use = list(dict.fromkeys(reversed(learnt)))[::-1]
+        fresh = {key for key, new in zip(last_use, self._index.touch(last_use), strict=True) if new}
+        x, y = x[order], y[order]
+        labels = np.add.reduceat(y != UNLABELLED, ends[:-1], dtype=np.int64).tolist() if len(y) else []
+        proba, said_by = np.empty((len(y), self.schema.n_classes)), np.empty(weights.shape, np.float32)
+        self.phases.end("route")
+        for first in range(0, len(names), TOGETHER):
+            batch = names[first : first + TOGETHER]
+            places = pairwise(ends[first : first + TOGETHER + 1])
+            self._save_due(compress(batch, labels[first:]))  # none of them is in the store
+            summoned = self._summon(batch, fresh)
+            for resident, (begin, end), n in zip(summoned, places, labels[first:], strict=False):
+                model = resident.model if resident is not None else self._template
+                proba[begin:end] = model._step(x[begin:end], y[begin:end], said_by[begin:end])
+                if resident is not None and n:
+                    self.residents.learnt(resident, n)
+            self.memory.shrink()
+            self.phases.end("swap")
+        answers = np.empty_like(proba)
+        answers[order], weights[order] = proba, said_by
+        return answers
+
+    def _predict(self, x: Float32) -> Float64:
+        names, order, ends = _grouped(self._keys_of(x))
+        x, proba = x[order], np.empty((len(x), self.schema.n_classes))
+        for key, (begin, end) in zip(names, pairwise(ends), strict=True):
+            proba[order[begin:end]] = self._lent(key)._predict(x[begin:end])
+        return proba
+
+    def _lent(self, key: bytes) -> BlockClassifier:
+        """Return the model of a key for reading only: nothing is taken in or evicted for it."""
+        if (resident := self.residents.held.get(key)) is not None:
+            return resident.model
+        if key not in self._index.slots:
+            return self._template
+        model = self.make(self.schema)
+        model.restore(next(self._read([key])))
+        return model
+
+    # In memory or in the store.
+    def _summon(self, keys: Sequence[bytes], fresh: set[bytes]) -> list[Resident | None]:
+        """Have the models of these keys in memory, as the last used ones; None for a key that never learnt."""
+        held, known, now = self.residents.held, self._index.slots, self.memory.tick()
+        absent = [key for key in keys if key not in held and key not in fresh and key in known]
+        found = dict(zip(absent, self._read(absent), strict=True))
+        self._loaded += len(absent)
+        for key in keys:
+            if key in held:
+                self.residents.use(key, now)
+            elif key in known:
+                self.residents.add(key, found.get(key), now)
+        self.phases.end("swap")
+        return [held.get(key) for key in keys]
+
+    def _read(self, keys: Sequence[bytes]) -> Iterator[Snapshot]:
+        index, slots = self._index, [self._index.slots[key] for key in keys]
+        spans = [(int(index.segment[s]), int(index.offset[s]), int(index.length[s])) for s in slots]
+        for slot, (segment, _, _), packed in zip(slots, spans, self.segments.read(spans), strict=True):
+            where = f"a key's model in {self.segments.names[segment]}"
+            yield record.from_bytes(packed, index.digest[slot].tobytes(), where)
+
+    def _save_due(self, keys: Iterable[bytes]) -> None:
+        """Have the models of these keys written that a barrier still waits for: they are about to change."""
+        if self._barrier is not None and self._barrier.due:
+            for key in keys:
+                if key in self._barrier.due:
+                    self._barrier.save(key)
+
+    def evict(self, leaving: Leaving) -> None:
+        """Write models that are in memory, where they changed, and let them go."""
+        self._save_due(key for key, _ in leaving)
+        if changed := [(key, resident) for key, resident in leaving if resident.changed]:
+            number = self.segments.open()
+            for key, resident in changed:
+                save(key, resident, self._index, self.segments, number)
+            self.segments.seal(number, flush=self.segments.sizes[number] > 0)
+            drop_dead(self._index, self.segments, self._barrier.pinned if self._barrier is not None else ())
+        for key, _ in leaving:
+            self.residents.drop(key)
+        self._evicted += len(leaving)
+        reach("models-evicted")
+
+    def _worn(self) -> list[int]:
+        """Number the segments to copy from: those mostly dead, and the smallest of too many."""
+        sizes, live = self.segments.sizes, self._index.live
+        worn = [number for number, size in sizes.items() if live[number] < size / 2]
+        kept = sorted(set(sizes) - set(worn), key=sizes.__getitem__)
+        if len(kept) > MAX_SEGMENTS:
+            worn += kept[: len(kept) - MAX_SEGMENTS // 2]
+        worn.sort(key=live.__getitem__)
+        within = np.cumsum([live[number] for number in worn]) <= COMPACT_BYTES
+        return [number for number, fits in zip(worn, within, strict=True) if fits]
+
+    # The state.
+    def barrier(self) -> Barrier:
+        """Begin a snapshot of the state as it is now; the one before is completed.
+
+        Its models wait in a segment, for `segments.flush`; without a store the snapshot holds them itself.
+        """
+        if self._barrier is not None:
+            self._barrier.complete()
+        drop_dead(self._index, self.segments, ())
+        plain = {"schema": self.schema.digest, "forgotten": self._index.forgotten}
+        others = {"account": self._account.snapshot()}
+        self._barrier = Barrier(self._index, self.residents, self.segments, self._worn(), plain, others)
+        return self._barrier
+
+    def snapshot(self) -> Snapshot:
+        """Give the index, with the models where there is no store; see `barrier`."""
+        found = self.barrier().advance(math.inf)
+        assert found is not None
+        return found
+
+    def restore(self, snapshot: Snapshot) -> None:
+        found = unpack(snapshot)
+        arrays, plain = found["keys"]
+        if plain["schema"] != self.schema.digest:
+            raise CheckpointError("keys: the models are of another schema")
+        contents = {name: array.tobytes() for name, array in found.get("models", ({}, {}))[0].items()}
+        if self.store is None and not contents.keys() >= set(plain["segments"]):
+            raise CheckpointError("keys: the models lie in a store, and this learner was given none")
+        if self._barrier is not None:
+            self._barrier.cancel()
+        self._index.restore(arrays, plain["sizes"])
+        self._index.forgotten = plain["forgotten"]
+        self._account.restore(found["account"])
+        self.segments.adopt(plain["segments"], plain["sizes"], contents)
+        for key in list(self.residents.held):
+            self.residents.drop(key)
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 over the digests of all models, in the order of their keys' last labels, wherever they are."""
+        sha = hashlib.sha256(digest_of(self._account.snapshot()).encode())
+        sha.update(f"{self._index.forgotten} {len(self._index)}".encode())
+        for key, slot in self._index.slots.items():
+            resident = self.residents.held.get(key)
+            changed = resident is not None and resident.changed
+            content = record.to_bytes(resident.model.snapshot()) if resident is not None and changed else None
+            digest = self._index.digest[slot].tobytes() if content is None else record.digest(content)
+            sha.update(len(key).to_bytes(4, "big") + key + digest)
+        return sha.hexdigest()
+
+    def report(self) -> LearnerReport:
+        return self._account.report(self._template.report(), self.residents.bytes)
+
+    @property
+    def keys(self) -> KeyReport:
+        """How many keys and models there are, and where."""
+        return KeyReport(
+            known=len(self._index),
+            forgotten=self._index.forgotten,
+            resident=len(self.residents),
+            resident_bytes=self.residents.bytes,
+            evicted=self._evicted,
+            loaded=self._loaded,
+            segments=len(self.segments.sizes),
+            segment_bytes=sum(self.segments.sizes.values()),
+        )
+
+    def learning_parameters(self) -> dict[str, Any]:
+        keyed = {"model_per": "key", "max_keys": self.max_keys, "key_feature": self.key_feature}
+        return self._template.learning_parameters() | keyed
+
+
+def _grouped(keys: Sequence[bytes]) -> tuple[list[bytes], Int64, list[int]]:
+    """Sort rows by key: the keys, the rows' order [n], and where each key's rows begin, with the end of the last."""
+    names = list(dict.fromkeys(keys))
+    number = dict(zip(names, range(len(names)), strict=True))
+    codes = np.fromiter(map(number.__getitem__, keys), np.uint16 if len(names) < 1 << 16 else np.int64, len(keys))
+    order = np.argsort(codes, kind="stable")  # of 16 bits: a radix sort
+    return names, order, [0, *np.cumsum(np.bincount(codes, minlength=len(names))).tolist()]

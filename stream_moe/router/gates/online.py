@@ -1,0 +1,109 @@
+"""The online gates as an object: owns the arrays that `stream_moe.router.gates.kernel` works on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream_moe.errors import CheckpointError
+from stream_moe.router.gates import kernel
+from stream_moe.router.gates.waiting import Waiting
+from stream_moe.snapshot import Snapshot
+from stream_moe.types import Bool, Float32, Float64, Int32
+
+
+class OnlineGates:
+    """Three levels of gates over E experts; their state does not depend on the number of classes.
+
+    Parameters
+    ----------
+    member
+        bool [E], which experts form the committee.
+    n_classes
+        C.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(1)
+    >>> y = rng.integers(0, 2, 500).astype(np.int32)
+    >>> good, bad = np.where(rng.random((2, 500)) < [[0.9], [0.5]], y, 1 - y)
+    >>> opinions = 0.1 + 0.8 * np.eye(2)[np.stack([good, bad])]
+    >>> gates = OnlineGates(np.array([False, False]), 2)
+    >>> x, waiting = np.zeros((500, 1), np.float32), Waiting(gates.n_parts, 2)
+    >>> answers, shares, _, _ = gates.step(opinions, x, y, waiting)
+    >>> bool((answers.argmax(1) == y)[100:].mean() > 0.85), bool(shares[-1, 0] > 0.8)
+    (True, True)
+    """
+
+    def __init__(self, member: Bool, n_classes: int) -> None:
+        self._arrays = kernel.new_gates(member)
+        self.grow(n_classes)
+
+    @property
+    def loss(self) -> float:
+        """Log-loss of the answers, exponentially weighted over about the last 1,000 labels; NaN before any."""
+        return float(self._arrays.loss[0])
+
+    @property
+    def n_parts(self) -> int:
+        """How many answers `Waiting` must keep of each event."""
+        return len(self._arrays.last) + 1
+
+    def step(
+        self, opinions: Float64, x: Float32, y: Int32, waiting: Waiting
+    ) -> tuple[Float64, Float32, Float32, Int32]:
+        """Answer, then learn, event by event.
+
+        Parameters
+        ----------
+        opinions
+            float64 [E, n, C], what the experts say before they learn each event; NaN = abstains.
+        x
+            float32 [n, d], contiguous; by these an event is known again when its label comes.
+        y
+            int32 [n], -1 = not known yet.
+        waiting
+            The unlabelled events so far; takes in new ones.
+
+        Returns
+        -------
+        answers
+            float64 [n, C].
+        shares
+            float32 [n, E], each expert's share of the answer.
+        right
+            float32 [n, E], 1 where the expert named y when the event was predicted, NaN where it abstained, else 0.
+        scored
+            int32 [n], the class that was answered when the event was predicted.
+        """
+        n, e = len(y), len(opinions)
+        answers, shares = np.empty((n, opinions.shape[2])), np.empty((n, e))
+        right, scored = np.empty((n, e), np.float32), np.empty(n, np.int32)
+        kernel.run(
+            self._arrays, waiting.ring, opinions, x.view(np.uint32), y, answers, shares, right, scored,
+            self._row, self._spare,
+        )  # fmt: skip
+        return answers, shares.astype(np.float32), right, scored
+
+    def answer(self, opinions: Float64) -> Float64:
+        """Answers float64 [n, C] to opinions [E, n, C]; changes nothing."""
+        answers = np.empty(opinions.shape[1:])
+        kernel.answer_all(self._arrays, opinions, answers, self._row, self._spare)
+        return answers
+
+    def grow(self, n_classes: int) -> None:
+        e = len(self._arrays.member)
+        self._row, self._spare = kernel.new_row(e, n_classes), np.empty(e)
+
+    def snapshot(self) -> Snapshot:
+        return {name: array.copy() for name, array in self._arrays._asdict().items()}, {}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        for name, mine in self._arrays._asdict().items():
+            found = snapshot[0][name]
+            if found.shape != mine.shape or (name == "member" and not np.array_equal(found, mine)):
+                raise CheckpointError(
+                    f"gates: array {name!r} of shape {found.shape} is of other experts, here it is {mine.shape}; "
+                    "set trees and budget to what they were"
+                )
+            mine[...] = found

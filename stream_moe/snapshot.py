@@ -1,0 +1,53 @@
+"""State as named arrays and plain JSON values: what every learner, expert and detector is kept as.
+
+Never an object to unpickle. A whole is packed from its parts: their arrays get the part's name as a prefix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from stream_moe.errors import CheckpointError
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+Snapshot = tuple[Arrays, dict[str, Any]]
+
+
+def pack(parts: dict[str, Snapshot]) -> Snapshot:
+    """Join named snapshots into one: arrays get the part's name as a prefix."""
+    arrays: Arrays = {f"{part}/{name}": a for part, (found, _) in parts.items() for name, a in found.items()}
+    return arrays, {part: plain for part, (_, plain) in parts.items()}
+
+
+def unpack(snapshot: Snapshot) -> dict[str, Snapshot]:
+    """Undo `pack`."""
+    arrays, plain = snapshot
+    parts: dict[str, tuple[Arrays, Any]] = {name: ({}, value) for name, value in plain.items()}
+    for name, array in arrays.items():
+        part, _, rest = name.partition("/")
+        parts[part][0][rest] = array
+    return parts
+
+
+def fill(mine: Arrays, found: Arrays, kind: str) -> None:
+    """Copy the arrays `found` in a checkpoint into ours; CheckpointError unless names, shapes and types fit."""
+    for name, array in mine.items():
+        other = found.get(name)
+        if other is None or other.shape != array.shape or other.dtype != array.dtype:
+            is_ = "absent" if other is None else f"{other.dtype} {other.shape}"
+            raise CheckpointError(f"{kind}: array {name!r} is {is_}, this schema needs {array.dtype} {array.shape}")
+        array[...] = other
+
+
+def digest_of(snapshot: Snapshot) -> str:
+    """Hex sha256 over the names, shapes and bytes of a snapshot."""
+    arrays, plain = snapshot
+    sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name in sorted(arrays):
+        sha.update(f"{name}{arrays[name].dtype}{arrays[name].shape}".encode())
+        sha.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return sha.hexdigest()

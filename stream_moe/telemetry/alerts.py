@@ -1,0 +1,240 @@
+"""Is it well, and if not, why: one line, from the numbers and the limits of the alerts.
+
+Each limit is that of the alert named beside it (docker/prometheus/rules.yml). An alert also waits, `for` some
+minutes, until it is sure; the page tells at once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream_moe.report import GroupReport, PartitionReport
+from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.memory import memory_limit, resident_memory
+from stream_moe.telemetry.page.history import WINDOW, Past
+
+MINUTE = 60.0
+# By alert: the limit, and the seconds that it looks back.
+LIMITS: dict[str, tuple[float, float]] = {
+    "StreamMoeLagGrowing": (60.0, 0.0),  # seconds behind
+    "StreamMoeStalled": (0.0, 5 * MINUTE),  # events read
+    "StreamMoeDeadLettersGrowing": (0.01, 5 * MINUTE),  # share of the records
+    "StreamMoeCheckpointStale": (900.0, 15 * MINUTE),  # seconds of age, while events are read
+    "StreamMoeCheckpointFailing": (0.0, 15 * MINUTE),  # failures
+    "StreamMoeDriftBurst": (5.0, 15 * MINUTE),  # drifts of the mixture
+    "StreamMoeRouterCollapse": (0.3, 0.0),  # load entropy
+    "StreamMoeAccuracyDrop": (0.1, 86_400.0),  # below its own day
+    "StreamMoeLabelsMissing": (0.0, 30 * MINUTE),  # labels
+    "StreamMoeLabelsExpiring": (0.05, 15 * MINUTE),  # share of the events
+    "StreamMoeMemoryNearLimit": (0.9, 0.0),  # share of what the process may have
+}
+BETTER = 0.05  # by which an expert is better than the mixture where StreamMoeRouterCollapse fires
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know.
+
+    Attributes
+    ----------
+    state
+        A word or two: well, behind, stalled, not learning, drifting, at risk, or what the group says of itself.
+    tone
+        good, note, warning or critical.
+    reason
+        The numbers that say so.
+    alert
+        Which alert watches the same; empty where none does.
+    """
+
+    state: str
+    tone: str
+    reason: str
+    alert: str = ""
+
+
+_ORDER = ("critical", "warning", "note", "good")
+
+
+def judge(
+    reports: Sequence[PartitionReport],
+    group: GroupReport | None,
+    hours: Mapping[int, Past],
+    days: Mapping[int, Past],
+    live: Verdict,
+    is_replay: bool = False,
+) -> list[Finding]:
+    """Say how it stands, what is worst first; never empty.
+
+    Parameters
+    ----------
+    reports
+        The latest of each partition.
+    group
+        This process in its group.
+    hours, days
+        The past of the latest hour and day, of those partitions that have one.
+    live
+        Whether the loop turns.
+    is_replay
+        A stream that is replayed as fast as it goes: minutes mean nothing, and nothing is waited for or saved.
+
+    Examples
+    --------
+    >>> judge([], None, {}, {}, Verdict(True, "the loop turns"))[0].state
+    'starting'
+    """
+    if not live.ok:
+        return [Finding("stalled", "critical", live.reason, "StreamMoeStalled")]
+    if not reports:
+        return [_without_reports(group)]
+    found: list[Finding] = []
+    starts_or_ends = group is not None and group.state != "running"
+    if is_replay and group is not None and group.state == "stopped":
+        return [Finding("finished", "good", _praise(reports, is_replay))]
+    if group is not None and starts_or_ends:
+        found.append(Finding(group.state, "note", _since_start(group.state, reports)))
+    found += _memory()
+    for report in reports:
+        where = f"partition {report.partition}: " if len(reports) > 1 else ""
+        past = hours.get(report.partition)
+        each = [] if is_replay else [*_flow(report, past), *_durability(report, past)]
+        each += _learning(report, past, days.get(report.partition), is_replay)
+        found += [Finding(one.state, one.tone, where + one.reason, one.alert) for one in each]
+    found.sort(key=lambda one: _ORDER.index(one.tone))
+    if not found or (found[0].tone == "note" and not starts_or_ends):
+        found.insert(0, Finding("well", "good", _praise(reports, is_replay)))
+    return found
+
+
+def _memory() -> list[Finding]:
+    used, may, (limit, _) = resident_memory(), memory_limit(), LIMITS["StreamMoeMemoryNearLimit"]
+    if used <= limit * may:
+        return []
+    reason = f"{used / 2**20:,.0f} of the {may / 2**20:,.0f} MiB that this process may have; at them it is killed"
+    return [Finding("at risk", "warning", reason, "StreamMoeMemoryNearLimit")]
+
+
+def _without_reports(group: GroupReport | None) -> Finding:
+    if group is not None and group.state == "running":
+        return Finding("well", "good", "the group has no partition for this process; it is ready to take over")
+    state = group.state if group is not None else "starting"
+    return Finding(state, "note", "the first block is not finished")
+
+
+def _since_start(state: str, reports: Sequence[PartitionReport]) -> str:
+    if state == "recovering":
+        return f"{sum(report.replayed_events for report in reports):,} events replayed from the log so far"
+    return {
+        "draining": "the last block is finished, a checkpoint is written",
+        "stopped": "nothing runs any more",
+    }.get(state, "not all partitions are open yet")
+
+
+def _praise(reports: Sequence[PartitionReport], is_replay: bool) -> str:
+    quality = [report.quality for report in reports if report.quality.events]
+    events = sum(each.events for each in quality)
+    recent = sum(each.window_accuracy * each.events for each in quality) / events if events else math.nan
+    right = f"{recent:.1%} of the recent predictions right" if events else "no label to score by yet"
+    if is_replay:
+        return right
+    behind = max(report.lag_seconds for report in reports)
+    return f"{right}, {behind:.1f} s behind the log"
+
+
+def _flow(report: PartitionReport, past: Past | None) -> list[Finding]:
+    found = []
+    limit, _ = LIMITS["StreamMoeLagGrowing"]
+    if report.lag_seconds > limit:
+        rate = past.rate("lag_records", 10 * MINUTE) if past is not None else None
+        moves = "" if rate is None else ", and falls behind" if rate > 0 else ", and catches up"
+        reason = f"{report.lag_seconds:,.0f} s and {report.lag_records:,} records behind the log{moves}"
+        found.append(Finding("behind", "warning", reason, "StreamMoeLagGrowing"))
+    if past is None:
+        return found
+    _, window = LIMITS["StreamMoeStalled"]
+    if report.lag_records > 0 and past.increase("events", window) == 0:
+        reason = f"no event read for {window / MINUTE:.0f} min although the log has {report.lag_records:,} records"
+        found.append(Finding("stalled", "critical", reason, "StreamMoeStalled"))
+    limit, window = LIMITS["StreamMoeDeadLettersGrowing"]
+    dead, events = past.increase("dead_letters", window, whole=False), past.increase("events", window, whole=False)
+    if dead and events is not None and dead / (dead + events) > limit:
+        reason = f"{dead / (dead + events):.1%} of the latest records cannot be used: {_most(report.dead_letters)}"
+        found.append(Finding("at risk", "warning", reason, "StreamMoeDeadLettersGrowing"))
+    return found
+
+
+def _durability(report: PartitionReport, past: Past | None) -> list[Finding]:
+    if past is None:
+        return []
+    found = []
+    _, window = LIMITS["StreamMoeCheckpointFailing"]
+    failures = past.increase("checkpoint_failures", window, whole=False)
+    if failures:
+        reason = f"{failures:.0f} checkpoints could not be written in the latest {window / MINUTE:.0f} min"
+        found.append(Finding("at risk", "warning", reason, "StreamMoeCheckpointFailing"))
+    limit, window = LIMITS["StreamMoeCheckpointStale"]
+    age = time.time() - report.checkpoint_time if report.checkpoint_time is not None else 0.0
+    if age > limit and past.increase("events", window):
+        reason = f"the newest checkpoint is {age / MINUTE:.0f} min old: a restart replays all since"
+        found.append(Finding("at risk", "warning", reason, "StreamMoeCheckpointStale"))
+    return found
+
+
+def _learning(report: PartitionReport, past: Past | None, day: Past | None, is_replay: bool) -> list[Finding]:
+    found = []
+    learner, quality = report.learner, report.quality
+    ago = quality.events - learner.last_mixture_drift
+    if is_replay and learner.last_mixture_drift >= 0 and ago <= WINDOW:
+        found.append(Finding("drifting", "warning", f"the mixture's error drifted {ago:,} events ago"))
+    limit, _ = LIMITS["StreamMoeRouterCollapse"]
+    best = max(range(len(learner.experts)), key=lambda e: learner.experts[e].window_accuracy)
+    better = learner.experts[best].window_accuracy - quality.window_accuracy
+    # To keep to one expert that is simply the best is right, as on most streams.
+    if any(expert.routed for expert in learner.experts) and learner.load_entropy < limit and better > BETTER:
+        reason = (
+            f"the router sends nearly everything to few experts, and {best} {learner.experts[best].kind}, "
+            f"recently {learner.experts[best].window_accuracy:.1%} right, is {100 * better:.0f} points better"
+        )
+        found.append(Finding("collapsed", "warning", reason, "StreamMoeRouterCollapse"))
+    if day is not None and quality.events:
+        limit, _ = LIMITS["StreamMoeAccuracyDrop"]
+        scored = day["labels"] > 0
+        usual = float(np.mean(day["accuracy"][scored])) if scored.any() else 0.0
+        if usual - quality.window_accuracy > limit:
+            reason = f"recent accuracy {quality.window_accuracy:.1%}, {usual:.1%} on average of its day"
+            found.append(Finding("drifting", "warning", reason, "StreamMoeAccuracyDrop"))
+    if past is None or is_replay:
+        return found
+    limit, window = LIMITS["StreamMoeDriftBurst"]
+    drifts = past.increase("mixture_drifts", window, whole=False)
+    if drifts is not None and drifts > limit:
+        reason = f"{drifts:.0f} drifts of the mixture's error in the latest {window / MINUTE:.0f} min"
+        found.append(Finding("drifting", "warning", reason, "StreamMoeDriftBurst"))
+    return found + _labels(report, past)
+
+
+def _labels(report: PartitionReport, past: Past) -> list[Finding]:
+    _, window = LIMITS["StreamMoeLabelsMissing"]
+    events, labels = past.increase("events", window), past.increase("labels_received", window)
+    if events and labels == 0 and report.labels.received:
+        reason = f"{events:,.0f} events but no label in the latest {window / MINUTE:.0f} min"
+        return [Finding("not learning", "warning", reason, "StreamMoeLabelsMissing")]
+    if report.events_consumed > WINDOW and not report.labels.received:
+        reason = f"{report.events_consumed:,} events, and no label has come yet"
+        return [Finding("not learning", "warning", reason)]
+    limit, window = LIMITS["StreamMoeLabelsExpiring"]
+    expired, events = past.increase("events_expired", window), past.increase("events", window)
+    if expired and events and expired / events > limit:
+        reason = f"{expired / events:.0%} of the events of the latest {window / MINUTE:.0f} min were never labelled"
+        return [Finding("not learning", "warning", reason, "StreamMoeLabelsExpiring")]
+    return []
+
+
+def _most(reasons: Mapping[str, int]) -> str:
+    return max(reasons, key=lambda reason: reasons[reason])

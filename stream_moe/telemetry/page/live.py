@@ -1,0 +1,141 @@
+"""The live page at `/`: whether it is well, what drifted, and which expert does what.
+
+The server draws everything; a small script of the page's own only loads it anew in place. Nothing comes from
+outside, and the policy allows no other script or style than the two whose digests it names.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from html import escape
+from http import HTTPStatus
+from importlib import resources
+from urllib.parse import parse_qsl
+
+from stream_moe.telemetry.alerts import Finding
+from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.page import sections
+from stream_moe.telemetry.page.history import SPANS
+from stream_moe.telemetry.page.view import View, look
+from stream_moe.telemetry.prometheus import EngineMetrics
+
+REFRESH_SECONDS = 5
+# A view is drawn at most once in `CACHE_SECONDS` and all views together at most once in `GAP_SECONDS`, whoever asks:
+# the engine shares the interpreter lock.
+CACHE_SECONDS = 1.0
+GAP_SECONDS = 0.25
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _source(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+STYLE, SCRIPT = _asset("live.css"), _asset("live.js")
+POLICY = (
+    f"default-src 'none'; style-src {_source(STYLE)}; script-src {_source(SCRIPT)}; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class LivePage:
+    """Draws the page of one process.
+
+    Parameters
+    ----------
+    metrics
+        Holds the latest reports and their past.
+    live
+        Whether the loop turns; usually `Health.live`.
+    replay_events
+        How long the replay will be, where the reports are a replay's.
+
+    Examples
+    --------
+    >>> page = LivePage(EngineMetrics(), lambda: Verdict(True, "the loop turns"))
+    >>> status, body = page.answer("")
+    >>> int(status), b"the first block is not finished" in body
+    (200, True)
+    """
+
+    def __init__(self, metrics: EngineMetrics, live: Callable[[], Verdict], replay_events: int | None = None) -> None:
+        self._metrics, self._live, self._replay_events = metrics, live, replay_events
+        self._lock = threading.Lock()  # of many who ask one draws, the others wait for its bytes
+        self._drawn: dict[tuple[int | None, str | None], tuple[float, bytes]] = {}
+        self._last = -GAP_SECONDS
+
+    def answer(self, query: str) -> tuple[HTTPStatus, bytes]:
+        """Return the page that a query such as `partition=3&span=day` asks for, or one line on what is wrong."""
+        asked = dict(parse_qsl(query))
+        span, name = asked.get("span"), asked.get("partition")
+        if span is not None and span not in SPANS:
+            return HTTPStatus.NOT_FOUND, f"span: choose one of {', '.join(SPANS)}\n".encode()
+        held = [report.partition for report in self._metrics.reports]
+        partition = int(name) if name is not None and name.isascii() and name.isdigit() and len(name) < 10 else None
+        if name is not None and partition not in held:
+            known = ", ".join(map(str, held)) or "none yet"
+            return HTTPStatus.NOT_FOUND, f"partition: not one of this process; it has {known}\n".encode()
+        return HTTPStatus.OK, self._cached((partition, span))
+
+    def _cached(self, key: tuple[int | None, str | None]) -> bytes:
+        with self._lock:
+            now = time.monotonic()
+            if key in self._drawn and now - self._drawn[key][0] < CACHE_SECONDS:
+                return self._drawn[key][1]
+            time.sleep(max(0.0, self._last + GAP_SECONDS - now))
+            body = render(look(self._metrics, self._live(), *key, self._replay_events)).encode()
+            now = self._last = time.monotonic()
+            fresh = {k: each for k, each in self._drawn.items() if now - each[0] < CACHE_SECONDS}
+            self._drawn = fresh | {key: (now, body)}
+            return body
+
+
+def render(view: View) -> str:
+    """Lay a view out as a page."""
+    worst = view.findings[0]
+    parts = [
+        _part("verdict", _status(view.findings)),
+        *(_part(name, content) for name, content in sections.of(view)),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<noscript><meta http-equiv="refresh" content="{REFRESH_SECONDS}"></noscript>\n'
+        f'<link rel="icon" href="data:,">\n<title>{escape(worst.state)} · stream_moe</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n"
+        '<a class="skip" href="#main">To the numbers</a>\n'
+        f"<header><h1>stream_moe</h1>{sections.where(view)}"
+        f'<p id="asof" class="muted" data-live>as of <time>{time.strftime("%H:%M:%S", time.gmtime())}</time> UTC, '
+        f"refreshed every {REFRESH_SECONDS} s</p></header>\n"
+        '<p id="lost" class="critical" role="alert" hidden></p>\n'
+        f'<main id="main">\n{"".join(parts)}</main>\n'
+        '<footer><a href="/metrics">metrics</a><a href="/healthz">live?</a><a href="/readyz">ready?</a></footer>\n'
+        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+
+
+def _part(name: str, content: str) -> str:
+    return f'<section id="{name}" data-live>\n{content}</section>\n'
+
+
+def _status(findings: list[Finding]) -> str:
+    first, *others = findings
+    also = "".join(f'<li class="{one.tone}"><b>{escape(one.state)}</b> {_reason(one)}</li>\n' for one in others[:5])
+    if len(others) > 5:
+        also += f'<li class="note">and {len(others) - 5} more</li>\n'
+    return (
+        f'<p class="status {first.tone}" role="status"><strong>{escape(first.state)}</strong>{_reason(first)}</p>\n'
+        + (f'<ul class="also">\n{also}</ul>\n' if also else "")
+    )
+
+
+def _reason(finding: Finding) -> str:
+    alert = f' <span class="alert">{finding.alert}</span>' if finding.alert else ""
+    return escape(finding.reason) + alert
