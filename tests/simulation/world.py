@@ -126,7 +126,7 @@ class SimulatedSource(MemorySource):
         world.group.heartbeat(self, world.scheduler.steps)
         batches = super().poll(world.chance.randint(1, world.batch_rows), 0.0)
         world.group.polled(self)
-        if not batches and not self._told:
+        if not batches and not self._unreported:
             world.scheduler.now += timeout
         for batch in batches:
             committed = self._log.committed(TOPIC, GROUP, batch.partition) or 0
