@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import MsgspecError
 
 from stream_moe.checkpoints.format import VERSION, decode, encode
+from stream_moe.checkpoints.former import former
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.snapshot import Arrays
 from stream_moe.types import Schema
@@ -32,19 +33,21 @@ class Owner:
         ``group/topic/partition``; empty where a file of version 1 does not say.
     parameters
         The learner's parameters as text, so that a person can be told which one differs.
+    former
+        Fingerprints under which older programs kept the state of the same model, with their parameters.
     """
 
     fingerprint: str
     source: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
+    former: dict[str, dict[str, str]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, source: str, model: str, schema: Schema, parameters: Mapping[str, object]) -> Owner:
         """Name the owner of what a model learns from a source."""
-        text = {name: repr(value) for name, value in sorted(parameters.items())}
-        listed = ", ".join(f"({name!r}, {value})" for name, value in text.items())
-        settings = json.dumps({"model": model, "schema": schema.digest}) + f"[{listed}]"
-        return cls(hashlib.sha256(settings.encode()).hexdigest(), source, text)
+        text = {name: repr(value) for name, value in parameters.items()}
+        then = {_fingerprint(name, schema, old): old for name, old in former(model, text)}
+        return cls(_fingerprint(model, schema, text), source, text, then)
 
     def check(
         self,
@@ -58,11 +61,19 @@ class Owner:
                 f"{name}: made for {found.source} (group/topic/partition), and this is {self.source}; "
                 "choose another --state-dir, or put the file back where it belongs"
             )
-        if found.fingerprint != self.fingerprint:
-            then, now = found.parameters, self.parameters
+        if found.fingerprint not in {self.fingerprint, *self.former}:
+            then = found.parameters
+            known = [self.parameters, *self.former.values()]  # as the program that wrote it calls them
+            now = max(known, key=lambda ours: len(ours.items() & then.items()))
             other = [f"{k} was {then.get(k)}, is {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
             differs = f" ({'; '.join(other)})" if then and other else ""
             raise CheckpointError(f"{name}: made by another model, schema or setting{differs}; {way_out}")
+
+
+def _fingerprint(model: str, schema: Schema, parameters: Mapping[str, str]) -> str:
+    listed = ", ".join(f"({name!r}, {value})" for name, value in sorted(parameters.items()))
+    settings = json.dumps({"model": model, "schema": schema.digest}) + f"[{listed}]"
+    return hashlib.sha256(settings.encode()).hexdigest()
 
 
 @dataclass(slots=True)

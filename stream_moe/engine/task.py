@@ -197,7 +197,6 @@ class Task:
     def _learning_parameters(self) -> dict[str, object]:
         """The parameters of learner and label join, without those that change only where and how fast it runs."""
         learning = self.learner.learning_parameters()
-        learning = {k: v for k, v in learning.items() if (k, v) != ("hidden", 256)}  # older ones had no other width
         usual = EngineSettings(self.settings.model)
         bounds = {name: getattr(self.settings, name) for name in ("max_waiting", "label_seconds")}
         changed = {name: value for name, value in bounds.items() if value != getattr(usual, name)}

@@ -87,6 +87,11 @@ class SingleExpert(BlockClassifier):
     def _parts(self) -> dict[str, Expert | Specialization | DriftMonitor]:
         return {"expert": self._expert, "specialization": self.specialization, "monitor": self.monitor}
 
+    def learning_parameters(self) -> dict[str, Any]:
+        """As `BlockClassifier.learning_parameters`; the expert by its kind, wherever its class lies."""
+        kind = getattr(self.expert, "kind", getattr(self.expert, "__name__", "expert"))
+        return super().learning_parameters() | {"expert": kind}
+
     def take_drifts(self) -> list[LearnerDrift]:
         return drifts_found([self._expert.kind], self.monitor)
 

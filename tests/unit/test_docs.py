@@ -106,7 +106,7 @@ def test_every_file_that_a_page_names_exists() -> None:
 def test_all_names_the_public_face() -> None:
     for name in stream_moe.__all__:
         assert getattr(stream_moe, name) is not None
-    assert set(stream_moe.__all__) == {*stream_moe._HOME, "__version__"}
+    assert set(stream_moe.__all__) == {*stream_moe._MODULES, "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         stream_moe.nothing  # noqa: B018
 
