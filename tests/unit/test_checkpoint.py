@@ -75,6 +75,16 @@ def test_a_golden_file_is_read_and_goes_on_learning_to_the_recorded_state(versio
     assert engine.tasks[0]._join._done.keys() == {str(i) for i in range(0, 5 * late, 5)}
 
 
+@pytest.mark.parametrize("name", golden.MIXTURES)
+def test_a_checkpoint_of_a_mixture_from_before_it_was_renamed_is_continued(name: str, tmp_path: Path) -> None:
+    mixture = golden.MIXTURES[name]
+    (tmp_path / f"{golden.AT:020d}.ckpt").write_bytes(golden.kept(f"version-5-{name}.ckpt"))
+    engine, log = golden.engine(tmp_path, committed=golden.AT, model=mixture.model, options=mixture.options)
+    engine.run()
+    assert engine.tasks[0].learner.digest == mixture.digest
+    assert offsets(log)[0] >= golden.AT  # nothing before it was read again
+
+
 def test_trees_of_format_3_get_an_empty_archive() -> None:
     schema = Schema.numeric(4, ["no", "yes"])
     rng = np.random.default_rng(1)

@@ -8,6 +8,7 @@ import pytest
 from stream_moe import build_model, restore_state, state_to_bytes
 from stream_moe.errors import CheckpointError
 from stream_moe.models.published.moe import DriftMoEData
+from tests import golden
 from tests.laws.cases import SCHEMA, mixed_stream
 
 
@@ -21,6 +22,17 @@ def test_a_learner_goes_on_from_bytes_as_if_nothing_had_been(name: str) -> None:
     restore_state(second, state_to_bytes(first))
     assert np.array_equal(second.step(x[301:], y[301:]), expected[301:])
     assert second.digest == whole.digest
+
+
+@pytest.mark.xfail(strict=True, raises=CheckpointError, reason="bytes name their learner by a class since renamed")
+@pytest.mark.parametrize("name", [name for name, mixture in golden.MIXTURES.items() if mixture.state_digest])
+def test_bytes_of_a_mixture_from_before_it_was_renamed_are_continued(name: str) -> None:
+    mixture = golden.MIXTURES[name]
+    learner = build_model(mixture.model, golden.STREAM.schema, options=mixture.options)
+    restore_state(learner, golden.kept(f"state-5-{name}.bin"))
+    block = next(golden.STREAM.blocks(golden.LEARNT + golden.ON))
+    learner.learn_many(block.x[golden.LEARNT :], block.y[golden.LEARNT :])
+    assert learner.digest == mixture.state_digest
 
 
 def test_where_the_experts_lived_is_no_part_of_it() -> None:
