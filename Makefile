@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test bench lint format check-docker kafka clean
+.PHONY: help setup demo test bench lint format docs check-docker kafka clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
@@ -39,6 +39,10 @@ format: $(READY)  ## Put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)  ## Build the documentation site into site/ (a broken link or an undocumented public name fails)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html; with the search: $(BIN)/python -m http.server --directory site"
+
 check-docker: $(READY)  ## Check what docker/ holds for Prometheus and Grafana (needs promtool, prometheus, Java)
 	promtool check config docker/prometheus/prometheus.yml
 	promtool check rules docker/prometheus/rules.yml
@@ -50,5 +54,5 @@ kafka: $(READY)  ## Keep a real Kafka broker running on localhost:9092 (needs Ja
 	$(BIN)/python -m tests.kafka.broker --port 9092
 
 clean:  ## Remove the environment and every cache
-	rm -rf $(VENV) .kafka .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) site .kafka .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

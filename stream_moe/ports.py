@@ -13,10 +13,12 @@ class Stream(Protocol):
     """A finite or endless sequence of labelled events for replay."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What reports call the stream."""
 
     @property
-    def schema(self) -> Schema: ...
+    def schema(self) -> Schema:
+        """Its features and classes."""
 
     @property
     def n_events(self) -> int | None:
@@ -53,9 +55,11 @@ class Reader(Protocol):
     """A topic that is read by nobody else's leave. A partition hands out nothing until `seek` says from where."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """Name of the topic."""
 
-    def open(self) -> None: ...
+    def open(self) -> None:
+        """Connect; nothing is handed out before `seek`."""
 
     def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
         """Return the next records, at most one batch for each partition and `max_records` in all.
@@ -73,7 +77,8 @@ class Reader(Protocol):
     def pause(self, partition: int) -> None:
         """Hand out nothing of this partition until the next `seek`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the connection; may be called twice."""
 
 
 class Source(Reader, Protocol):
@@ -144,16 +149,20 @@ class Sink(Protocol):
 class CheckpointStore(Protocol):
     """Named checkpoints of one partition, newest last. Content is opaque bytes, written whole or not at all."""
 
-    def names(self) -> list[str]: ...
+    def names(self) -> list[str]:
+        """List the checkpoints, oldest first."""
 
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str) -> bytes:
+        """Return a checkpoint's content."""
 
     def read_parts(self, name: str, parts: Sequence[tuple[int, int]]) -> list[bytes]:
         """Read the bytes from begin to end, (begin, end) each: one key's model out of a file of thousands."""
 
-    def write(self, name: str, content: bytes) -> None: ...
+    def write(self, name: str, content: bytes) -> None:
+        """Keep a checkpoint under a name, whole or not at all."""
 
-    def delete(self, name: str) -> None: ...
+    def delete(self, name: str) -> None:
+        """Forget a checkpoint."""
 
 
 class EndOfLogError(Exception):

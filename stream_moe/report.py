@@ -141,6 +141,7 @@ class Drift:
     within: int
 
     def to_json(self) -> bytes:
+        """Write one line of a drift log, without its line end."""
         return json.dumps(asdict(self)).encode()
 
 

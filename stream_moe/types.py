@@ -35,6 +35,11 @@ class Feature:
     categories
         None for a numeric feature. For a nominal one its categories in index order: column values
         are indices into it, and a category that is not in it counts as missing (NaN).
+
+    Examples
+    --------
+    >>> Feature("load").is_nominal, Feature("day", ("Mon", "Tue")).is_nominal
+    (False, True)
     """
 
     name: str
@@ -42,12 +47,25 @@ class Feature:
 
     @property
     def is_nominal(self) -> bool:
+        """Whether values are category indices."""
         return self.categories is not None
 
 
 @dataclass(frozen=True)
 class Schema:
     """Names and kinds of the features, and the class labels.
+
+    Parameters
+    ----------
+    features
+        In the order of the columns of x.
+    classes
+        Labels in the order of the class indices.
+
+    Raises
+    ------
+    ConfigError
+        If two features, or two classes, have one name.
 
     Examples
     --------
@@ -75,10 +93,12 @@ class Schema:
 
     @property
     def n_features(self) -> int:
+        """d, the columns of x."""
         return len(self.features)
 
     @property
     def n_classes(self) -> int:
+        """C, the classes."""
         return len(self.classes)
 
     @cached_property
@@ -102,6 +122,7 @@ class Schema:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; `from_dict` reads them."""
         return {
             "features": [
                 {"name": f.name} if f.categories is None else {"name": f.name, "categories": list(f.categories)}
@@ -151,6 +172,12 @@ class Block:
         int64 [n], event time in milliseconds since 1970; -1 = unknown.
     keys
         n record keys, where each key has its own model; None = not asked for.
+
+    Examples
+    --------
+    >>> block = Block(np.float32([[0.5], [0.1]]), np.int32([1, -1]), ["e1", "e2"])
+    >>> len(block), block.rest(1).y.tolist()
+    (2, [-1])
     """
 
     x: Float32
@@ -200,13 +227,16 @@ class JournalEntry:
 
     @property
     def pair(self) -> tuple[int, int]:
+        """The two next offsets: of the input topic, and of the labels' topic (0 without one)."""
         return self.offset, self.labels or 0
 
     @property
     def position(self) -> int:
+        """The partition's position: the sum of `pair`."""
         return sum(self.pair)
 
     def to_json(self) -> bytes:
+        """Write the entry as JSON bytes; `from_json` reads them."""
         return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
 
     @classmethod

@@ -116,6 +116,7 @@ class CheckpointWriter:
 
     @property
     def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
         return self._thread is not None and self._thread.is_alive()
 
     def write(self, checkpoint: Checkpoint) -> None:
@@ -125,6 +126,7 @@ class CheckpointWriter:
         self._thread.start()
 
     def wait(self) -> None:
+        """Wait until nothing is being written."""
         if self._thread is not None:
             self._thread.join()
 

@@ -40,6 +40,7 @@ class Cell:
 
     @property
     def mean(self) -> float:
+        """Mean accuracy over the seeds."""
         return statistics.mean(self.scores)
 
 

@@ -19,6 +19,8 @@ EVENTS, MAJORITY_RIGHT, NO_CHANGE_RIGHT, LAST_LABEL = range(4)
 
 
 class Scores(NamedTuple):
+    """What the kernel counts."""
+
     confusion: Int64  # [C, C] true class by predicted class
     sums: Float64  # [2] log-loss, moving accuracy
     counts: Int64  # [4] events, right by majority class, right by no-change, last label
@@ -111,6 +113,7 @@ class Prequential:
         score(self._scores, self._scores.confusion.sum(1), proba, y, y if seen is None else seen)
 
     def report(self) -> QualityReport:
+        """Return all scores of the events so far."""
         confusion, sums, counts = self._scores
         n = max(int(counts[EVENTS]), 1)
         accuracy = int(np.trace(confusion)) / n
@@ -131,9 +134,11 @@ class Prequential:
         )
 
     def snapshot(self) -> Snapshot:
+        """Return the counts, from which all scores are computed."""
         return {name: array.copy() for name, array in self._scores._asdict().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot."""
         fill(self._scores._asdict(), snapshot[0], "quality")
 
 

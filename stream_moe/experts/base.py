@@ -35,18 +35,23 @@ class Expert(Protocol):
     def grow(self, schema: Schema) -> None:
         """Take a schema with more features, categories or classes than before; nothing learnt is lost."""
 
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> Snapshot:
+        """Return the whole state; the arrays are copies."""
 
-    def restore(self, snapshot: Snapshot) -> None: ...
-
-    @property
-    def n_nodes(self) -> int: ...
-
-    @property
-    def n_splits(self) -> int: ...
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot."""
 
     @property
-    def memory_bytes(self) -> int: ...
+    def n_nodes(self) -> int:
+        """Nodes of a tree; 0 for other kinds."""
+
+    @property
+    def n_splits(self) -> int:
+        """Splits of a tree so far; 0 for other kinds."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the arrays take."""
 
 
 class ExpertFacts(NamedTuple):

@@ -83,13 +83,16 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     def _predict(self, x: Float32) -> Float64: ...
 
     @abstractmethod
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> Snapshot:
+        """Return the whole state as named arrays and plain JSON values; both are copies."""
 
     @abstractmethod
-    def restore(self, snapshot: Snapshot) -> None: ...
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a learner with the same parameters, of whatever schema that one had grown to."""
 
     @abstractmethod
-    def report(self) -> LearnerReport: ...
+    def report(self) -> LearnerReport:
+        """Return what the learner tells of itself: its experts, routing and drifts."""
 
     # What only some learners have more of.
     def attach(self, store: CheckpointStore) -> None:

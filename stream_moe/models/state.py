@@ -62,6 +62,10 @@ def restore_state(learner: BlockClassifier, content: bytes, name: str = "state")
     CheckpointError
         If the bytes are damaged or of a newer version, or of a learner of another class, schema or parameter. The
         learner is then of no more use.
+
+    Examples
+    --------
+    See `state_to_bytes`.
     """
     found = Checkpoint.from_bytes(content, name)
     _owner(learner).check(found.owner, name, way_out="build the learner as it was, or begin anew without this state")

@@ -43,6 +43,7 @@ class FileStream:
 
     @property
     def n_events(self) -> int:
+        """How many events the file has."""
         return len(self.y)
 
     @property
@@ -63,6 +64,7 @@ def suffix_of(path: Path) -> str:
 
 
 def is_known_format(path: Path) -> bool:
+    """Whether the file's ending is one that `read_file` reads."""
     return suffix_of(path) in READERS or suffix_of(path) == ".npz"
 
 
