@@ -25,7 +25,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from benchmarks import kafka_loop
 from connectors.kafka import KafkaSettings
-from connectors.kafka.batches import send_batches
+from connectors.kafka.internals import send_batches
 from connectors.kafka.writer import producer_options
 from stream_moe.engine.codec import JsonCodec
 from stream_moe.models.published.moe import DriftMoEData
@@ -69,10 +69,10 @@ class Confluent:
 
 def patch(way: str, bootstrap: str) -> None:
     """Make this process's sink send in another way: for the daemon that is measured."""
-    from connectors.kafka import sink
+    from connectors.kafka import writer
 
     if way == "one-by-one":
-        setattr(sink, "send_batches", one_by_one)  # noqa: B010
+        setattr(writer, "send_batches", one_by_one)  # noqa: B010
     elif way == "confluent":
         client = Confluent(bootstrap)
 
@@ -81,7 +81,7 @@ def patch(way: str, bootstrap: str) -> None:
             client.flush()
             return []
 
-        setattr(sink, "send_batches", send)  # noqa: B010
+        setattr(writer, "send_batches", send)  # noqa: B010
 
 
 def timed(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from kafka import errors
 
-from connectors.kafka.connections import refusal
+from connectors.kafka import internals
+from connectors.kafka.refusals import refusal
 from connectors.kafka.settings import KafkaSettings
 from stream_moe.errors import FencedError, InDoubtError, LogError, UnavailableError
 
@@ -49,7 +50,7 @@ def as_log_error(settings: KafkaSettings, doing: str, *, commits: bool = False) 
 
 
 def _is_fenced(error: errors.KafkaError) -> bool:
-    return isinstance(error, _FENCED) or "ProducerFenced" in str(error) or "metadata mismatch" in str(error)
+    return isinstance(error, _FENCED) or internals.is_fenced(error)
 
 
 def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
@@ -72,7 +73,7 @@ def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
         return f"not permitted ({error}); ask for the right in the broker's access lists"
     if isinstance(error, errors.OffsetOutOfRangeError | errors.LogTruncationError):
         return f"the log no longer holds the position ({error}); restore it, or start under a new group name"
-    if isinstance(error, errors.KafkaTimeoutError) and "bootstrap" in str(error):
+    if internals.is_first_contact(error):
         if settings.security_protocol == "PLAINTEXT":
             return (
                 "no broker answers there; check the address, that the broker runs, and that it speaks PLAINTEXT "

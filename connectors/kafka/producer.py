@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kafka import KafkaProducer
-from kafka.partitioner.default import murmur2
+from kafka.partitioner import murmur2
 
 from connectors.kafka.failures import as_log_error
 from connectors.kafka.settings import KafkaSettings

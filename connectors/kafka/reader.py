@@ -1,19 +1,40 @@
-"""A topic that is read for itself: the labels, and the journal."""
+"""Reading a topic: the labels' and the journal's as it stands here, the input's as `source.KafkaSource` has it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
+import time
+from collections.abc import Collection
+from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+import numpy as np
+from kafka import KafkaConsumer, TopicPartition, errors
 
+from connectors.kafka import internals
 from connectors.kafka.failures import as_log_error
 from connectors.kafka.settings import KafkaSettings
-from connectors.kafka.source import FETCH_BYTES, MAX_RECORDS, KafkaSource
+from connectors.kafka.topics import require_topic
+from connectors.kafka.watchdog import Watchdog
+from stream_moe.errors import LogError, StuckError, UnavailableError
 from stream_moe.types import RecordBatch
 
+logger = logging.getLogger(__name__)
 
-class KafkaReader(KafkaSource):
+MAX_RECORDS = 4096  # per poll: in hundreds the client's cost per poll shows, beyond this it no longer falls
+CALL_SECONDS = 15.0
+# What the client holds of records that were not handed out: one answer of a broker, and no more is asked for before
+# it is used up. So the bound is per member, whatever the number of partitions.
+FETCH_BYTES = 32 << 20
+PARTITION_BYTES = 8 << 20
+
+_Records = dict[TopicPartition, list[Any]]  # ConsumerRecord of the client
+
+
+class KafkaReader:
     """The `Reader` port over one topic: partitions as they are sought, outside of any group.
+
+    A position that the log does not hold stops the reader; it is never reset. Records of aborted transactions are
+    not seen.
 
     Parameters
     ----------
@@ -21,38 +42,176 @@ class KafkaReader(KafkaSource):
         Where and as whom.
     topic
         What to read.
+
+    Attributes
+    ----------
+    watchdog
+        Of the client's calls.
+
+    Notes
+    -----
+    A record that the client cannot read (bad checksum, broken structure, a header name that is not UTF-8)
+    would stop it for ever: its parser ends, and further polls spin. So its offset is noted in
+    `RecordBatch.corrupt` and the position is set behind it before anything else is read. As the client parses
+    a batch of the log from its start, the records behind it in that batch (of the same producer) are lost
+    with it, one offset at a time.
     """
 
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
-        super().__init__(replace(settings, topic=topic, labels=None, journal=None))
+        self.topic = topic
+        self.watchdog = Watchdog(settings)
+        self._settings = settings
+        self._consumer: KafkaConsumer | None = None
+        self._positions: dict[int, int] = {}  # of the partitions that are handed out, by what was sought or polled
+        self._partition_bytes = PARTITION_BYTES
 
     def open(self) -> None:
-        """Get ready; that the topic is there is first asked when a partition of it is."""
-        self._join()
+        """Connect; whether the topic exists is asked when the first of its partitions is."""
+        with as_log_error(self._settings, f"reading {self.topic!r}"):
+            self._consumer = self._connect(group_id=None)
 
     def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
-        return super().poll(max_records, timeout) if self._positions else []
+        """Give the next records of each partition in log order; none if none came within `timeout` seconds.
 
-    def _join(self) -> None:
-        """Open a consumer that is nobody's member; it has no partition before `seek` names one."""
-        with as_log_error(self._settings, f"reading {self.topic!r}"):
-            self._consumer = KafkaConsumer(
-                **self._settings.client(),
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                isolation_level="read_committed",
-                allow_auto_create_topics=False,
-                max_poll_records=MAX_RECORDS,
-                fetch_max_bytes=FETCH_BYTES,
-                max_partition_fetch_bytes=self._partition_bytes,
-            )
+        A batch without records moves the position over control records or corrupt ones. Raises `LogError`
+        when a position is not in the log, or the broker refuses.
+        """
+        return self._poll(max_records, timeout) if self._positions else []
 
-    def _watch_the_join(self) -> None:
-        """There is none."""
+    def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """For each partition: the first offset held and the offset after the last committed record."""
+        consumer, timeout = self._opened(), CALL_SECONDS * 1000
+        places = [TopicPartition(self.topic, partition) for partition in partitions]
+        with as_log_error(self._settings, f"asking for the offsets of {self.topic!r}"):
+            try:
+                try:
+                    first = consumer.beginning_offsets(places, timeout_ms=timeout)
+                except KeyError:  # a partition so new that the client, which the leader tells, has not heard of it
+                    self._ask_for_topics(consumer)
+                    first = consumer.beginning_offsets(places, timeout_ms=timeout)
+                after = consumer.end_offsets(places, timeout_ms=timeout)
+            except errors.KafkaTimeoutError:
+                require_topic(self._settings, self.topic)  # which says so where it is the topic that is gone
+                raise
+        return {place.partition: (first[place], after[place]) for place in places}
 
     def seek(self, partition: int, offset: int) -> None:
-        consumer, place = self._opened(), TopicPartition(self.topic, partition)
+        """Hand out the partition from this offset on."""
+        place, consumer = TopicPartition(self.topic, partition), self._opened()
         if place not in consumer.assignment():
-            consumer.assign([*consumer.assignment(), place])
-        super().seek(partition, offset)
+            self._take(consumer, place)
+        consumer.seek(place, offset)
+        consumer.resume(place)
+        internals.drop_parked(consumer, place)
+        self._positions[partition] = offset
+
+    def pause(self, partition: int) -> None:
+        """Hand out nothing of the partition until the next `seek`."""
+        place = TopicPartition(self.topic, partition)
+        self._positions.pop(partition, None)
+        if self._consumer is not None and place in self._consumer.assignment():
+            self._consumer.pause(place)
+
+    def close(self) -> None:
+        """Let go of the connection; at most about 8 s."""
+        self._close(f"closing the reader of {self.topic!r}")
+
+    def _connect(self, **options: Any) -> KafkaConsumer:
+        internals.bound_unpacking()
+        return KafkaConsumer(
+            **self._settings.client(),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            max_poll_records=MAX_RECORDS,
+            fetch_max_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=self._partition_bytes,
+            **options,
+        )
+
+    def _opened(self) -> KafkaConsumer:
+        if self._consumer is None:
+            raise LogError(f"topic {self.topic!r}: the source is not open; call open first")
+        return self._consumer
+
+    def _take(self, consumer: KafkaConsumer, place: TopicPartition) -> None:
+        consumer.assign([*consumer.assignment(), place])
+
+    def _ask_for_topics(self, consumer: KafkaConsumer) -> None:
+        self.watchdog.within(CALL_SECONDS, "asking for the topics", consumer.topics)
+
+    def _poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
+        consumer, deadline = self._opened(), time.monotonic() + timeout
+        internals.keep_refreshing(consumer)
+        try:
+            with as_log_error(self._settings, f"reading {self.topic!r}"):
+                return self._read(consumer, max_records, deadline)
+        except UnavailableError as error:
+            logger.warning("%s; trying again", error)
+            for partition, position in self._positions.items():  # what was not handed out is read again
+                if (place := TopicPartition(self.topic, partition)) in consumer.assignment():
+                    consumer.seek(place, position)
+            time.sleep(max(0.0, deadline - time.monotonic()))
+            return []
+
+    def _read(self, consumer: KafkaConsumer, max_records: int, deadline: float) -> list[RecordBatch]:
+        """Poll the client once, and again behind each record that it cannot read."""
+        corrupt: dict[int, list[int]] = {}
+        found: _Records = {}
+        while not found:
+            left = max(0.0, deadline - time.monotonic())
+            if corrupt and (not left or sum(map(len, corrupt.values())) >= max_records):
+                break
+            try:
+                found = self._poll_client(consumer, max_records, 0.0 if corrupt else left)
+            except errors.CorruptRecordError as error:
+                place, at = internals.unreadable(consumer, error)
+                logger.warning("%s/%d: the record at offset %d cannot be read and is skipped", *place, at)
+                consumer.seek(place, at + 1)
+                corrupt.setdefault(int(place.partition), []).append(at)
+            else:
+                if not corrupt:
+                    break
+        return self._advance(consumer, found, corrupt)
+
+    def _poll_client(self, consumer: KafkaConsumer, max_records: int, seconds: float) -> _Records:
+        found: _Records = consumer.poll(timeout_ms=seconds * 1000, max_records=max_records)
+        return found
+
+    def _advance(self, consumer: KafkaConsumer, found: _Records, corrupt: dict[int, list[int]]) -> list[RecordBatch]:
+        """Give what was found of each partition, and note its new position."""
+        batches = []
+        for partition, position in self._positions.items():
+            place = TopicPartition(self.topic, partition)
+            next_offset = consumer.position(place, timeout_ms=CALL_SECONDS * 1000)
+            if next_offset is None:
+                raise errors.KafkaTimeoutError(f"no position of partition {partition}")
+            records, bad = found.get(place, []), corrupt.get(partition, [])
+            if records or bad or next_offset != position:
+                batches.append(_batch(partition, records, bad, next_offset))
+        self._positions |= {batch.partition: batch.next_offset for batch in batches}
+        return batches
+
+    def _close(self, doing: str) -> None:
+        consumer, self._consumer = self._consumer, None
+        self._positions.clear()
+        if consumer is not None:
+            try:
+                with as_log_error(self._settings, doing):
+                    self.watchdog.within(8, doing, lambda: consumer.close(autocommit=False, timeout_ms=5000))
+            except (StuckError, UnavailableError) as error:  # a member's session ends then, which tells the group
+                logger.warning("%s", error)
+
+
+def _batch(partition: int, records: list[Any], corrupt: list[int], next_offset: int) -> RecordBatch:
+    return RecordBatch(
+        offsets=np.array([record.offset for record in records], np.int64),
+        timestamps=np.array([record.timestamp for record in records], np.int64),
+        keys=[record.key for record in records],
+        values=[record.value for record in records],
+        next_offset=next_offset,
+        corrupt=corrupt,
+        headers=tuple(records[0].headers) if records else (),
+        partition=partition,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
-from connectors.kafka.connections import Client
+from connectors.kafka.internals import Client, quiet_loggers
 from stream_moe.errors import ConfigError
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -155,7 +154,7 @@ class KafkaSettings:
         and forbids it to log at DEBUG.
         """
         require_helpers()
-        quiet_logger()
+        quiet_loggers()
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap.split(","),
             "client_id": "stream-moe",
@@ -203,15 +202,6 @@ def require_helpers(names: tuple[str, ...] = _HELPERS) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"Kafka needs the C helpers {', '.join(missing)}: pip install {' '.join(missing)}")
-
-
-def quiet_logger() -> None:
-    """Hold the client's loggers at INFO or above: at DEBUG they print requests and the SASL password."""
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        if name.startswith("kafka.") and isinstance(logger, logging.Logger) and 0 < logger.level < logging.INFO:
-            logger.setLevel(logging.NOTSET)
-    top = logging.getLogger("kafka")
-    top.setLevel(max(top.level, logging.INFO))
 
 
 def reason_of(error: OSError) -> str:

@@ -6,12 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from kafka import KafkaProducer, TopicPartition, errors
-from kafka.structs import OffsetAndMetadata
+from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition, errors
 
 from connectors.dead_letters import dead_letter_headers
-from connectors.kafka.batches import send_batches
 from connectors.kafka.failures import as_log_error
+from connectors.kafka.internals import send_batches
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.source import KafkaSource
 from stream_moe.errors import LogError

@@ -153,7 +153,7 @@ def test_the_right_credentials_work_from_end_to_end(secured: Secured, way: str, 
 
 WRONG_WAYS = {
     "wrong password": ("refused user 'alice'", "check the user name, the password"),
-    # Where the client loses the broker's reason (see connections.py), only the refusal is known.
+    # Where the client loses the broker's reason (see internals.py), only the refusal is known.
     "unknown mechanism": ("PLAIN", "mechanism"),
     "unknown authority": ("unable to get local issuer certificate", "trust the authority that signed it"),
     "expired certificate": ("certificate has expired", "have it renewed"),

@@ -8,7 +8,7 @@ from kafka.errors import KafkaTimeoutError
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record.memory_records import MemoryRecords
 
-from connectors.kafka.batches import send_batches
+from connectors.kafka.internals import send_batches
 
 PLACE = TopicPartition("out", 3)
 ROOM = 2_000

@@ -12,7 +12,7 @@ import zstandard
 from kafka.errors import CorruptRecordError
 from kafka.record import default_records
 
-from connectors.kafka import unpacking
+from connectors.kafka import internals, unpacking
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -23,7 +23,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_what_fits_comes_back_and_a_bomb_does_not(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    unpacking.bound_unpacking()
+    internals.bound_unpacking()
     unpack = getattr(default_records, f"{kind}_decode")
     for text in (b"", b"x" * 100_000, bytes(range(256)) * 40_000):
         assert bytes(unpack(PACKERS[kind](text))) == text
@@ -40,5 +40,5 @@ def test_what_fits_comes_back_and_a_bomb_does_not(kind: str, monkeypatch: pytest
 
 def test_two_frames_of_zstd_are_one_batch() -> None:
     pack = zstandard.ZstdCompressor().compress
-    unpacking.bound_unpacking()
+    internals.bound_unpacking()
     assert default_records.zstd_decode(pack(b"a") + pack(b"b")) == b"ab"

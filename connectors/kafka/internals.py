@@ -1,0 +1,261 @@
+"""Every place where we reach beyond kafka-python's public interface.
+
+Each reach says what it touches and why the public interface does not do. All were read from the version `READ_FROM`,
+so pyproject.toml holds the dependency below the next minor one. `tests/unit/test_kafka_internals.py` fails where a
+client has moved one of them, and where another file of this package touches what is not public.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.net.compat import KafkaNetClient
+from kafka.net.connection import KafkaConnection
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+from kafka.record import default_records
+from kafka.record.util import encode_varint
+
+from connectors.kafka.refusals import refusal
+from connectors.kafka.unpacking import unpack_gzip, unpack_lz4, unpack_zstd
+
+READ_FROM = "3.0.12"
+
+# ---- Connections ------------------------------------------------------------------------------------------------
+
+_ENDS = 3  # a connection may end this often while we authenticate before we take it for a refusal
+
+
+class _Manager(KafkaConnectionManager):  # type: ignore[misc]
+    def __init__(self, net: NetworkSelector, **options: Any) -> None:
+        self._refused: dict[Any, Exception] = {}
+        self._ended: Counter[Any] = Counter()
+        self._reached = False
+        super().__init__(net, **options)
+
+    def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> KafkaConnection:
+        # Once the brokers have been reached, a refusal may pass (a broker starts without its users for a moment).
+        self._reached = self._reached or self.bootstrapped
+        if not self._reached and all(broker.node_id in self._refused for broker in self.cluster.bootstrap_brokers()):
+            reason = next(iter(self._refused.values()))
+            raise reason if isinstance(reason, errors.KafkaError) else errors.KafkaConnectionError(reason)
+        connection = super().get_connection(node_id, *arguments, **options)
+
+        def note(error: BaseException) -> None:
+            found = refusal(error)
+            if found is None and connection.sasl_enabled and connection.broker_version_data is not None:
+                # A broker closes right behind its refusal, and where the end is read together with the refusal the
+                # client loses the latter.
+                self._ended[node_id] += 1
+                if self._ended[node_id] >= _ENDS:
+                    found = errors.SaslAuthenticationFailedError("the connection ends in the authentication")
+            if found is not None:
+                self._refused[node_id] = found
+
+        connection.init_future.add_errback(note)
+        return connection
+
+
+class Client(KafkaNetClient):  # type: ignore[misc]
+    """The `kafka_client` of our consumers, producers and admin clients: it stops at a refusal.
+
+    Reaches: the client's connection manager, whose `get_connection` it overrides.
+    Why: the client tries a broker again and again until its time is up, and then reports the time only. A wrong
+    password or an expired certificate looks like a broker that is not there, eight seconds and a dozen refused
+    attempts later (enough to lock an account). Here the first contact ends as soon as every address has refused us
+    for good.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        net = NetworkSelector(**options)
+        super().__init__(net, _Manager(net, **options))
+
+
+def quiet_loggers() -> None:
+    """Hold the client's loggers at INFO or above.
+
+    Reaches: the names of the client's loggers below "kafka".
+    Why: at DEBUG they print requests and the SASL password, and no option of the client leaves these out.
+    """
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.startswith("kafka.") and isinstance(logger, logging.Logger) and 0 < logger.level < logging.INFO:
+            logger.setLevel(logging.NOTSET)
+    top = logging.getLogger("kafka")
+    top.setLevel(max(top.level, logging.INFO))
+
+
+def is_fenced(error: errors.KafkaError) -> bool:
+    """Say whether the text of an error tells that a newer writer or member took over.
+
+    Reaches: the texts of errors.
+    Why: the client wraps the error of a transaction in one of a general class.
+    """
+    return "ProducerFenced" in str(error) or "metadata mismatch" in str(error)
+
+
+def is_first_contact(error: errors.KafkaError) -> bool:
+    """Say whether an error tells that no broker answered at all.
+
+    Reaches: the text of an error.
+    Why: the client has one class for every time that is up.
+    """
+    return isinstance(error, errors.KafkaTimeoutError) and "bootstrap" in str(error)
+
+
+# ---- Reading ----------------------------------------------------------------------------------------------------
+
+_CORRUPT_AT = re.compile(r"at offset (\d+)")
+
+
+def bound_unpacking() -> None:
+    """Have the client take a batch that unpacks to more than `unpacking.BATCH_BYTES` for a corrupt one.
+
+    Reaches: the decoders that the client's parser of batches imported.
+    Why: they have no bound, and there is no option for one.
+    """
+    default_records.gzip_decode = unpack_gzip
+    default_records.lz4_decode = unpack_lz4
+    default_records.zstd_decode = unpack_zstd
+
+
+def unreadable(consumer: KafkaConsumer, error: errors.CorruptRecordError) -> tuple[TopicPartition, int]:
+    """Say at which partition and offset the record lies that the poll failed on.
+
+    Reaches: the fetcher's parser, which has just ended at that record, and the text of the error.
+    Why: the error of a broken structure names neither the partition nor the offset, that of a bad checksum only in
+    its text.
+    """
+    place = consumer._fetcher._next_partition_records.topic_partition
+    at = int(consumer.position(place))
+    # A bad checksum names its batch, which begins beyond the position where aborted records lie between.
+    named = _CORRUPT_AT.search(str(error))
+    return place, max(at, int(named.group(1))) if named else at
+
+
+def drop_parked(consumer: KafkaConsumer, place: TopicPartition) -> None:
+    """Drop the records that the client put aside when the partition was paused; call it behind `seek`.
+
+    Reaches: the fetcher's records of paused partitions.
+    Why: the client takes them up again only if the partition that it read last gave nothing, and asks for no more of
+    the partition until then, which may be for ever.
+    """
+    consumer._fetcher._paused_partition_records.pop(place, None)
+
+
+# ---- The group --------------------------------------------------------------------------------------------------
+
+
+class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]
+    """Kafka's cooperative-sticky assignor (KIP-429), which forgets the partitions that the member has lost.
+
+    Reaches: the assignor's record of the member's partitions.
+    Why: the client would go on claiming them: the leader would leave a partition that moves from us to another
+    member to neither, and wait for us to hand back what we do not have.
+    """
+
+    def forget(self) -> None:
+        self.member_assignment = None
+
+
+def end_the_join(consumer: KafkaConsumer) -> None:
+    """Tell a member whose join is under way that it has a join to end.
+
+    Reaches: the coordinator's flag.
+    Why: a leader whose topic got more partitions joins again. The client forgets why as soon as it has dealt them
+    out: if its poll ends before the broker has answered that, the next one sees nothing to do, and the member
+    neither has the partitions nor sends a heartbeat any more (in Java, KAFKA-9815).
+    """
+    consumer._coordinator.request_rejoin()
+
+
+def keep_refreshing(consumer: KafkaConsumer) -> None:
+    """Have the client ask about its topics again where it has stopped.
+
+    Reaches: the task that refreshes the cluster's metadata.
+    Why: it is a coroutine that some errors end, and the client never starts it again, so that a member would not
+    notice that its topic got more partitions.
+    """
+    cluster = consumer._cluster
+    if cluster._refresh_loop_future is not None and cluster._refresh_loop_future.is_done:
+        cluster._refresh_loop_future = None
+        cluster.request_update()
+
+
+# ---- Writing ----------------------------------------------------------------------------------------------------
+
+_VARINTS = 1 << 15  # sizes and places in a batch that are kept encoded
+
+
+def send_batches(
+    producer: KafkaProducer, topic: str, partition: int, records: Sequence[tuple[bytes | None, bytes]]
+) -> list[Any]:
+    """Hand (key, value) records to the producer, in order, whole batches at a time.
+
+    Reaches: the producer's open batch, its buffer and its counters.
+    Why: `KafkaProducer.send` takes about 25 us a record: checks, three locks, a future and its callbacks, a number at
+    a time. Here only the first record of a batch goes that way, which makes the batch and its future; those behind it
+    are put into the batch's buffer in one pass, 1 us each. The batch then travels as any other: sequence numbers,
+    transaction, compression, checksum and retries are the client's.
+
+    Returns the client's futures, one per batch or more: call `flush`, then look at each. If one record failed,
+    one of them has. All records of a batch bear the time of its first.
+    """
+    futures, done = [], 0
+    while done < len(records):
+        key, value = records[done]
+        futures.append(producer.send(topic, value, key, None, partition))
+        done += 1 + _fill(producer, TopicPartition(topic, partition), futures[-1], records, done + 1)
+    return futures
+
+
+def _fill(
+    producer: KafkaProducer,
+    place: TopicPartition,
+    first: Any,
+    records: Sequence[tuple[bytes | None, bytes]],
+    start: int,
+) -> int:
+    """Put records[start:] behind `first` while its batch is open and has room; return how many."""
+    accumulator = producer._accumulator
+    with accumulator._tp_lock(place):  # the sender takes a batch, and closes it, under this lock
+        waiting = accumulator._batches[place]
+        if not waiting or waiting[-1]._record_futures[-1] is not first:
+            return 0  # on its way already
+        batch = waiting[-1]
+        builder = batch.records._builder
+        room = builder._batch_size - len(builder._buffer)
+        written: list[bytes] = []
+        for at, (key, value) in enumerate(records[start:], builder._num_records):
+            # attributes, time behind the batch's first record, place in the batch, key, value, no headers
+            body = b"".join((b"\0\0", _varint(at), _sized(key), _varint(len(value)), value, b"\0"))
+            record = _varint(len(body)) + body
+            room -= len(record)
+            if room < 0:
+                break
+            written.append(record)
+        builder._buffer += b"".join(written)
+        builder._num_records += len(written)
+        builder._last_offset += len(written)
+        batch.records._next_offset += len(written)
+        # Should the broker find the batch too large, the client splits it and binds the future of each record to
+        # its part. One future bound to every part fails when any part does.
+        batch._record_futures += [first] * len(written)
+    return len(written)
+
+
+def _sized(key: bytes | None) -> bytes:
+    return _varint(-1) if key is None else _varint(len(key)) + key
+
+
+@lru_cache(_VARINTS)
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    encode_varint(number, out.append)
+    return bytes(out)
