@@ -24,7 +24,6 @@ def test_a_learner_goes_on_from_bytes_as_if_nothing_had_been(name: str) -> None:
     assert second.digest == whole.digest
 
 
-@pytest.mark.xfail(strict=True, raises=CheckpointError, reason="bytes name their learner by a class since renamed")
 @pytest.mark.parametrize("name", [name for name, mixture in golden.MIXTURES.items() if mixture.state_digest])
 def test_bytes_of_a_mixture_from_before_it_was_renamed_are_continued(name: str) -> None:
     mixture = golden.MIXTURES[name]
