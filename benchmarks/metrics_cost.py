@@ -23,7 +23,7 @@ from stream_moe.engine.task import Task
 from stream_moe.models.catalogue import build_model
 from stream_moe.report import PartitionReport
 from stream_moe.streams import open_stream
-from stream_moe.telemetry.prometheus import EngineMetrics
+from stream_moe.telemetry.board import Board
 
 
 class Clock:
@@ -54,11 +54,11 @@ def telemetry_share(model: str, stream: str, events: int) -> tuple[float, float,
             log.append("events", Record(value, str(sent).encode(), now))
             sent += 1
     log.append("events", EOF)
-    clock, watching, metrics = Clock(), Clock(), EngineMetrics()
+    clock, watching, board = Clock(), Clock(), Board()
     half: list[tuple[int, float, float, float]] = []
 
     def on_report(report: PartitionReport) -> None:
-        metrics.update(report)
+        board.update(report)
         if not half and report.events_consumed > events // 2:
             half.append((report.events_consumed, time.thread_time(), clock.seconds, watching.seconds))
 
@@ -66,7 +66,7 @@ def telemetry_share(model: str, stream: str, events: int) -> tuple[float, float,
         TemporaryDirectory() as state,
         patch.object(DriftWatch, "update", clock.under(watching.under(DriftWatch.update))),
         patch.object(Task, "report", clock.under(Task.report)),
-        patch.object(EngineMetrics, "update", clock.under(EngineMetrics.update)),
+        patch.object(Board, "update", clock.under(Board.update)),
     ):
         Engine(
             MemorySource(log, "events", "cost"),
@@ -76,7 +76,7 @@ def telemetry_share(model: str, stream: str, events: int) -> tuple[float, float,
             EngineSettings(model),
             schema=source.schema,
             on_report=on_report,
-            on_group=metrics.update_group,
+            on_group=board.update_group,
         ).run()
     ((done, begin, spent, watched),) = half
     spent, watched = clock.seconds - spent, watching.seconds - watched

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stream_moe.errors import ConfigError
 from stream_moe.report import GroupReport, PartitionReport
+from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.health import Verdict
-from stream_moe.telemetry.http import DEFAULT_PORT, TelemetryServer
-from stream_moe.telemetry.prometheus import EngineMetrics
+from stream_moe.telemetry.http import TelemetryServer
+from stream_moe.telemetry.routes import make_routes
 
 if TYPE_CHECKING:
     from stream_moe.ports import Stream
@@ -42,23 +42,16 @@ class ReplayPage:
 
     def __init__(self, stream: Stream, events: int | None, port: int | None) -> None:
         self._stream, self._done, self._shown_at = stream, 0, time.perf_counter()
-        self._metrics = EngineMetrics()
+        self._board = Board()
         wanted = min((n for n in (events, stream.n_events) if n is not None), default=0)
-
-        def listen(at: int) -> TelemetryServer:
-            fine = Verdict(True, "a replay")
-            return TelemetryServer(
-                self._metrics, lambda: fine, lambda: fine, port=at, replay_events=wanted, port_option="--serve-port"
-            )
-
-        try:
-            self._server = listen(DEFAULT_PORT if port is None else port)
-        except ConfigError:
-            if port is not None:
-                raise
-            self._server = listen(0)
+        fine = Verdict(True, "a replay")
+        self._server = TelemetryServer(
+            make_routes(self._board, lambda: fine, lambda: fine, wanted),
+            port=port,
+            way_out="choose another port with --serve-port (0 = any free one)",
+        )
         self.url = self._server.url
-        self._metrics.update_group(GroupReport("running", (0,)))
+        self._board.update_group(GroupReport("running", (0,)))
 
     def marks(self) -> Iterator[int]:
         """Yield the numbers of events at which `show` is due, ascending: about one every half second."""
@@ -80,7 +73,7 @@ class ReplayPage:
     ) -> None:
         """Publish where the replay stands."""
         state = "stopped" if is_last else "running"
-        self._metrics.update(
+        self._board.update(
             PartitionReport(
                 state=state,
                 topic=self._stream.name,
@@ -94,7 +87,7 @@ class ReplayPage:
             )
         )
         if is_last:
-            self._metrics.update_group(GroupReport(state, (0,)))
+            self._board.update_group(GroupReport(state, (0,)))
         self._done, self._shown_at = events, time.perf_counter()
 
     def hold(self) -> None:

@@ -16,22 +16,21 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from stream_moe.cli.console import Display, Flow, Standing
-from stream_moe.errors import ConfigError, StuckError
+from stream_moe.errors import StuckError
 
 if TYPE_CHECKING:
     from stream_moe.engine.loop import Engine
     from stream_moe.report import GroupReport, PartitionReport
     from stream_moe.telemetry.access import Access
+    from stream_moe.telemetry.board import Board
     from stream_moe.telemetry.health import Health
     from stream_moe.telemetry.http import TelemetryServer
-    from stream_moe.telemetry.prometheus import EngineMetrics
 
-DEFAULT_METRICS_PORT = 9108
 STUCK_SECONDS = 300  # a turn is at most a block, a commit and the copy of a checkpoint
 
 
 class Serving:
-    """Metrics, health and an HTTP server for one engine.
+    """The board, health and the HTTP server of one engine.
 
     Parameters
     ----------
@@ -44,37 +43,27 @@ class Serving:
     """
 
     def __init__(self, host: str, port: int | None, display: Display, access: Access | None = None) -> None:
+        from stream_moe.telemetry.access import Access
+        from stream_moe.telemetry.board import Board
         from stream_moe.telemetry.health import Health
-        from stream_moe.telemetry.prometheus import EngineMetrics
+        from stream_moe.telemetry.http import TelemetryServer
+        from stream_moe.telemetry.routes import make_routes
 
-        self.metrics: EngineMetrics = EngineMetrics()
-        self.health: Health = Health(self.metrics)
-        self.server: TelemetryServer = self._listen(host, port, access)
+        self.board: Board = Board()
+        self.health: Health = Health(self.board)
+        routes = make_routes(self.board, self.health.live, self.health.ready)
+        self.server: TelemetryServer = TelemetryServer(routes, host, port, access or Access())
         self.display = display
         self._first: tuple[float, float, int] | None = None  # time, CPU time and events after the first block
         self._last: tuple[float, float, int] = (0.0, 0.0, 0)
         self._seen: dict[int, int] = {}  # events of each partition
         self._phases: Counter[str] = Counter()  # seconds, of the blocks after the first
 
-    def _listen(self, host: str, port: int | None, access: Access | None) -> TelemetryServer:
-        from stream_moe.telemetry.access import Access
-        from stream_moe.telemetry.http import TelemetryServer
-
-        def listen(at: int) -> TelemetryServer:
-            return TelemetryServer(self.metrics, self.health.live, self.health.ready, host, at, access or Access())
-
-        if port is not None:
-            return listen(port)
-        try:
-            return listen(DEFAULT_METRICS_PORT)
-        except ConfigError:  # nobody asked for this very port
-            return listen(0)
-
     def on_report(self, report: PartitionReport) -> None:
         """Publish a report and show where the run stands."""
-        self.metrics.update(report)
+        self.board.update(report)
         if not report.block_size:
-            if self._first is not None and report is self.metrics.reports[-1]:  # the last of an idle turn
+            if self._first is not None and report is self.board.reports[-1]:  # the last of an idle turn
                 self._show()
             return
         now, cpu, events = time.perf_counter(), time.process_time(), report.events_consumed
@@ -90,7 +79,7 @@ class Serving:
         """Show the partitions held as one run: counts are sums, lags the worst."""
         from stream_moe.report import total_learner, total_quality
 
-        held = self.metrics.reports
+        held = self.board.reports
         if not self.display.is_due(sum(each.quality.events for each in held)):
             return
         quality = total_quality([each.quality for each in held])
@@ -114,7 +103,7 @@ class Serving:
 
     def on_group(self, report: GroupReport) -> None:
         """Publish the group's report."""
-        self.metrics.update_group(report)
+        self.board.update_group(report)
         self.display.tell_state(report.state)
 
     def result(self, engine: Engine, started: float) -> dict[str, Any]:
@@ -128,7 +117,7 @@ class Serving:
         from stream_moe.report import drifts_by_scope, total_learner, total_quality
 
         digests = engine.digests()
-        reports = [each for each in self.metrics.reports if each.partition in digests]
+        reports = [each for each in self.board.reports if each.partition in digests]
         if not reports:  # the group had no partition for us, or none with a record
             return {"events": 0, "predictions": 0, "partitions": []}
         quality = total_quality([each.quality for each in reports])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stream_moe.telemetry.prometheus import EngineMetrics
+from stream_moe.telemetry.board import Board
 
 
 class Verdict(NamedTuple):
@@ -25,7 +25,7 @@ class Health:
 
     Parameters
     ----------
-    metrics
+    board
         Holds the latest reports.
     stalled_after
         Seconds without a heartbeat after which the process counts as dead. A loop turn includes a whole
@@ -42,19 +42,19 @@ class Health:
 
     Examples
     --------
-    >>> health = Health(EngineMetrics())
+    >>> health = Health(Board())
     >>> health.ready()
     Verdict(ok=False, reason='no report yet')
     """
 
     def __init__(
         self,
-        metrics: EngineMetrics,
+        board: Board,
         stalled_after: float = 120.0,
         max_lag_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._metrics = metrics
+        self._board = board
         self._stalled_after = stalled_after
         self._max_lag_seconds = max_lag_seconds
         self._clock = clock
@@ -75,7 +75,7 @@ class Health:
 
     def ready(self) -> Verdict:
         """Whether the engine runs and is close enough to the end of the log, in every partition that it holds."""
-        group, reports = self._metrics.group, self._metrics.reports
+        group, reports = self._board.group, self._board.reports
         if group is None:
             return Verdict(False, "no report yet")
         if group.state != "running":

@@ -1,4 +1,4 @@
-"""A small HTTP server for /metrics, /healthz, /readyz and the live page.
+"""A small HTTP server for the routes that it is given.
 
 It shares the process with the engine, so it is built to stay harmless: loopback by default, one request per
 connection, a bounded number of connections, and a deadline on each, whatever the client does. Beyond loopback it
@@ -15,22 +15,18 @@ import socketserver
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from stream_moe.errors import ConfigError
 from stream_moe.telemetry.access import Access
-from stream_moe.telemetry.health import Verdict
-from stream_moe.telemetry.page.live import POLICY, LivePage
-from stream_moe.telemetry.prometheus import CONTENT_TYPE, EngineMetrics
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9108
-OPEN_PATHS = ("/healthz", "/readyz")  # without a password
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 # An answer costs the engine about half a millisecond, as they share the interpreter lock. So many are given a second
@@ -43,28 +39,40 @@ CONNECTIONS = 50.0
 _POLL_SECONDS = 0.1  # how late a deadline or `close` may be noticed
 
 
+class Answer(NamedTuple):
+    """What a path answers."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+class Route(NamedTuple):
+    """What is at a path: `handler` answers a query; a probe needs no password, and answers are set aside for it."""
+
+    handler: Callable[[str], Answer]
+    is_probe: bool = False
+
+
 class TelemetryServer:
-    """Serves an engine's metrics and health from a daemon thread.
+    """Serves routes from a daemon thread.
 
     Parameters
     ----------
-    metrics
-        Holds the latest report.
-    live, ready
-        Answer /healthz and /readyz: 200 or 503 with the reason. Usually `Health.live` and `Health.ready`.
+    routes
+        What is at each path.
     host, port
-        Where to listen. Port 0 takes any free one; `port` tells which.
+        Where to listen. Port 0 takes any free one, None the default port, or any free one if that is taken; `port`
+        tells which.
     access
-        TLS and basic authentication. /healthz and /readyz ask for no password: the probes of an orchestrator
-        have none, and both say one line about the loop.
+        TLS and basic authentication.
     max_connections
         Open connections at a time; when another comes, the oldest one is cut.
     deadline
         Seconds after which a connection is cut, however far it got.
-    replay_events
-        How long the replay will be, where the reports are a replay's.
-    port_option
-        What the command line calls the port, for the message when it cannot be had.
+    way_out
+        What to do when the address cannot be had, for the message.
 
     Raises
     ------
@@ -73,47 +81,35 @@ class TelemetryServer:
 
     Examples
     --------
-    >>> from stream_moe.telemetry.health import Health
-    >>> metrics = EngineMetrics()
-    >>> health = Health(metrics)
-    >>> with TelemetryServer(metrics, health.live, health.ready, port=0) as server:
+    >>> hello = Route(lambda query: Answer(HTTPStatus.OK, TEXT, b"hello"))
+    >>> with TelemetryServer({"/": hello}, port=0) as server:
     ...     server.url == f"http://127.0.0.1:{server.port}/"
     True
     """
 
     def __init__(
         self,
-        metrics: EngineMetrics,
-        live: Callable[[], Verdict],
-        ready: Callable[[], Verdict],
+        routes: Mapping[str, Route],
         host: str = "127.0.0.1",
-        port: int = DEFAULT_PORT,
+        port: int | None = None,
         access: Access = Access(),  # noqa: B008 (immutable)
         max_connections: int = 16,
         deadline: float = 5.0,
-        replay_events: int | None = None,
-        port_option: str = "--metrics-port",
+        way_out: str = "choose another port with --metrics-port (0 = any free one) or address with --metrics-host",
     ) -> None:
-        page = LivePage(metrics, live, replay_events)
+        def listen(at: int) -> _Server:
+            try:
+                return _Server((host, at), routes, access, max_connections, deadline)
+            except (OSError, OverflowError) as error:
+                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                raise ConfigError(f"cannot serve metrics on {host}:{at}: {reason}; {way_out}") from None
 
-        def draw(query: str) -> Answer:
-            status, body = page.answer(query)
-            return status, HTML if status == HTTPStatus.OK else TEXT, body
-
-        routes: dict[str, Callable[[str], Answer]] = {
-            "/metrics": lambda _: (HTTPStatus.OK, CONTENT_TYPE, metrics.exposition()),
-            "/healthz": lambda _: _answer(live()),
-            "/readyz": lambda _: _answer(ready()),
-            "/": draw,
-        }
         try:
-            self._server = _Server((host, port), routes, access, max_connections, deadline)
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise ConfigError(
-                f"cannot serve metrics on {host}:{port}: {reason}; choose another port with {port_option} "
-                f"(0 = any free one){'' if replay_events is not None else ' or address with --metrics-host'}"
-            ) from None
+            self._server = listen(DEFAULT_PORT if port is None else port)
+        except ConfigError:
+            if port is not None:
+                raise
+            self._server = listen(0)  # nobody asked for the default port
         self.host = host
         self._scheme = "https" if access.tls else "http"
         self.port: int = self._server.server_address[1]
@@ -146,14 +142,6 @@ class TelemetryServer:
         self.close()
 
 
-Answer = tuple[HTTPStatus, str, bytes]
-
-
-def _answer(verdict: Verdict) -> Answer:
-    status = HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE
-    return status, TEXT, f"{' '.join(verdict.reason.split())}\n".encode()
-
-
 class _Bucket:
     """Lets `rate` a second through, `burst` at once after a quiet time."""
 
@@ -171,13 +159,13 @@ class _Bucket:
         return True
 
 
-def _asks_for_health(request: socket.socket) -> bool:
-    """Whether what has come so far, which stays to be read, asks for a probe's answer."""
+def _asks_for(request: socket.socket, paths: Iterable[str]) -> bool:
+    """Whether what has come so far, which stays to be read, asks for one of the paths."""
     try:
-        start = socket.socket.recv(request, 16, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        start = socket.socket.recv(request, 64, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except (OSError, ValueError):
         return False
-    return start.startswith(tuple(f"GET {path}".encode() for path in OPEN_PATHS))
+    return start.startswith(tuple(f"GET {path}".encode() for path in paths))
 
 
 class _Workers:
@@ -219,7 +207,7 @@ class _Server(socketserver.TCPServer):
     def __init__(
         self,
         address: tuple[str, int],
-        routes: dict[str, Callable[[str], Answer]],
+        routes: Mapping[str, Route],
         access: Access,
         max_connections: int,
         deadline: float,
@@ -227,6 +215,7 @@ class _Server(socketserver.TCPServer):
         self.access = access
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.routes = routes
+        self._probed = [path for path, route in routes.items() if route.is_probe]
         self.deadline = deadline
         self._max_connections = max_connections
         self._opened: dict[socket.socket, float] = {}  # oldest first
@@ -253,7 +242,7 @@ class _Server(socketserver.TCPServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether there is time for this connection; one for which there is none is closed."""
-        return self._turns.take() or (_asks_for_health(request) and self._probes.take())
+        return self._turns.take() or (_asks_for(request, self._probed) and self._probes.take())
 
     # `process_request`, `service_actions` and `server_close` run on the serving thread, `shutdown_request` on
     # the connection's own. Cutting means shutting the socket down: its thread reads an end and closes it.
@@ -316,38 +305,36 @@ class _Handler(BaseHTTPRequestHandler):
             known = " ".join(self.server.routes)
             self._reply(HTTPStatus.NOT_FOUND, TEXT, f"not here; try {known}\n".encode())
             return
-        if self._must_log_in():
+        if not (route.is_probe or self._permitted()):
             self._reply(HTTPStatus.UNAUTHORIZED, TEXT, b"who are you? user name and password, please\n")
             return
         try:
-            status, content_type, body = route(query)
+            answer = route.handler(query)
         except Exception:  # a fault in a view must not look like a fault of the network
             logger.exception("cannot answer %s", path)
             self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, b"internal error, see the log\n")
         else:
-            self._reply(status, content_type, body)
+            self._reply(*answer)
 
     do_HEAD = do_GET  # noqa: N815 (the name is http.server's)
 
-    def _must_log_in(self) -> bool:
+    def _permitted(self) -> bool:
         auth = self.server.access.auth
-        if auth is None or self.path.partition("?")[0] in OPEN_PATHS:
-            return False
-        return not auth.permits(self.headers.get("Authorization"))
+        return auth is None or auth.permits(self.headers.get("Authorization"))
 
     def _not_allowed(self) -> None:
         self._reply(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n")
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _not_allowed  # noqa: N815
 
-    def _reply(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+    def _reply(self, status: HTTPStatus, content_type: str, body: bytes, headers: Mapping[str, str] = {}) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
-        if content_type == HTML:
-            self.send_header("Content-Security-Policy", POLICY)
+        for name, value in headers.items():
+            self.send_header(name, value)
         if status == HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", 'Basic realm="stream_moe", charset="UTF-8"')
         if status == HTTPStatus.METHOD_NOT_ALLOWED:

@@ -6,7 +6,7 @@ Dashboards, alerts and their tests look names up here; `stream_moe.telemetry.pro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from stream_moe import __version__
 from stream_moe.report import ExpertReport, GroupReport, KeyReport, LearnerReport, PartitionReport
 from stream_moe.telemetry.memory import memory_limit, resident_memory
+from stream_moe.types import Float64
 
 PREFIX = "stream_moe_"
 STATES = ("starting", "recovering", "running", "draining", "stopped")
@@ -41,9 +42,11 @@ SECONDS_BUCKETS = (
 # From a label that is there at once to a day, after which by default it counts as expired.
 DELAY_BUCKETS = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0)
 
-Samples = Iterable[tuple[tuple[str, ...], float | None]]
+Labels = tuple[str, ...]  # values, in the order of a metric's label names
+Samples = Iterable[tuple[Labels, float | None]]
 Reader = Callable[[PartitionReport], "Samples | float | None"]
 GroupReader = Callable[[GroupReport], "Samples | float"]
+Durations = Callable[[PartitionReport], Iterable[tuple[Labels, Sequence[float] | Float64]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +64,13 @@ class MetricSpec:
     read
         A partition's report -> one value, or (label values, value) pairs; where `labels` do not name the
         partition, the renderer adds it. None and NaN are left out of the scrape: a gap says "unknown", a zero
-        would say "zero". None for histograms, which are accumulated in `update`.
+        would say "zero". None for a histogram and for what is of the group.
     of_process
         True for a counter that starts at zero with the process; the others are part of the model's state.
     read_group
         The same from the group's report, for what is not a partition's.
+    durations
+        Of a histogram: a block's report -> (label values, seconds) pairs to count.
     bounds
         Of a histogram's buckets, in seconds.
     """
@@ -77,6 +82,7 @@ class MetricSpec:
     read: Reader | None = None
     of_process: bool = False
     read_group: GroupReader | None = None
+    durations: Durations | None = None
     bounds: tuple[float, ...] = ()
 
     @property
@@ -227,8 +233,10 @@ def _of_group(name: str, kind: str, text: str, read: GroupReader, *labels: str) 
     return MetricSpec(PREFIX + name, kind, text, labels, of_process=True, read_group=read)
 
 
-def _histogram(name: str, text: str, *labels: str, bounds: tuple[float, ...] = SECONDS_BUCKETS) -> MetricSpec:
-    return MetricSpec(PREFIX + name, "histogram", text, labels, bounds=bounds)
+def _histogram(
+    name: str, text: str, durations: Durations, *labels: str, bounds: tuple[float, ...] = SECONDS_BUCKETS
+) -> MetricSpec:
+    return MetricSpec(PREFIX + name, "histogram", text, labels, durations=durations, bounds=bounds)
 
 
 METRICS: tuple[MetricSpec, ...] = (
@@ -247,11 +255,14 @@ METRICS: tuple[MetricSpec, ...] = (
     _gauge("block_size_events", "Events in the latest block, 0 while the log is idle.",
            lambda r: r.block_size),
     # time
-    _histogram("prediction_latency_seconds", "From a record's timestamp to the commit of its prediction."),
-    _histogram("step_duration_seconds", "Time per block spent in each phase of the loop.", "phase"),
-    _histogram("commit_duration_seconds", "Time per block to commit predictions and position."),
-    _histogram("label_delay_seconds", "From an event's timestamp to that of its label, where that came apart.",
-               bounds=DELAY_BUCKETS),
+    _histogram("prediction_latency_seconds", "From a record's timestamp to the commit of its prediction.",
+               lambda r: [((), r.prediction_latencies)]),
+    _histogram("step_duration_seconds", "Time per block spent in each phase of the loop.",
+               lambda r: [((phase,), [seconds]) for phase, seconds in r.step_seconds.items()], "phase"),
+    _histogram("commit_duration_seconds", "Time per block to commit predictions and position.",
+               lambda r: [((), [r.commit_seconds] if r.commit_seconds > 0 else [])]),
+    _histogram("label_delay_seconds", "From an event's timestamp to that of its label, where the label has a record "
+               "of its own.", lambda r: [((), r.label_delays)], bounds=DELAY_BUCKETS),
     # labels
     _gauge("pending_events", "Predicted events that wait for their label.", lambda r: r.pending_events),
     _gauge("early_labels", "Labels that wait for their event.", lambda r: r.early_labels),

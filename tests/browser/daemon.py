@@ -15,9 +15,10 @@ from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
+from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.health import Health
 from stream_moe.telemetry.http import TelemetryServer
-from stream_moe.telemetry.prometheus import EngineMetrics
+from stream_moe.telemetry.routes import make_routes
 
 BLOCK = 200  # events that are written at a time
 
@@ -38,9 +39,9 @@ class Daemon:
     def __init__(self, stream: str, model: str, rate: float, partitions: int, state: Path) -> None:
         self._streams = [open_stream(stream, seed=1 + partition) for partition in range(partitions)]
         self._rate, self._log = rate, MemoryLog()
-        self.metrics = EngineMetrics()
-        self._health = Health(self.metrics)
-        self.server = TelemetryServer(self.metrics, self._health.live, self._health.ready, port=0)
+        self.board = Board()
+        self._health = Health(self.board)
+        self.server = TelemetryServer(make_routes(self.board, self._health.live, self._health.ready), port=0)
         schema = self._streams[0].schema
         self._log.create("events", partitions)
         self._log.append("events", PAUSE)
@@ -51,8 +52,8 @@ class Daemon:
             lambda its: build_model(model, its, seed=1),
             EngineSettings(model, block_rows=1024, checkpoint_seconds=1.0),
             schema=schema,
-            on_report=self.metrics.update,
-            on_group=self.metrics.update_group,
+            on_report=self.board.update,
+            on_group=self.board.update_group,
             on_turn=self._health.beat,
         )
         self._codec, self._headers = JsonCodec(schema), (schema_header(schema),)
@@ -81,7 +82,7 @@ class Daemon:
         """Write no more, and wait until all is read and the server draws anew."""
         self._ended.set()
         self._threads[1].join()
-        while sum(report.events_consumed for report in self.metrics.reports) < self._written or self._behind:
+        while sum(report.events_consumed for report in self.board.reports) < self._written or self._behind:
             time.sleep(0.05)
         time.sleep(1.1)  # longer than page and metrics are kept
 
@@ -91,11 +92,11 @@ class Daemon:
 
     @property
     def _behind(self) -> int:
-        return sum(report.lag_records for report in self.metrics.reports)
+        return sum(report.lag_records for report in self.board.reports)
 
     def wait_for(self, events: int) -> None:
         """Wait until so many events of every partition are learnt."""
-        while min([report.quality.events for report in self.metrics.reports] or [0]) < events:
+        while min([report.quality.events for report in self.board.reports] or [0]) < events:
             if not self._threads[0].is_alive():
                 raise RuntimeError("the engine ended")
             time.sleep(0.05)

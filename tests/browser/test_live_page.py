@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.http import TelemetryServer
-from stream_moe.telemetry.prometheus import EngineMetrics
+from stream_moe.telemetry.routes import make_routes
 from tests.browser.daemon import Daemon, daemon
 from tests.unit.reports import make_report
 
@@ -203,11 +204,12 @@ def contrast(one: str, other: str) -> float:
 def test_contrast_is_that_of_wcag_aa(browser: Any, settled: Daemon, scheme: str, ill: bool) -> None:
     """4.5 for text, 3 for large text and lines; once with a page on which much is wrong."""
     if ill:
-        metrics = EngineMetrics()
-        metrics.update(make_report(12, 12, lag_seconds=100.0, labels=make_report().labels))
-        metrics.reports[0].learner.load_entropy = 0.1
-        metrics.reports[0].learner.experts[0].window_accuracy = 0.99
-        with TelemetryServer(metrics, lambda: Verdict(True, "turns"), lambda: Verdict(True, ""), port=0) as server:
+        board = Board()
+        board.update(make_report(12, 12, lag_seconds=100.0, labels=make_report().labels))
+        board.reports[0].learner.load_entropy = 0.1
+        board.reports[0].learner.experts[0].window_accuracy = 0.99
+        routes = make_routes(board, lambda: Verdict(True, "turns"), lambda: Verdict(True, ""))
+        with TelemetryServer(routes, port=0) as server:
             page, _ = look(browser, server.url, color_scheme=scheme)
     else:
         page, _ = look(browser, settled.server.url, color_scheme=scheme)

@@ -13,9 +13,10 @@ import pytest
 
 from stream_moe.report import GroupReport
 from stream_moe.telemetry.access import Access, BasicAuth, Tls, hash_password
+from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.health import Health
 from stream_moe.telemetry.http import TelemetryServer
-from stream_moe.telemetry.prometheus import EngineMetrics
+from stream_moe.telemetry.routes import make_routes
 from tests.certificates import Authority
 from tests.metrics.tools import Prometheus, promtool
 from tests.unit.reports import make_report
@@ -23,9 +24,9 @@ from tests.unit.test_docker import PROMETHEUS
 
 
 @contextmanager
-def served(metrics: EngineMetrics, access: Access = Access()) -> Iterator[TelemetryServer]:  # noqa: B008
-    health = Health(metrics)
-    with TelemetryServer(metrics, health.live, health.ready, port=0, access=access) as server:
+def served(board: Board, access: Access = Access()) -> Iterator[TelemetryServer]:  # noqa: B008
+    health = Health(board)
+    with TelemetryServer(make_routes(board, health.live, health.ready), port=0, access=access) as server:
         yield server
 
 
@@ -39,11 +40,11 @@ def served(metrics: EngineMetrics, access: Access = Access()) -> Iterator[Teleme
     ],
 )
 def test_a_live_scrape_passes_the_linter(report: Any) -> None:
-    metrics = EngineMetrics()
+    board = Board()
     if report is not None:
-        metrics.update(report)
-        metrics.update_group(GroupReport("running", (3,)))
-    with served(metrics) as server, urllib.request.urlopen(server.url + "metrics", timeout=30) as response:
+        board.update(report)
+        board.update_group(GroupReport("running", (3,)))
+    with served(board) as server, urllib.request.urlopen(server.url + "metrics", timeout=30) as response:
         scrape = response.read()
     result = promtool("check", "metrics", stdin=scrape)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
@@ -101,10 +102,10 @@ def test_the_rule_tests_notice_a_wrong_rule(tmp_path: Path, right: str, wrong: s
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    metrics = EngineMetrics()
-    metrics.update(make_report())
-    metrics.update_group(GroupReport("running", (3,)))
-    with served(metrics) as server:
+    board = Board()
+    board.update(make_report())
+    board.update_group(GroupReport("running", (3,)))
+    with served(board) as server:
         running = Prometheus(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{server.port}")
         try:
             yield running
@@ -121,9 +122,9 @@ def test_a_real_prometheus_scrapes_the_accuracy(prometheus: Prometheus) -> None:
 
 
 def test_a_real_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path) -> None:
-    metrics, authority = EngineMetrics(), Authority(tmp_path)
-    metrics.update(make_report())
-    metrics.update_group(GroupReport("running", (3,)))
+    board, authority = Board(), Authority(tmp_path)
+    board.update(make_report())
+    board.update_group(GroupReport("running", (3,)))
     access = Access(Tls(*authority.issue("metrics")), BasicAuth(f"scraper:{hash_password('hush')}", "users"))
     (tmp_path / "password").write_text("hush")
     scrape = {
@@ -131,7 +132,7 @@ def test_a_real_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path) -> N
         "basic_auth": {"username": "scraper", "password_file": str(tmp_path / "password")},
         "tls_config": {"ca_file": str(authority.certificate)},
     }
-    with served(metrics, access) as server:
+    with served(board, access) as server:
         running = Prometheus(tmp_path, f"127.0.0.1:{server.port}", scrape)
         try:
             running.wait_for("up == 1")

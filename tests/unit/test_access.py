@@ -20,12 +20,14 @@ import pytest
 from stream_moe.errors import ConfigError
 from stream_moe.report import GroupReport
 from stream_moe.telemetry.access import Access, BasicAuth, Tls, hash_password, load_access
+from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.health import Health
-from stream_moe.telemetry.http import OPEN_PATHS, TelemetryServer
-from stream_moe.telemetry.prometheus import EngineMetrics
+from stream_moe.telemetry.http import TelemetryServer
+from stream_moe.telemetry.routes import make_routes
 from tests.certificates import Authority
 from tests.unit.reports import make_report
 
+OPEN_PATHS = ("/healthz", "/readyz")  # without a password
 PASSWORD = "canary-4411: with a colon, and ü"
 
 
@@ -44,21 +46,21 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def metrics() -> EngineMetrics:
-    metrics = EngineMetrics()
-    metrics.update(make_report())
-    metrics.update_group(GroupReport("running", (3,)))
-    return metrics
+def board() -> Board:
+    board = Board()
+    board.update(make_report())
+    board.update_group(GroupReport("running", (3,)))
+    return board
 
 
-def serve(metrics: EngineMetrics, access: Access, host: str = "127.0.0.1", deadline: float = 30.0) -> TelemetryServer:
-    health = Health(metrics)
-    return TelemetryServer(metrics, health.live, health.ready, host, 0, access, deadline=deadline)
+def serve(board: Board, access: Access, host: str = "127.0.0.1", deadline: float = 30.0) -> TelemetryServer:
+    health = Health(board)
+    return TelemetryServer(make_routes(board, health.live, health.ready), host, 0, access, deadline=deadline)
 
 
 @pytest.fixture
-def secured(metrics: EngineMetrics, authority: Authority, users: str) -> Iterator[TelemetryServer]:
-    with serve(metrics, Access(Tls(*authority.issue("metrics")), BasicAuth(users, "users"))) as server:
+def secured(board: Board, authority: Authority, users: str) -> Iterator[TelemetryServer]:
+    with serve(board, Access(Tls(*authority.issue("metrics")), BasicAuth(users, "users"))) as server:
         yield server
 
 
@@ -111,8 +113,8 @@ def test_a_client_that_does_not_know_the_authority_breaks_off(secured: Telemetry
         ask(secured.url.replace("https", "http") + "metrics")
 
 
-def test_a_handshake_that_never_comes_keeps_nobody_waiting(metrics: EngineMetrics, authority: Authority) -> None:
-    with serve(metrics, Access(Tls(*authority.issue("metrics"))), deadline=1.0) as server:
+def test_a_handshake_that_never_comes_keeps_nobody_waiting(board: Board, authority: Authority) -> None:
+    with serve(board, Access(Tls(*authority.issue("metrics"))), deadline=1.0) as server:
         slow = [socket.create_connection((server.host, server.port), timeout=30) for _ in range(40)]
         assert ask(f"{server.url}metrics", trusted=authority)[0] == 200
         assert [client.recv(1) for client in slow] == [b""] * 40  # cut at the deadline, or for the newest
@@ -157,11 +159,11 @@ def test_wrong_passwords_are_checked_one_at_a_time(users: str, monkeypatch: pyte
 
 
 def test_a_renewed_certificate_counts_without_a_restart(
-    metrics: EngineMetrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    board: Board, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     former, later = Authority(tmp_path, "former"), Authority(tmp_path, "later")
     certificate, key = former.issue("metrics")
-    with serve(metrics, Access(Tls(certificate, key))) as server:
+    with serve(board, Access(Tls(certificate, key))) as server:
         assert ask(f"{server.url}metrics", trusted=former)[0] == 200
         right = certificate.read_text()
         certificate.write_text("half written")
@@ -224,11 +226,11 @@ def test_users_from_the_environment(users: str) -> None:
     ],
 )
 def test_what_is_open_to_others_is_said(
-    metrics: EngineMetrics, authority: Authority, users: str, caplog: pytest.LogCaptureFixture,
+    board: Board, authority: Authority, users: str, caplog: pytest.LogCaptureFixture,
     host: str, tls: bool, auth: bool, said: str | None,
 ) -> None:  # fmt: skip
     access = Access(Tls(*authority.issue("metrics")) if tls else None, BasicAuth(users, "users") if auth else None)
-    with caplog.at_level(logging.WARNING), serve(metrics, access, host):
+    with caplog.at_level(logging.WARNING), serve(board, access, host):
         pass
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == (said is not None)

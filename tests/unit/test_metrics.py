@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from stream_moe.report import DriftReport, GroupReport
-from stream_moe.telemetry.prometheus import EngineMetrics, Histogram
+from stream_moe.telemetry.board import Board, Histogram
+from stream_moe.telemetry.prometheus import Exporter
 from stream_moe.telemetry.table import MAX_CLASSES, METRICS, PREFIX, STATES
 from tests.unit.reports import make_report
 
 
-def scrape(metrics: EngineMetrics, *, of_one: bool = True) -> dict[str, float]:
+def scrape(board: Board, *, of_one: bool = True) -> dict[str, float]:
     """Sample text (name and labels) -> value; `of_one` leaves out the label of the one partition, 3."""
-    lines = metrics.exposition().decode().splitlines()
+    lines = Exporter(board).exposition().decode().splitlines()
     pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     assert len({name for name, _ in pairs}) == len(pairs), "a series twice"
     samples = {name.removeprefix(PREFIX): float(value) for name, value in pairs}
@@ -30,17 +31,17 @@ def scrape(metrics: EngineMetrics, *, of_one: bool = True) -> dict[str, float]:
 
 
 def scraped(**changes: Any) -> dict[str, float]:
-    metrics = EngineMetrics(cache_seconds=0)
-    metrics.update(make_report(**changes))
-    metrics.update_group(GroupReport("running", (3,), outcomes={"committed": 4}))
-    return scrape(metrics)
+    board = Board()
+    board.update(make_report(**changes))
+    board.update_group(GroupReport("running", (3,), outcomes={"committed": 4}))
+    return scrape(board)
 
 
 def test_every_row_is_rendered_from_a_full_report() -> None:
-    metrics = EngineMetrics()
-    metrics.update(make_report())
-    metrics.update_group(GroupReport("running", (3,), config_hash="c0ffee00"))
-    text = metrics.exposition().decode()
+    board = Board()
+    board.update(make_report())
+    board.update_group(GroupReport("running", (3,), config_hash="c0ffee00"))
+    text = Exporter(board).exposition().decode()
     for spec in METRICS:
         assert f"# HELP {spec.name} {spec.help}\n# TYPE {spec.name} {spec.kind}\n" in text
     assert "_created" not in text
@@ -84,34 +85,34 @@ def test_values_come_from_the_report() -> None:
 
 
 def test_at_most_two_thousand_series_with_everything_at_its_worst() -> None:
-    metrics = EngineMetrics(cache_seconds=0)
+    board = Board()
     report = make_report(experts=64, classes=40, features=54)
     report.dead_letters = {f"reason-{i}": 1 for i in range(100)}
     report.step_seconds = {f"phase-{i}": 0.1 for i in range(100)}
-    metrics.update(report)
-    assert 1_500 < len(scrape(metrics)) <= 2_000
-    assert 'expert_class_affinity_ratio{class="class-0",expert="63"}' in scrape(metrics)
-    metrics.update(make_report(experts=200, classes=500, features=1000))
-    metrics.update_group(GroupReport("running", (3,), config_hash="c0ffee00"))
-    assert len(scrape(metrics)) <= 2_000
+    board.update(report)
+    assert 1_500 < len(scrape(board)) <= 2_000
+    assert 'expert_class_affinity_ratio{class="class-0",expert="63"}' in scrape(board)
+    board.update(make_report(experts=200, classes=500, features=1000))
+    board.update_group(GroupReport("running", (3,), config_hash="c0ffee00"))
+    assert len(scrape(board)) <= 2_000
 
 
 def test_each_partition_has_its_series_as_long_as_there_is_room() -> None:
-    metrics = EngineMetrics(cache_seconds=0)
+    board = Board()
     for partition in range(2):
-        metrics.update(make_report(partition=partition, lag_records=partition))
-    metrics.update_group(GroupReport("running", (0, 1)))
-    samples = scrape(metrics, of_one=False)
+        board.update(make_report(partition=partition, lag_records=partition))
+    board.update_group(GroupReport("running", (0, 1)))
+    samples = scrape(board, of_one=False)
     for partition in range(2):
         assert samples[f'consumer_lag_records{{partition="{partition}",topic="events"}}'] == partition
         assert f'accuracy_ratio{{partition="{partition}",window="all"}}' in samples
         assert f'expert_routed_total{{expert="1",partition="{partition}"}}' in samples
-    metrics.update_group(GroupReport("running", (1,)))
-    assert not any('partition="0"' in name for name in scrape(metrics, of_one=False))
+    board.update_group(GroupReport("running", (1,)))
+    assert not any('partition="0"' in name for name in scrape(board, of_one=False))
     for partition in range(200):
-        metrics.update(make_report(experts=12, partition=partition))
-    metrics.update_group(GroupReport("running", tuple(range(200))))
-    samples = scrape(metrics, of_one=False)
+        board.update(make_report(experts=12, partition=partition))
+    board.update_group(GroupReport("running", tuple(range(200))))
+    samples = scrape(board, of_one=False)
     assert len(samples) <= 2_000
     assert sum(name.startswith("consumer_lag_records") for name in samples) == 200
     assert 10 < sum(name.startswith("kappa_ratio") for name in samples) < 200  # then there was no more room
@@ -119,10 +120,10 @@ def test_each_partition_has_its_series_as_long_as_there_is_room() -> None:
 
 def test_further_classes_and_reasons_are_added_up_under_other() -> None:
     report = make_report(classes=40)
-    metrics = EngineMetrics(cache_seconds=0)
+    board = Board()
     report.dead_letters = {f"reason-{i}": 1 for i in range(40)}
-    metrics.update(report)
-    samples = scrape(metrics)
+    board.update(report)
+    samples = scrape(board)
     labels = {name: value for name, value in samples.items() if name.startswith("class_labels_total")}
     assert len(labels) == MAX_CLASSES + 1
     assert sum(labels.values()) == report.quality.class_labels.sum()
@@ -132,9 +133,9 @@ def test_further_classes_and_reasons_are_added_up_under_other() -> None:
 
 
 def test_further_features_share_their_highest_strength() -> None:
-    metrics = EngineMetrics()
-    metrics.update(make_report(features=40))
-    samples = scrape(metrics)
+    board = Board()
+    board.update(make_report(features=40))
+    samples = scrape(board)
     assert samples['feature_drift_strength{feature="x31"}'] == 0.31
     assert samples['feature_drift_strength{feature="other"}'] == 0.39
 
@@ -142,9 +143,9 @@ def test_further_features_share_their_highest_strength() -> None:
 def test_a_class_called_other_does_not_make_a_series_twice() -> None:
     report = make_report(classes=40)
     report.classes = ("other", *report.classes[1:])
-    metrics = EngineMetrics()
-    metrics.update(report)
-    assert 'class_labels_total{class="other"}' in scrape(metrics)
+    board = Board()
+    board.update(report)
+    assert 'class_labels_total{class="other"}' in scrape(board)
 
 
 def test_what_is_unknown_is_left_out() -> None:
@@ -156,9 +157,9 @@ def test_what_is_unknown_is_left_out() -> None:
     report.learner.last_drift_event, report.drift = -1, DriftReport()
     report.learner.expert_class[1] = 0
     report.checkpoint_time = None
-    metrics = EngineMetrics()
-    metrics.update(report)
-    text = metrics.exposition().decode()
+    board = Board()
+    board.update(report)
+    text = Exporter(board).exposition().decode()
     absent = [
         "accuracy_ratio",
         "kappa_ratio",
@@ -179,13 +180,13 @@ def test_a_router_without_any_load_is_not_collapsed() -> None:
     for expert in report.learner.experts:
         expert.routed = 0
     report.learner.load_entropy = 0.0
-    metrics = EngineMetrics()
-    metrics.update(report)
-    assert "load_entropy" not in metrics.exposition().decode()
+    board = Board()
+    board.update(report)
+    assert "load_entropy" not in Exporter(board).exposition().decode()
 
 
 def test_nothing_but_empty_histograms_before_the_first_report() -> None:
-    assert set(scrape(EngineMetrics()).values()) == {0.0}
+    assert set(scrape(Board()).values()) == {0.0}
 
 
 def test_counters_of_the_model_are_silent_while_it_is_replayed() -> None:
@@ -205,14 +206,14 @@ def test_counters_of_the_model_are_silent_while_it_is_replayed() -> None:
 
 
 def test_durations_of_every_block_are_added() -> None:
-    metrics = EngineMetrics(cache_seconds=0)
+    board = Board()
     for _ in range(3):
-        metrics.update(
+        board.update(
             make_report(step_seconds={"train": 0.0002}, commit_seconds=0.03, prediction_latencies=[0.2, 9.0],
                         label_delays=[-1.0, 7200.0])
         )  # fmt: skip
-    metrics.update(make_report(step_seconds={}, commit_seconds=0.0, prediction_latencies=[], label_delays=[]))
-    samples = scrape(metrics)
+    board.update(make_report(step_seconds={}, commit_seconds=0.0, prediction_latencies=[], label_delays=[]))
+    samples = scrape(board)
     assert samples['label_delay_seconds_bucket{le="0.01"}'] == 3  # an early one has waited for nothing
     assert samples['label_delay_seconds_bucket{le="3600.0"}'] == 3
     assert samples['label_delay_seconds_bucket{le="14400.0"}'] == samples["label_delay_seconds_count"] == 6
@@ -239,16 +240,17 @@ def test_checkpoint_age_is_taken_at_scrape_time() -> None:
 
 
 def test_a_storm_of_scrapes_gets_the_same_bytes() -> None:
-    metrics = EngineMetrics(cache_seconds=3_600)
-    metrics.update(make_report(lag_records=1))
-    first = metrics.exposition()
-    metrics.update(make_report(lag_records=2))
-    assert metrics.exposition() is first
+    board = Board()
+    exporter = Exporter(board, cache_seconds=3_600)
+    board.update(make_report(lag_records=1))
+    first = exporter.exposition()
+    board.update(make_report(lag_records=2))
+    assert exporter.exposition() is first
 
 
 def test_label_values_are_escaped() -> None:
     report = make_report()
     report.classes = ('a"\n\\', "b", "c")
-    metrics = EngineMetrics()
-    metrics.update(report)
-    assert f"class_labels_total{{class={json.dumps(report.classes[0])}," in metrics.exposition().decode()
+    board = Board()
+    board.update(report)
+    assert f"class_labels_total{{class={json.dumps(report.classes[0])}," in Exporter(board).exposition().decode()

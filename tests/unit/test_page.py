@@ -19,13 +19,13 @@ import yaml
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.evaluation.timeline import window_scores
 from stream_moe.report import GroupReport, LabelCounts, PartitionReport
-from stream_moe.telemetry import alerts as verdict
-from stream_moe.telemetry.alerts import LIMITS, judge
+from stream_moe.telemetry import findings
+from stream_moe.telemetry.board import Board
+from stream_moe.telemetry.findings import LIMITS, judge
 from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.history import MAX_PARTITIONS, POINTS, SPANS, History, Past
 from stream_moe.telemetry.page import live as page_module
-from stream_moe.telemetry.page.history import MAX_PARTITIONS, POINTS, SPANS, History, Past
 from stream_moe.telemetry.page.live import LivePage
-from stream_moe.telemetry.prometheus import EngineMetrics
 from tests.unit.reports import make_report
 
 FINE = Verdict(True, "the loop turns")
@@ -151,7 +151,7 @@ def judged(changes: dict[str, Any]) -> list[Any]:
                     setattr(part, name, value)
         history.add(report)
     pasts: list[Past] = [past for span in ("hour", "day") if (past := history.past(3, span)) is not None]
-    with patch.object(verdict, "memory_limit", lambda: changes.get("may_have", 1 << 60)):
+    with patch.object(findings, "memory_limit", lambda: changes.get("may_have", 1 << 60)):
         return judge([report], GroupReport("running", (3,)), {3: pasts[0]}, {3: pasts[1]}, FINE)
 
 
@@ -166,7 +166,7 @@ def test_every_limit_is_that_of_its_alert() -> None:
     assert {case[0] for case in AILING} == set(LIMITS)
     rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     expressions = {rule.get("alert", rule.get("record")): rule["expr"] for rule in rules}
-    assert f"> {verdict.BETTER:g}" in expressions["StreamMoeRouterCollapse"]
+    assert f"> {findings.BETTER:g}" in expressions["StreamMoeRouterCollapse"]
     for alert, (limit, seconds) in LIMITS.items():
         told = expressions[alert]
         assert f"{limit:g}" in told.split(), alert
@@ -198,12 +198,12 @@ def test_a_view_is_drawn_once_a_second_whoever_asks(monkeypatch: pytest.MonkeyPa
         return real(view)
 
     monkeypatch.setattr(page_module, "render", render)
-    metrics = EngineMetrics()
+    board = Board()
     for partition in range(4):
-        metrics.update(make_report(partition=partition))
-    page, bodies = LivePage(metrics, lambda: FINE), list[bytes]()
+        board.update(make_report(partition=partition))
+    page, bodies = LivePage(board, lambda: FINE), list[bytes]()
     threads = [
-        threading.Thread(target=lambda n=n: bodies.append(page.answer(f"partition={n % 4}")[1])) for n in range(40)
+        threading.Thread(target=lambda n=n: bodies.append(page.answer(f"partition={n % 4}").body)) for n in range(40)
     ]
     for thread in threads:
         thread.start()
@@ -218,14 +218,14 @@ def test_a_view_is_drawn_once_a_second_whoever_asks(monkeypatch: pytest.MonkeyPa
 
 
 def test_names_are_escaped_and_the_unknown_is_owned_up_to() -> None:
-    metrics = EngineMetrics()
+    board = Board()
     report = make_report(topic="<script>alert(1)</script>")
     report.classes = ("<b>", '"', "c")
     report.quality.events = 0
     report.learner.load_entropy = float("nan")
     report.learner.experts[0].kind = "<i>"
-    metrics.update(report)
-    body = LivePage(metrics, lambda: FINE).answer("")[1].decode()
+    board.update(report)
+    body = LivePage(board, lambda: FINE).answer("").body.decode()
     assert body.count("<script") == 1
     assert "<b>" not in body
     assert "<i>" not in body
@@ -237,9 +237,9 @@ def test_names_are_escaped_and_the_unknown_is_owned_up_to() -> None:
     "query", ["partition=9", "partition=-1", "partition=%00", "partition=" + "9" * 5_000, "span=x"]
 )
 def test_a_view_that_is_not_there_is_one_line(query: str) -> None:
-    metrics = EngineMetrics()
-    metrics.update(make_report())
-    status, body = LivePage(metrics, lambda: FINE).answer(query)
+    board = Board()
+    board.update(make_report())
+    status, _, body, _ = LivePage(board, lambda: FINE).answer(query)
     assert status == 404
     assert body.count(b"\n") == 1
     assert b"9" * 20 not in body
@@ -247,17 +247,16 @@ def test_a_view_that_is_not_there_is_one_line(query: str) -> None:
 
 @pytest.mark.parametrize(("experts", "classes"), [(1, 2), (64, 33), (70, 1_000)])
 def test_any_number_of_experts_and_classes_fits(experts: int, classes: int) -> None:
-    metrics = EngineMetrics()
     clock = Clock()
-    metrics.history = History(clock)
+    board = Board(clock)
     for events in range(0, 2_000, 20):
         report = make_report(experts, classes)
         report.quality.events = report.events_consumed = events
         for e, expert in enumerate(report.learner.experts):
             expert.routed = events * (e % 5)
         clock.now += 30
-        metrics.update(report)
-    status, body = LivePage(metrics, lambda: FINE).answer("span=all")
+        board.update(report)
+    status, _, body, _ = LivePage(board, lambda: FINE).answer("span=all")
     assert status == 200
     assert len(body) < 600_000
 
@@ -266,9 +265,9 @@ def test_a_page_left_open_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch)
     """Drawn again and again, each time anew; a day at a refresh every 5 seconds is 17,280 times."""
     monkeypatch.setattr(page_module, "CACHE_SECONDS", 0.0)
     monkeypatch.setattr(page_module, "GAP_SECONDS", 0.0)
-    metrics = EngineMetrics()
-    metrics.update(at(1_000))
-    page = LivePage(metrics, lambda: FINE)
+    board = Board()
+    board.update(at(1_000))
+    page = LivePage(board, lambda: FINE)
 
     def draw(times: int) -> int:
         for turn in range(times):

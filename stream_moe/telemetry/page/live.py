@@ -16,12 +16,13 @@ from http import HTTPStatus
 from importlib import resources
 from urllib.parse import parse_qsl
 
-from stream_moe.telemetry.alerts import Finding
+from stream_moe.telemetry.board import Board
+from stream_moe.telemetry.findings import Finding
 from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.history import SPANS
+from stream_moe.telemetry.http import HTML, TEXT, Answer
 from stream_moe.telemetry.page import sections
-from stream_moe.telemetry.page.history import SPANS
 from stream_moe.telemetry.page.view import View, look
-from stream_moe.telemetry.prometheus import EngineMetrics
 
 REFRESH_SECONDS = 5
 # A view is drawn at most once in `CACHE_SECONDS` and all views together at most once in `GAP_SECONDS`, whoever asks:
@@ -50,7 +51,7 @@ class LivePage:
 
     Parameters
     ----------
-    metrics
+    board
         Holds the latest reports and their past.
     live
         Whether the loop turns; usually `Health.live`.
@@ -59,30 +60,30 @@ class LivePage:
 
     Examples
     --------
-    >>> page = LivePage(EngineMetrics(), lambda: Verdict(True, "the loop turns"))
-    >>> status, body = page.answer("")
-    >>> int(status), b"the first block is not finished" in body
+    >>> page = LivePage(Board(), lambda: Verdict(True, "the loop turns"))
+    >>> answer = page.answer("")
+    >>> int(answer.status), b"the first block is not finished" in answer.body
     (200, True)
     """
 
-    def __init__(self, metrics: EngineMetrics, live: Callable[[], Verdict], replay_events: int | None = None) -> None:
-        self._metrics, self._live, self._replay_events = metrics, live, replay_events
+    def __init__(self, board: Board, live: Callable[[], Verdict], replay_events: int | None = None) -> None:
+        self._board, self._live, self._replay_events = board, live, replay_events
         self._lock = threading.Lock()  # of many who ask one draws, the others wait for its bytes
         self._drawn: dict[tuple[int | None, str | None], tuple[float, bytes]] = {}
         self._last = -GAP_SECONDS
 
-    def answer(self, query: str) -> tuple[HTTPStatus, bytes]:
+    def answer(self, query: str) -> Answer:
         """Return the page that a query such as `partition=3&span=day` asks for, or one line on what is wrong."""
         asked = dict(parse_qsl(query))
         span, name = asked.get("span"), asked.get("partition")
         if span is not None and span not in SPANS:
-            return HTTPStatus.NOT_FOUND, f"span: choose one of {', '.join(SPANS)}\n".encode()
-        held = [report.partition for report in self._metrics.reports]
+            return _not_here(f"span: choose one of {', '.join(SPANS)}\n")
+        held = [report.partition for report in self._board.reports]
         partition = int(name) if name is not None and name.isascii() and name.isdigit() and len(name) < 10 else None
         if name is not None and partition not in held:
             known = ", ".join(map(str, held)) or "none yet"
-            return HTTPStatus.NOT_FOUND, f"partition: not one of this process; it has {known}\n".encode()
-        return HTTPStatus.OK, self._cached((partition, span))
+            return _not_here(f"partition: not one of this process; it has {known}\n")
+        return Answer(HTTPStatus.OK, HTML, self._cached((partition, span)), {"Content-Security-Policy": POLICY})
 
     def _cached(self, key: tuple[int | None, str | None]) -> bytes:
         with self._lock:
@@ -90,11 +91,15 @@ class LivePage:
             if key in self._drawn and now - self._drawn[key][0] < CACHE_SECONDS:
                 return self._drawn[key][1]
             time.sleep(max(0.0, self._last + GAP_SECONDS - now))
-            body = render(look(self._metrics, self._live(), *key, self._replay_events)).encode()
+            body = render(look(self._board, self._live(), *key, self._replay_events)).encode()
             now = self._last = time.monotonic()
             fresh = {k: each for k, each in self._drawn.items() if now - each[0] < CACHE_SECONDS}
             self._drawn = fresh | {key: (now, body)}
             return body
+
+
+def _not_here(words: str) -> Answer:
+    return Answer(HTTPStatus.NOT_FOUND, TEXT, words.encode())
 
 
 def render(view: View) -> str:

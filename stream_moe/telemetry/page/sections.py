@@ -9,8 +9,8 @@ from html import escape
 import numpy as np
 
 from stream_moe.report import PartitionReport
+from stream_moe.telemetry.history import MAX_CLASSES, MAX_EXPERTS, MAX_PARTITIONS, SPANS, WINDOW
 from stream_moe.telemetry.page.charts import Line, heat_legend, heat_map, level, line_chart, thinned
-from stream_moe.telemetry.page.history import MAX_CLASSES, MAX_EXPERTS, MAX_PARTITIONS, SPANS, WINDOW
 from stream_moe.telemetry.page.html import (
     UNKNOWN,
     count,

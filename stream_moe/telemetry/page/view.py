@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_moe.report import PartitionReport
-from stream_moe.telemetry.alerts import Finding, judge
+from stream_moe.telemetry.board import Board
+from stream_moe.telemetry.findings import Finding, judge
 from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.history import Past
 from stream_moe.telemetry.page.charts import Axis
-from stream_moe.telemetry.page.history import Past
 from stream_moe.telemetry.page.html import duration, short
-from stream_moe.telemetry.prometheus import EngineMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,9 @@ class View:
         return Axis((at - at[0]) / whole if whole > 0 else np.linspace(0.0, 1.0, len(at)), labels, words)
 
 
-def look(
-    metrics: EngineMetrics, live: Verdict, partition: int | None, span: str | None, replay_events: int | None
-) -> View:
+def look(board: Board, live: Verdict, partition: int | None, span: str | None, replay_events: int | None) -> View:
     """Gather a view; `partition` None = the first, `span` None = the latest hour, all of it in a replay."""
-    reports, group, history = metrics.reports, metrics.group, metrics.history
+    reports, group, history = board.reports, board.group, board.history
     is_replay = replay_events is not None
     span = span or ("all" if is_replay else "hour")
     hours: dict[int, Past] = {}

@@ -15,8 +15,8 @@ import numpy as np
 
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.history import WINDOW, Past
 from stream_moe.telemetry.memory import memory_limit, resident_memory
-from stream_moe.telemetry.page.history import WINDOW, Past
 
 MINUTE = 60.0
 # By alert: the limit, and the seconds that it looks back.

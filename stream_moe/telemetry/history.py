@@ -175,7 +175,7 @@ class History:
 
     Examples
     --------
-    >>> from stream_moe.telemetry.page.history import History
+    >>> from stream_moe.telemetry.history import History
     >>> History().past(0, "hour") is None
     True
     """
