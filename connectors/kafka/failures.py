@@ -1,4 +1,4 @@
-"""What the client's exceptions mean."""
+"""What an exception of the client means, in a sentence with the way out."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _tls_meaning(error: ssl.SSLError, settings: KafkaSettings) -> str:
         return f"the broker's certificate is not accepted ({what}); {way_out}"
     reason = (error.reason or str(error)).lower().replace("_", " ")
     if "certificate required" in reason or ("alert" in reason and settings.ssl_cert is None):
-        return f"the broker asks for a certificate of ours ({reason}); set ssl_cert and ssl_key"
+        return f"the broker asks for a client certificate ({reason}); set ssl_cert and ssl_key"
     if "alert" in reason:
         return (
             f"the broker refused our certificate ssl_cert = {settings.ssl_cert} ({reason}); "

@@ -10,9 +10,8 @@ from kafka.partitioner import murmur2
 from connectors.kafka.failures import as_log_error
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import ensure_topics
-from connectors.kafka.writer import producer_options
+from connectors.kafka.writer import IN_FLIGHT_BYTES, producer_options
 
-_IN_FLIGHT_BYTES = 32 << 20  # the client's send() itself buffers without a bound
 _FLUSH_SECONDS = 60.0
 
 
@@ -62,7 +61,7 @@ class KafkaProducerLog:
                 sent = self._producer.send(self._settings.topic, value, key, headers, partition)
                 sent.add_errback(self._failed.append)
                 self._in_flight += len(value or b"")
-                if self._in_flight > _IN_FLIGHT_BYTES:
+                if self._in_flight > IN_FLIGHT_BYTES:
                     self._flush()
             self._raise_failure()
 

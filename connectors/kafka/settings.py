@@ -111,11 +111,13 @@ class KafkaSettings:
                 "use SSL or SASL_SSL"
             )
         if self.labels is None and self.journal is not None:
-            raise ConfigError(f"journal {self.journal!r} without labels of a topic of their own; name that too")
+            raise ConfigError(
+                f"journal {self.journal!r}: only labels with a topic of their own need one; set labels too"
+            )
         if self.labels is not None and self.guarantee != "exactly-once":
             raise ConfigError(
-                f"labels of a topic of their own need exactly-once, and guarantee is {self.guarantee}: only the same "
-                "transaction makes the journal tell what was committed"
+                f"labels with a topic of their own need guarantee exactly-once, not {self.guarantee}: one "
+                "transaction must hold a block's outputs and its journal entry"
             )
         topics = [self.topic, *self.outputs, *([self.labels] if self.labels is not None else [])]
         if len(set(topics)) < len(topics):

@@ -129,7 +129,7 @@ class KafkaSource(KafkaReader):
         """
         found = self._opened().group_metadata()
         if found.generation_id < 0 or not found.member_id:
-            raise FencedError(f"group {self.group!r} gave this member up; it joins anew")
+            raise FencedError(f"group {self.group!r} removed this member; it joins again")
         return found
 
     def commit(self, partition: int, next_offset: int, timeout: float) -> None:
@@ -164,7 +164,7 @@ class KafkaSource(KafkaReader):
         if settled:
             self._unsettled_since, self._patience = now, REJOIN_SECONDS
         elif not self._away and now - self._unsettled_since > self._patience:
-            logger.warning("group %s: no answer for %.0f s; joining anew", self.group, self._patience)
+            logger.warning("group %s: no answer for %.0f s; joining again", self.group, self._patience)
             self._patience = min(2 * self._patience, PATIENCE_SECONDS)
             held = frozenset(place.partition for place in self._opened().assignment())
             if held:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 
 from kafka import KafkaAdminClient, errors
 
@@ -16,12 +17,8 @@ logger = logging.getLogger(__name__)
 
 def partition_counts(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, int]:
     """Say how many partitions each topic has; 0 = it does not exist."""
-    with as_log_error(settings, "looking for topics"):
-        admin = KafkaAdminClient(**settings.client())
-        try:
-            return _counts(admin, list(topics))
-        finally:
-            admin.close()
+    with _admin(settings, "looking for topics") as admin:
+        return _counts(admin, list(topics))
 
 
 def ensure_topics(settings: KafkaSettings, topics: Iterable[str], partitions: int = 1) -> None:
@@ -29,27 +26,22 @@ def ensure_topics(settings: KafkaSettings, topics: Iterable[str], partitions: in
 
     Raises LogError when a topic neither exists nor may be created.
     """
-    with as_log_error(settings, "creating topics"):
-        admin = KafkaAdminClient(**settings.client())
-        try:
-            wanted = list(topics)
-            for topic in [name for name, count in _counts(admin, wanted).items() if count == 0]:
-                # A compacted journal would lose blocks: a replay needs each of them.
-                configs = {"cleanup.policy": "delete"} if topic == settings.journal_topic else {}
-                try:
-                    admin.create_topics(
-                        {topic: {"num_partitions": partitions, "configs": configs}}, wait_for_metadata=True
-                    )
-                    logger.info("created topic %s with %d partition(s)", topic, partitions)
-                except errors.TopicAlreadyExistsError:
-                    admin.wait_for_topics([topic])  # somebody else was faster, and may not be done
-                except (errors.BrokerResponseError, errors.KafkaTimeoutError) as error:
-                    raise LogError(
-                        f"Kafka at {settings.bootstrap}: topic {topic!r} is not there and cannot be created "
-                        f"({type(error).__name__}); create it with the broker's tools"
-                    ) from error
-        finally:
-            admin.close()
+    with _admin(settings, "creating topics") as admin:
+        for topic in [name for name, count in _counts(admin, list(topics)).items() if count == 0]:
+            # A compacted journal would lose blocks: a replay needs each of them.
+            configs = {"cleanup.policy": "delete"} if topic == settings.journal_topic else {}
+            try:
+                admin.create_topics(
+                    {topic: {"num_partitions": partitions, "configs": configs}}, wait_for_metadata=True
+                )
+                logger.info("created topic %s with %d partition(s)", topic, partitions)
+            except errors.TopicAlreadyExistsError:
+                admin.wait_for_topics([topic])  # somebody else was faster, and may not be done
+            except (errors.BrokerResponseError, errors.KafkaTimeoutError) as error:
+                raise LogError(
+                    f"Kafka at {settings.bootstrap}: topic {topic!r} is not there and cannot be created "
+                    f"({type(error).__name__}); create it with the broker's tools"
+                ) from error
 
 
 def require_topic(settings: KafkaSettings, topic: str) -> int:
@@ -72,7 +64,7 @@ def prepare_outputs(settings: KafkaSettings) -> int:
     if settings.labels is not None and (found := require_topic(settings, settings.labels)) != wanted:
         raise LogError(
             f"Kafka at {settings.bootstrap}: the labels' topic {settings.labels!r} has {found} partition(s) and the "
-            f"input {settings.topic!r} has {wanted}; they must be as many, and a label where its event is"
+            f"input {settings.topic!r} has {wanted}; give both the same number, and a label its event's partition"
         )
     ensure_topics(settings, settings.outputs, wanted)
     for topic, count in partition_counts(settings, settings.outputs).items():
@@ -87,19 +79,18 @@ def prepare_outputs(settings: KafkaSettings) -> int:
 def grow_outputs(settings: KafkaSettings) -> int:
     """Give the output topics the partitions that the input has got while we ran; return how many that is."""
     wanted = require_topic(settings, settings.topic)
-    with as_log_error(settings, "adding partitions to the output topics"):
-        admin = KafkaAdminClient(**settings.client())
-        try:
-            for topic, count in _counts(admin, settings.outputs).items():
-                if count < wanted:
-                    try:
-                        admin.create_partitions({topic: wanted})
-                        logger.info("topic %s has %d partitions now, as the input", topic, wanted)
-                    except errors.InvalidPartitionsError:
-                        pass  # another member was faster
-        finally:
-            admin.close()
+    with _admin(settings, "adding partitions to the output topics") as admin:
+        for topic in [name for name, count in _counts(admin, settings.outputs).items() if count < wanted]:
+            with suppress(errors.InvalidPartitionsError):  # another member was faster
+                admin.create_partitions({topic: wanted})
+                logger.info("topic %s has %d partitions now, as the input", topic, wanted)
     return wanted
+
+
+@contextmanager
+def _admin(settings: KafkaSettings, doing: str) -> Iterator[KafkaAdminClient]:
+    with as_log_error(settings, doing), closing(KafkaAdminClient(**settings.client())) as admin:
+        yield admin
 
 
 def _counts(admin: KafkaAdminClient, topics: list[str]) -> dict[str, int]:

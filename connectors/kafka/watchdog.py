@@ -11,7 +11,7 @@ from stream_moe.errors import StuckError
 
 
 class Watchdog:
-    """Runs calls that have no deadline of their own, and counts those that outlast ours.
+    """Run calls that have no deadline of their own, and count those that take longer than ours.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class Watchdog:
     Attributes
     ----------
     fired
-        How many calls were given up.
+        How many calls got no answer in time.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -52,6 +52,6 @@ class Watchdog:
             self.fired += 1
             raise StuckError(
                 f"Kafka at {self._settings.bootstrap}, {doing}: no answer for {seconds:.0f} s, so the outcome is in "
-                "doubt and this process ends; start it again: the committed offset tells what became of it"
+                "doubt and this process ends; start it again: the committed offset shows whether the call was done"
             )
         return outcome[0]

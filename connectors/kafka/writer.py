@@ -23,7 +23,7 @@ _TRANSACTION_SECONDS = 60.0
 # Brokers refuse records above 1 MiB by default.
 _KEY_BYTES = 64_000
 _VALUE_BYTES = 900_000
-_IN_FLIGHT_BYTES = 32 << 20  # the client itself takes in what it is given without a bound
+IN_FLIGHT_BYTES = 32 << 20  # the client itself takes in what it is given without a bound
 
 
 def producer_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -46,14 +46,14 @@ class PartitionWriter:
 
     In the mode exactly-once that step is one transaction, made by the one writer
     `settings.transactional_id(partition)`: a newer one fences the older, whose next commit fails. After any failure
-    this writer can no longer be used: a new one, which ends what was left open and reads the committed offset,
-    knows what became of it. In the mode at-least-once the outputs are written first, the position after them.
+    this writer can no longer be used: a new one ends what was left open and reads the committed offset, which
+    shows whether the commit was done. In the mode at-least-once the outputs are written first, then the position.
 
     The position is committed for a member of the group's current generation, so one that the group gave up
     is refused even where nobody else writes yet.
 
-    A dead letter must never be what stops the stream. So key and value are kept whole up to 64,000 and
-    900,000 bytes, and beyond that cut, with the original sizes in the header `__streams.errors.truncated`; a
+    A dead letter must never stop the stream. So a key of up to 64,000 bytes and a value of up to 900,000 are kept
+    whole, and longer ones are cut, with the original sizes in the header `__streams.errors.truncated`; a
     record with neither key nor value, which the client cannot send, gets an empty value; and its time is the
     time of writing, as a broker refuses times far from now.
 
@@ -184,7 +184,7 @@ def _pieces(records: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence
     begin = total = 0
     for at, record in enumerate(records):
         total += size(record)
-        if total > _IN_FLIGHT_BYTES and at > begin:
+        if total > IN_FLIGHT_BYTES and at > begin:
             yield records[begin:at]
             begin, total = at, size(record)
     if begin < len(records):

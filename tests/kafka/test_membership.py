@@ -75,7 +75,7 @@ def test_a_member_that_the_group_gave_up_is_told_so(settings: KafkaSettings, clo
     source, sink, _ = opened(settings, closing)
     assert source._consumer is not None
     source._consumer._coordinator.reset_generation()  # as the heartbeat does when the broker knows us no more
-    with pytest.raises(FencedError, match="gave this member up"):
+    with pytest.raises(FencedError, match="removed this member; it joins again"):
         sink.commit(0, [(None, b"never")], [], 1)
     source.poll(10, 5.0)
     assert next(change.kind for change in source.changes()) == "lost"

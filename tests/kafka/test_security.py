@@ -157,7 +157,7 @@ WRONG_WAYS = {
     "unknown mechanism": ("PLAIN", "mechanism"),
     "unknown authority": ("unable to get local issuer certificate", "trust the authority that signed it"),
     "expired certificate": ("certificate has expired", "have it renewed"),
-    "no certificate": ("asks for a certificate of ours", "set ssl_cert and ssl_key"),
+    "no certificate": ("asks for a client certificate", "set ssl_cert and ssl_key"),
     "expired certificate of ours": ("refused our certificate", "renew it"),
     "certificate of a stranger": ("refused our certificate", "have the broker trust its authority"),
     "wrong passphrase": ("cannot be decrypted", "needs the right ssl_key_password"),

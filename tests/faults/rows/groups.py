@@ -23,7 +23,9 @@ def zombie(broker: FaultyBroker, two_topics: bool = False) -> str:
         other = case.start(*SMALL)
         case.settle(other)
         one.signal(signal.SIGCONT)
-        wait_for("the zombie's fall", lambda: "is dropped" in one.log or "joins anew" in one.log or "lost" in one.log)
+        wait_for(
+            "the zombie's fall", lambda: "is dropped" in one.log or "joins again" in one.log or "lost" in one.log
+        )
         case.fill(500, EVENTS)
         case.settle(one, other)
         fenced = int(one.metrics()["stream_moe_transactions_total{fenced}"])
