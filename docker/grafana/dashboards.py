@@ -28,6 +28,15 @@ from panels import (
     words,
 )
 
+from stream_moe.telemetry.alerts import (
+    ACCURACY_DROP,
+    CHECKPOINT_STALE,
+    DRIFT_BURST,
+    LAG_GROWING,
+    MEMORY_NEAR_LIMIT,
+    ROUTER_COLLAPSE,
+)
+
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parents[1] / "docs"
 
@@ -56,17 +65,18 @@ def operations() -> dict[str, Any]:
                  'count(ALERTS{alertstate="firing",alertname=~"StreamMoe.+"}) or vector(0)',
                  thresholds=steps((1, RED)), bounds=(0,)), "Runbooks", RUNBOOKS),
         stat("Behind", "How old the oldest record is that no committed prediction covers, of the slowest partition.",
-             "max(stream_moe_consumer_lag_seconds)", "s", steps((10, YELLOW), (60, RED)), bounds=(0,)),
+             "max(stream_moe_consumer_lag_seconds)", "s", steps((10, YELLOW), (LAG_GROWING.limit, RED)), bounds=(0,)),
         stat("Events/s", "Events read, all chosen partitions together.",
              "sum(rate(stream_moe_events_consumed_total[I]))", "cps", bounds=(0,)),
         stat("Latency p99", "From a record's timestamp to the commit of its prediction, over five minutes.",
              "max(stream_moe:prediction_latency_seconds:p99_5m)", "s", steps((1, YELLOW), (10, RED)), bounds=(0,)),
         stat("Checkpoint age", "Of the oldest among the newest checkpoints; a restart replays what came since.",
-             "max(stream_moe_checkpoint_age_seconds)", "s", steps((300, YELLOW), (900, RED)), bounds=(0,)),
+             "max(stream_moe_checkpoint_age_seconds)", "s", steps((300, YELLOW), (CHECKPOINT_STALE.limit, RED)),
+             bounds=(0,)),
         stat("Partitions", "Held by the chosen processes.", "sum(stream_moe_assigned_partitions)", bounds=(0,)),
         stat("Memory", "Resident memory of the fullest process, of what the machine or its cgroup allows.",
              "max(stream_moe_process_memory_bytes / stream_moe_process_memory_limit_bytes)", "percentunit",
-             steps((0.8, YELLOW), (0.9, RED)), bounds=(0, 1)),
+             steps((0.8, YELLOW), (MEMORY_NEAR_LIMIT.limit, RED)), bounds=(0, 1)),
     ]  # fmt: skip
     flow = [
         graph("Throughput", "Predictions fall behind events only while a block is worked on.",
@@ -77,7 +87,7 @@ def operations() -> dict[str, Any]:
               [("max by (topic, partition) (stream_moe_consumer_lag_records)", "{{topic}}/{{partition}}")]),
         graph("Lag in seconds", "Age of the oldest record without a committed prediction; the line is the alert's.",
               [("max by (partition) (stream_moe_consumer_lag_seconds)", "partition {{partition}}")], "s",
-              limits=steps((60, RED))),
+              limits=steps((LAG_GROWING.limit, RED))),
         graph("Prediction latency", "From a record's timestamp to the commit of its prediction.",
               quantiles("prediction_latency_seconds"), "s"),
         graph("Where the time goes", "Seconds that each phase takes of a second; at the number of cores it is full.",
@@ -109,7 +119,7 @@ def operations() -> dict[str, Any]:
     durable = [
         graph("Checkpoint age", "Time since each partition's newest checkpoint; the line is the alert's.",
               [("max by (partition) (stream_moe_checkpoint_age_seconds)", "partition {{partition}}")], "s",
-              limits=steps((900, RED))),
+              limits=steps((CHECKPOINT_STALE.limit, RED))),
         graph("Checkpoint failures", "Checkpoints that could not be written; the older ones are untouched.",
               [("sum by (reason) (increase(stream_moe_checkpoint_failures_total[I]))", "{{reason}}")],
               bars=True),
@@ -153,7 +163,7 @@ def model() -> dict[str, Any]:
              "the chosen partitions.", f"avg({recent})", "percentunit", bounds=(0, 1), decimals=1),
         stat("Against its day", "Recent accuracy less its mean of the last day; the alert is at 10 points below.",
              f"min({recent} - stream_moe:accuracy_ratio:avg1d)", "percentunit",
-             steps((-0.1, YELLOW), (-0.03, GREEN), base=RED), bounds=(-1, 1), decimals=1),
+             steps((-ACCURACY_DROP.limit, YELLOW), (-0.03, GREEN), base=RED), bounds=(-1, 1), decimals=1),
         stat("Kappa", "Accuracy beyond chance: 0 is guessing with the right class mix, 1 is perfect.",
              "avg(stream_moe_kappa_ratio)", "none", steps((0, GREEN), base=RED), bounds=(-1, 1), decimals=2),
         stat("Kappa over majority", "Below 0, always naming the most frequent class would be better.",
@@ -164,7 +174,7 @@ def model() -> dict[str, Any]:
              "avg(stream_moe_log_loss)", "none", bounds=(0,), decimals=3),
         stat("Drifts", "Alarms of the mixture's own error in the time shown.",
              'sum(increase(stream_moe_drift_detections_total{scope="mixture"}[$__range]))', "short",
-             steps((1, YELLOW), (6, RED)), bounds=(0,), decimals=0),
+             steps((1, YELLOW), (DRIFT_BURST.limit + 1, RED)), bounds=(0,), decimals=0),
         stat("Since the last drift", "Of any scope: the features, an expert's error, the mixture's, the labels.",
              "time() - max(stream_moe_last_drift_timestamp_seconds)", "s", bounds=(0,)),
     ]  # fmt: skip
@@ -229,7 +239,7 @@ def experts() -> dict[str, Any]:
     routed = "sum by (expert) (stream_moe:expert_routed:share5m)"
     now = [
         stat("Load entropy", "How evenly the router spreads the events: 0 is one expert for all, 1 is uniform.",
-             "avg(stream_moe_router_load_entropy_ratio)", "none", steps((0.3, GREEN), base=RED),
+             "avg(stream_moe_router_load_entropy_ratio)", "none", steps((ROUTER_COLLAPSE.limit, GREEN), base=RED),
              bounds=(0, 1), decimals=2),
         stat("Confidence", "Mean weight of the expert with the highest.",
              "avg(stream_moe_router_confidence_ratio)", "percentunit", bounds=(0, 1)),
@@ -258,7 +268,7 @@ def experts() -> dict[str, Any]:
                ("avg(stream_moe_router_confidence_ratio)", "confidence"),
                ("avg(stream_moe_router_class_information_ratio)", "class information"),
                ("avg(stream_moe_expert_overlap_ratio)", "overlap")], "none", bounds=(0, 1),
-              limits=steps((0.3, "text"), base=RED)),
+              limits=steps((ROUTER_COLLAPSE.limit, "text"), base=RED)),
         graph("Asleep and woken", "Experts asleep, and how many were woken.",
               [("sum(stream_moe_experts_asleep)", "asleep"),
                ("sum(increase(stream_moe_expert_wakes_total[I]))", "woken")]),

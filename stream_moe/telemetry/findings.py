@@ -1,7 +1,6 @@
-"""Is it well, and if not, why: one line, from the numbers and the limits of the alerts.
+"""Is it well, and if not, why: one line each, from the numbers and the limits of the alerts.
 
-Each limit is that of the alert named beside it (docker/prometheus/rules.yml). An alert also waits, `for` some
-minutes, until it is sure; the page tells at once.
+An alert also waits some minutes until it is sure; the page says it at once.
 """
 
 from __future__ import annotations
@@ -14,26 +13,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_moe.report import GroupReport, PartitionReport
+from stream_moe.telemetry.alerts import (
+    ACCURACY_DROP,
+    CHECKPOINT_FAILING,
+    CHECKPOINT_STALE,
+    DEAD_LETTERS_GROWING,
+    DRIFT_BURST,
+    LABELS_EXPIRING,
+    LABELS_MISSING,
+    LAG_GROWING,
+    MEMORY_NEAR_LIMIT,
+    ROUTER_COLLAPSE,
+    STALLED,
+)
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.history import WINDOW, Past
 from stream_moe.telemetry.memory import memory_limit, resident_memory
 
 MINUTE = 60.0
-# By alert: the limit, and the seconds that it looks back.
-LIMITS: dict[str, tuple[float, float]] = {
-    "StreamMoeLagGrowing": (60.0, 0.0),  # seconds behind
-    "StreamMoeStalled": (0.0, 5 * MINUTE),  # events read
-    "StreamMoeDeadLettersGrowing": (0.01, 5 * MINUTE),  # share of the records
-    "StreamMoeCheckpointStale": (900.0, 15 * MINUTE),  # seconds of age, while events are read
-    "StreamMoeCheckpointFailing": (0.0, 15 * MINUTE),  # failures
-    "StreamMoeDriftBurst": (5.0, 15 * MINUTE),  # drifts of the mixture
-    "StreamMoeRouterCollapse": (0.3, 0.0),  # load entropy
-    "StreamMoeAccuracyDrop": (0.1, 86_400.0),  # below its own day
-    "StreamMoeLabelsMissing": (0.0, 30 * MINUTE),  # labels
-    "StreamMoeLabelsExpiring": (0.05, 15 * MINUTE),  # share of the events
-    "StreamMoeMemoryNearLimit": (0.9, 0.0),  # share of what the process may have
-}
-BETTER = 0.05  # by which an expert is better than the mixture where StreamMoeRouterCollapse fires
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def judge(
     'starting'
     """
     if not live.ok:
-        return [Finding("stalled", "critical", live.reason, "StreamMoeStalled")]
+        return [Finding("stalled", "critical", live.reason, STALLED.name)]
     if not reports:
         return [_without_reports(group)]
     found: list[Finding] = []
@@ -113,11 +110,11 @@ def judge(
 
 
 def _memory() -> list[Finding]:
-    used, may, (limit, _) = resident_memory(), memory_limit(), LIMITS["StreamMoeMemoryNearLimit"]
-    if used <= limit * may:
+    used, may = resident_memory(), memory_limit()
+    if used <= MEMORY_NEAR_LIMIT.limit * may:
         return []
     reason = f"{used / 2**20:,.0f} of the {may / 2**20:,.0f} MiB that this process may have; at them it is killed"
-    return [Finding("at risk", "warning", reason, "StreamMoeMemoryNearLimit")]
+    return [Finding("at risk", "warning", reason, MEMORY_NEAR_LIMIT.name)]
 
 
 def _without_reports(group: GroupReport | None) -> Finding:
@@ -149,23 +146,22 @@ def _praise(reports: Sequence[PartitionReport], is_replay: bool) -> str:
 
 def _flow(report: PartitionReport, past: Past | None) -> list[Finding]:
     found = []
-    limit, _ = LIMITS["StreamMoeLagGrowing"]
-    if report.lag_seconds > limit:
+    if report.lag_seconds > LAG_GROWING.limit:
         rate = past.rate("lag_records", 10 * MINUTE) if past is not None else None
         moves = "" if rate is None else ", and falls behind" if rate > 0 else ", and catches up"
         reason = f"{report.lag_seconds:,.0f} s and {report.lag_records:,} records behind the log{moves}"
-        found.append(Finding("behind", "warning", reason, "StreamMoeLagGrowing"))
+        found.append(Finding("behind", "warning", reason, LAG_GROWING.name))
     if past is None:
         return found
-    _, window = LIMITS["StreamMoeStalled"]
-    if report.lag_records > 0 and past.increase("events", window) == 0:
-        reason = f"no event read for {window / MINUTE:.0f} min although the log has {report.lag_records:,} records"
-        found.append(Finding("stalled", "critical", reason, "StreamMoeStalled"))
-    limit, window = LIMITS["StreamMoeDeadLettersGrowing"]
+    if report.lag_records > 0 and past.increase("events", STALLED.window) == 0:
+        minutes = STALLED.window / MINUTE
+        reason = f"no event read for {minutes:.0f} min although the log has {report.lag_records:,} records"
+        found.append(Finding("stalled", "critical", reason, STALLED.name))
+    window = DEAD_LETTERS_GROWING.window
     dead, events = past.increase("dead_letters", window, whole=False), past.increase("events", window, whole=False)
-    if dead and events is not None and dead / (dead + events) > limit:
+    if dead and events is not None and dead / (dead + events) > DEAD_LETTERS_GROWING.limit:
         reason = f"{dead / (dead + events):.1%} of the latest records cannot be used: {_most(report.dead_letters)}"
-        found.append(Finding("at risk", "warning", reason, "StreamMoeDeadLettersGrowing"))
+        found.append(Finding("at risk", "warning", reason, DEAD_LETTERS_GROWING.name))
     return found
 
 
@@ -173,16 +169,15 @@ def _durability(report: PartitionReport, past: Past | None) -> list[Finding]:
     if past is None:
         return []
     found = []
-    _, window = LIMITS["StreamMoeCheckpointFailing"]
-    failures = past.increase("checkpoint_failures", window, whole=False)
+    failures = past.increase("checkpoint_failures", CHECKPOINT_FAILING.window, whole=False)
     if failures:
-        reason = f"{failures:.0f} checkpoints could not be written in the latest {window / MINUTE:.0f} min"
-        found.append(Finding("at risk", "warning", reason, "StreamMoeCheckpointFailing"))
-    limit, window = LIMITS["StreamMoeCheckpointStale"]
+        minutes = CHECKPOINT_FAILING.window / MINUTE
+        reason = f"{failures:.0f} checkpoints could not be written in the latest {minutes:.0f} min"
+        found.append(Finding("at risk", "warning", reason, CHECKPOINT_FAILING.name))
     age = time.time() - report.checkpoint_time if report.checkpoint_time is not None else 0.0
-    if age > limit and past.increase("events", window):
+    if age > CHECKPOINT_STALE.limit and past.increase("events", CHECKPOINT_STALE.window):
         reason = f"the newest checkpoint is {age / MINUTE:.0f} min old: a restart replays all since"
-        found.append(Finding("at risk", "warning", reason, "StreamMoeCheckpointStale"))
+        found.append(Finding("at risk", "warning", reason, CHECKPOINT_STALE.name))
     return found
 
 
@@ -192,47 +187,45 @@ def _learning(report: PartitionReport, past: Past | None, day: Past | None, is_r
     ago = quality.events - learner.last_mixture_drift
     if is_replay and learner.last_mixture_drift >= 0 and ago <= WINDOW:
         found.append(Finding("drifting", "warning", f"the mixture's error drifted {ago:,} events ago"))
-    limit, _ = LIMITS["StreamMoeRouterCollapse"]
     best = max(range(len(learner.experts)), key=lambda e: learner.experts[e].window_accuracy)
     better = learner.experts[best].window_accuracy - quality.window_accuracy
     # To keep to one expert that is simply the best is right, as on most streams.
-    if any(expert.routed for expert in learner.experts) and learner.load_entropy < limit and better > BETTER:
+    keeps_to_few = any(expert.routed for expert in learner.experts) and learner.load_entropy < ROUTER_COLLAPSE.limit
+    if keeps_to_few and better > ROUTER_COLLAPSE.margin:
         reason = (
             f"the router sends nearly everything to few experts, and {best} {learner.experts[best].kind}, "
             f"recently {learner.experts[best].window_accuracy:.1%} right, is {100 * better:.0f} points better"
         )
-        found.append(Finding("collapsed", "warning", reason, "StreamMoeRouterCollapse"))
+        found.append(Finding("collapsed", "warning", reason, ROUTER_COLLAPSE.name))
     if day is not None and quality.events:
-        limit, _ = LIMITS["StreamMoeAccuracyDrop"]
         scored = day["labels"] > 0
         usual = float(np.mean(day["accuracy"][scored])) if scored.any() else 0.0
-        if usual - quality.window_accuracy > limit:
+        if usual - quality.window_accuracy > ACCURACY_DROP.limit:
             reason = f"recent accuracy {quality.window_accuracy:.1%}, {usual:.1%} on average of its day"
-            found.append(Finding("drifting", "warning", reason, "StreamMoeAccuracyDrop"))
+            found.append(Finding("drifting", "warning", reason, ACCURACY_DROP.name))
     if past is None or is_replay:
         return found
-    limit, window = LIMITS["StreamMoeDriftBurst"]
-    drifts = past.increase("mixture_drifts", window, whole=False)
-    if drifts is not None and drifts > limit:
-        reason = f"{drifts:.0f} drifts of the mixture's error in the latest {window / MINUTE:.0f} min"
-        found.append(Finding("drifting", "warning", reason, "StreamMoeDriftBurst"))
+    drifts = past.increase("mixture_drifts", DRIFT_BURST.window, whole=False)
+    if drifts is not None and drifts > DRIFT_BURST.limit:
+        reason = f"{drifts:.0f} drifts of the mixture's error in the latest {DRIFT_BURST.window / MINUTE:.0f} min"
+        found.append(Finding("drifting", "warning", reason, DRIFT_BURST.name))
     return found + _labels(report, past)
 
 
 def _labels(report: PartitionReport, past: Past) -> list[Finding]:
-    _, window = LIMITS["StreamMoeLabelsMissing"]
+    window = LABELS_MISSING.window
     events, labels = past.increase("events", window), past.increase("labels_received", window)
     if events and labels == 0 and report.labels.received:
         reason = f"{events:,.0f} events but no label in the latest {window / MINUTE:.0f} min"
-        return [Finding("not learning", "warning", reason, "StreamMoeLabelsMissing")]
+        return [Finding("not learning", "warning", reason, LABELS_MISSING.name)]
     if report.events_consumed > WINDOW and not report.labels.received:
         reason = f"{report.events_consumed:,} events, and no label has come yet"
         return [Finding("not learning", "warning", reason)]
-    limit, window = LIMITS["StreamMoeLabelsExpiring"]
+    window = LABELS_EXPIRING.window
     expired, events = past.increase("events_expired", window), past.increase("events", window)
-    if expired and events and expired / events > limit:
+    if expired and events and expired / events > LABELS_EXPIRING.limit:
         reason = f"{expired / events:.0%} of the events of the latest {window / MINUTE:.0f} min were never labelled"
-        return [Finding("not learning", "warning", reason, "StreamMoeLabelsExpiring")]
+        return [Finding("not learning", "warning", reason, LABELS_EXPIRING.name)]
     return []
 
 

@@ -148,6 +148,11 @@ def test_the_dashboards_are_what_their_script_writes(tmp_path: Path) -> None:
     assert written == {path.name: path.read_text() for path in DASHBOARDS}
 
 
+def test_the_rules_are_what_their_script_writes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, PROMETHEUS / "rules.py", tmp_path / "rules.yml"], check=True)
+    assert (tmp_path / "rules.yml").read_text() == (PROMETHEUS / "rules.yml").read_text()
+
+
 def test_the_dashboards_show_every_metric() -> None:
     queries = " ".join(query for path in DASHBOARDS for query in dashboard_queries(path))
     queries += " ".join(rule["expr"] for rule in RULES if rule.get("record", "alert") in queries)
