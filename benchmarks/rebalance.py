@@ -10,7 +10,6 @@ import argparse
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,21 +25,22 @@ from connectors.kafka import KafkaProducerLog, KafkaSettings
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.streams import open_stream
 from tests.kafka.broker import Broker
+from tests.kafka.daemons import CLI, Members
 
 PARTITIONS, RATE = 6, 600  # events a second, over all partitions
 BEFORE, AFTER = 12.0, 15.0  # seconds of steady work before and after
 CAUGHT_UP = 2.0  # seconds behind the end of the log
-CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
 
 
 class Group:
     """Daemons that share a topic, somebody who fills it, and what is seen of both from outside."""
 
     def __init__(self, settings: KafkaSettings, folder: Path, model: str) -> None:
-        self._settings, self._folder, self._model = settings, folder, model
+        self._settings, self._folder = settings, folder
+        self._daemons = Members(settings, folder, "--model", model, cli=CLI)
         self._stop = threading.Event()
         self._ready = threading.Event()
-        self.members: list[subprocess.Popen[bytes]] = []
+        self.members: list[subprocess.Popen[bytes]] = []  # that have not left
         self.drained: list[float] = []  # seconds from SIGTERM to the end
         self._producer = threading.Thread(target=self._produce)
         self._producer.start()
@@ -61,14 +61,8 @@ class Group:
                 self._ready.set()
 
     def start(self) -> subprocess.Popen[bytes]:
-        s, number = self._settings, len(list(self._folder.glob("*.log")))
-        command = [*CLI, "run", f"--bootstrap={s.bootstrap}", f"--topic={s.topic}", f"--predictions={s.predictions}"]
-        command += [f"--dead-letters={s.dead_letters}", f"--group={s.group}", f"--state-dir={self._folder / 'state'}"]
-        command += [f"--model={self._model}", "--metrics-port=0", f"--json={self._folder / str(number)}.json"]
-        with (self._folder / f"{number}.log").open("w") as log:
-            member = subprocess.Popen(command, stdout=log, stderr=log)
-        self.members.append(member)
-        return member
+        self.members.append(self._daemons.start())
+        return self.members[-1]
 
     def owners(self) -> dict[int, str]:
         """Member of each partition; empty while the group is not settled."""
@@ -127,14 +121,12 @@ class Group:
 
     def replayed(self) -> int:
         """Events that the members of the end have learnt again, after all have stopped."""
-        told = [json.loads(path.read_text()) for path in self._folder.glob("*.json")]
-        return sum(result.get("replayed_events", 0) for result in told)
+        results = [json.loads(path.read_text()) for path in self._folder.glob("*.json")]
+        return sum(result.get("replayed_events", 0) for result in results)
 
     def close(self) -> None:
         self._stop.set()
-        for member in self.members:
-            member.kill()
-            member.wait()
+        self._daemons.close()
         self._producer.join()
         self._admin.close()
         self._watcher.close(autocommit=False)

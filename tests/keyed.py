@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +17,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,18 +27,13 @@ from stream_moe.models.keyed.learner import KeyedLearner
 from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.types import Block, RecordBatch, Schema
 from tests.kafka.broker import Broker
+from tests.kafka.daemons import Members, digests_of
 from tests.kafka.steps import CommitWatcher
 
 SCHEMA = Schema.numeric(8, ["no", "yes"])
 CODEC = JsonCodec(SCHEMA, keys=KeySettings())
 PARTITIONS = 6
 ROWS = 5_000
-CLI = [
-    sys.executable,
-    "-c",
-    "import connectors.kafka.source as source; source.METADATA_SECONDS, source.SESSION_SECONDS = 1.0, 6.0\n"
-    "from stream_moe.cli import main; main()",
-]
 
 
 def records(events: int, n_keys: int, seed: int) -> Iterator[tuple[bytes, bytes]]:
@@ -54,50 +47,6 @@ def records(events: int, n_keys: int, seed: int) -> Iterator[tuple[bytes, bytes]
         y = ((x[np.arange(n), key % 8] > 0) ^ (rng.random(n) < 0.05)).astype(np.int32)
         values = CODEC.encode_events(Block(x, y), start)
         yield from ((b"device-%d" % k, value) for k, value in zip(key.tolist(), values, strict=True))
-
-
-class Members:
-    """Daemons of one group with a state directory that all of them see."""
-
-    def __init__(self, settings: KafkaSettings, folder: Path, options: list[str]) -> None:
-        self._settings, self.folder, self._options = settings, folder, options
-        self._all: list[subprocess.Popen[bytes]] = []
-        folder.mkdir()
-
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
-        s, number = self._settings, len(self._all)
-        command = [
-            *CLI, "run", "--bootstrap", s.bootstrap, "--topic", s.topic, "--predictions", s.predictions,
-            "--dead-letters", s.dead_letters, "--group", s.group, "--state-dir", str(self.folder / "state"),
-            "--metrics-port", "0", "--json", str(self.folder / f"{number}.json"), *self._options, *more,
-        ]  # fmt: skip
-        with (self.folder / f"{number}.log").open("w") as log:
-            self._all.append(subprocess.Popen(command, stdout=log, stderr=log))
-        return self._all[-1]
-
-    def joined(self, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
-        """Wait until the group has given it partitions."""
-        log, deadline = self.folder / f"{self._all.index(process)}.log", time.monotonic() + seconds
-        while "partitions assigned" not in log.read_text():
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise SystemExit(f"no partitions after {seconds:.0f} s\n{log.read_text()[-3000:]}")
-            time.sleep(0.1)
-
-    def result(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-        number = self._all.index(process)
-        code = process.wait(600)
-        if code != 0:
-            raise SystemExit(
-                f"member {number}: exit code {code}\n{(self.folder / f'{number}.log').read_text()[-3000:]}"
-            )
-        found: dict[str, Any] = json.loads((self.folder / f"{number}.json").read_text())
-        return found
-
-    def close(self) -> None:
-        for process in self._all:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
 
 
 class Watcher(CommitWatcher):
@@ -133,17 +82,13 @@ def embedded(watcher: Watcher, settings: KafkaSettings, model: str, partition: i
     return learner.digest, offsets.tolist(), learner.keys.known
 
 
-def digests(*results: dict[str, Any]) -> dict[int, str]:
-    return {part["partition"]: part["state_digest"] for result in results for part in result["partitions"]}
-
-
 def grow_and_shrink(broker: Broker, folder: Path, events: int, n_keys: int, model: str, memory: int) -> bool:
     """1 -> 3 -> 2 members, one of them killed, while records arrive; compare with one member and with no engine."""
     name = f"keyed-{uuid.uuid4().hex[:8]}"
     settings = KafkaSettings(broker.bootstrap, name, f"{name}-out", f"{name}-dead", f"{name}-grown")
     options = ["--model", model, "--model-per", "key", "--key-memory", str(memory)]
     small = ["--block-rows", "1000", "--checkpoint-events", "10000"]
-    members, watcher = Members(settings, folder / "grown", [*options, *small]), Watcher(settings)
+    members, watcher = Members(settings, folder / "grown", *options, *small), Watcher(settings)
     parts = 4
     with closing(members), closing(watcher):
         for seed in range(parts):
@@ -163,15 +108,15 @@ def grow_and_shrink(broker: Broker, folder: Path, events: int, n_keys: int, mode
         watcher.wait(events // parts * parts)
         for member in (first, third):
             member.send_signal(signal.SIGTERM)
-        grown = [members.result(member) for member in (first, third)]
+        grown = [members.result(member, 600) for member in (first, third)]
         alone = Members(
             KafkaSettings(settings.bootstrap, name, f"{name}-out-alone", f"{name}-dead", f"{name}-alone"),
             folder / "alone",
-            options,
+            *options,
         )
         with closing(alone):
-            one = alone.result(alone.start("--until-caught-up"))
-        mine, theirs, right = digests(*grown), digests(one), True
+            one = alone.result(alone.start("--until-caught-up"), 600)
+        mine, theirs, right = digests_of(*grown), digests_of(one), True
         keys = 0
         for partition in range(PARTITIONS):
             expected, offsets, known = embedded(watcher, settings, model, partition)
@@ -194,7 +139,7 @@ def throughput(broker: Broker, folder: Path, events: int, n_keys: int, model: st
         name = f"speed-{uuid.uuid4().hex[:8]}"
         settings = KafkaSettings(broker.bootstrap, name, f"{name}-out", f"{name}-dead", name)
         members = Members(
-            settings, folder / name, ["--model", model, "--model-per", "key", "--key-memory", str(memory)]
+            settings, folder / name, "--model", model, "--model-per", "key", "--key-memory", str(memory)
         )
         with closing(members), closing(Watcher(settings)) as watcher:
             fill(settings, ROWS * PARTITIONS, n_keys, 0)
@@ -206,7 +151,9 @@ def throughput(broker: Broker, folder: Path, events: int, n_keys: int, model: st
             rate = (ROWS * PARTITIONS + events - begun) / (ended_at - begun_at)
             for process in started:
                 process.send_signal(signal.SIGTERM)
-            shares = [sum(part["events"] for part in members.result(process)["partitions"]) for process in started]
+            shares = [
+                sum(part["events"] for part in members.result(process, 600)["partitions"]) for process in started
+            ]
             print(
                 f"{count} member{'s' if count > 1 else ''}: {rate:,.0f} events/s ({shares} events each)", flush=True
             )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,36 +15,17 @@ import pytest
 from connectors.kafka import KafkaProducerLog, KafkaSettings, partition_counts
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.streams import open_stream
+from tests.kafka.daemons import finish, run_arguments, stream_moe
 from tests.kafka.steps import committed_records
 
 EVENTS = 45_312
-CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
 
 pytestmark = pytest.mark.kafka
-
-
-def stream_moe(*arguments: str) -> subprocess.Popen[str]:
-    # Blocks are small and checkpoints frequent where a test wants to kill between them.
-    return subprocess.Popen([*CLI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen[str], timeout: float = 180) -> str:
-    out, err = process.communicate(timeout=timeout)
-    assert process.returncode == 0, err + out
-    return out
 
 
 def mistakes(err: str) -> int:
     """How many lines there are beside those that tell of the start."""
     return len([line for line in err.splitlines() if " stream_moe.cli.start: " not in line])
-
-
-def run_arguments(settings: KafkaSettings, state: Path, *more: str) -> list[str]:
-    return [
-        "run", "--bootstrap", settings.bootstrap, "--topic", settings.topic, "--predictions", settings.predictions,
-        "--dead-letters", settings.dead_letters, "--group", settings.group, "--state-dir", str(state),
-        "--metrics-port", "0", *more,
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

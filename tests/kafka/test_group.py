@@ -6,11 +6,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,22 +19,14 @@ from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
 from stream_moe.types import RecordBatch
+from tests.kafka.daemons import QUICK_CLI, Members, digests_of, finish
 from tests.kafka.steps import CommitWatcher
-from tests.kafka.test_daemon import finish, run_arguments
 
 pytestmark = pytest.mark.kafka
 
 MODEL, PARTITIONS = "hoeffding-tree", 4
 STREAM = open_stream("electricity")
 CODEC = JsonCodec(STREAM.schema)
-# A topic that grows is noticed within a second, and so is a member that is gone.
-CLI = [
-    sys.executable,
-    "-c",
-    "import faulthandler, signal; faulthandler.register(signal.SIGUSR1)\n"  # a member that hangs says where
-    "import connectors.kafka.source as source; source.METADATA_SECONDS, source.SESSION_SECONDS = 1.0, 6.0\n"
-    "from stream_moe.cli import main; main()",
-]
 
 
 def produce(settings: KafkaSettings, start: int, count: int, partitions: int = PARTITIONS) -> None:
@@ -47,49 +37,9 @@ def produce(settings: KafkaSettings, start: int, count: int, partitions: int = P
     log.close()
 
 
-class Members:
-    """Daemons of one group, each with a state that all of them see; whatever is left is killed at the end."""
-
-    def __init__(self, settings: KafkaSettings, folder: Path) -> None:
-        self.settings, self.folder = settings, folder
-        self._all: list[subprocess.Popen[str]] = []
-
-    def start(self, *more: str) -> subprocess.Popen[str]:
-        result = self.folder / f"{len(self._all)}.json"
-        arguments = run_arguments(
-            self.settings, self.folder / "state", "--model", MODEL, "--json", str(result), *more
-        )
-        with self._log(len(self._all)).open("w") as log:
-            process = subprocess.Popen([*CLI, *arguments], stdout=log, stderr=log, text=True)
-        self._all.append(process)
-        return process
-
-    def _log(self, number: int) -> Path:
-        return self.folder / f"{number}.log"
-
-    def result(self, process: subprocess.Popen[str]) -> dict[str, Any]:
-        """Wait for the end of a member; what it says of itself."""
-        number = self._all.index(process)
-        try:
-            code = process.wait(90)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGUSR1)
-            time.sleep(1)
-            code = None
-        assert code == 0, self._log(number).read_text()
-        found: dict[str, Any] = json.loads((self.folder / f"{number}.json").read_text())
-        return found
-
-    def close(self) -> None:
-        for process in self._all:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
 @pytest.fixture
 def members(settings: KafkaSettings, tmp_path: Path) -> Iterator[Members]:
-    group = Members(settings, tmp_path)
+    group = Members(settings, tmp_path, "--model", MODEL)
     yield group
     group.close()
 
@@ -137,10 +87,6 @@ def assert_as_uninterrupted(
         assert [answer.key for answer in answers] == [event.key for event in events]
 
 
-def digests_of(*results: dict[str, Any]) -> dict[int, str]:
-    return {part["partition"]: part["state_digest"] for result in results for part in result["partitions"]}
-
-
 def test_one_member_with_four_partitions(settings: KafkaSettings, members: Members, watcher: Watcher) -> None:
     arguments = [
         "--bootstrap",
@@ -152,7 +98,7 @@ def test_one_member_with_four_partitions(settings: KafkaSettings, members: Membe
         "--partitions",
         "4",
     ]
-    made = subprocess.Popen([*CLI, "produce", "electricity", *arguments], stderr=subprocess.PIPE, text=True)
+    made = subprocess.Popen([*QUICK_CLI, "produce", "electricity", *arguments], stderr=subprocess.PIPE, text=True)
     finish(made)
     result = members.result(members.start("--until-caught-up"))
     assert (result["predictions"], result["events"]) == (6000, 6000)

@@ -27,8 +27,8 @@ from stream_moe.telemetry.logs import setup_logging
 from tests.certificates import Authority
 from tests.kafka.broker import missing_tools
 from tests.kafka.broker.secured import SecuredBroker
+from tests.kafka.daemons import CLI
 from tests.kafka.steps import committed_records
-from tests.kafka.test_daemon import CLI
 
 pytestmark = pytest.mark.kafka
 

@@ -19,8 +19,8 @@ from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
 from stream_moe.types import JournalEntry
+from tests.kafka.daemons import finish, run_arguments, stream_moe
 from tests.kafka.steps import committed_records
-from tests.kafka.test_daemon import finish, run_arguments, stream_moe
 from tests.simulation.inputs import Rehearsal
 
 EVENTS, PARTITIONS, MODEL = 8000, 2, "hoeffding-tree"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from connectors.kafka import KafkaSettings
 from tests.kafka.broker import Broker
+from tests.kafka.daemons import finish, run_arguments, stream_moe
 from tests.kafka.test_daemon import EVENTS as ELECTRICITY
-from tests.kafka.test_daemon import finish, run_arguments, stream_moe
 from tests.metrics.queries import NOT_PROVOKED, PROVOKED
 from tests.metrics.tools import COMPILE_SECONDS, Prometheus, free_port
 from tests.metrics.watched import Seen, watched

@@ -18,7 +18,7 @@ from connectors.kafka import KafkaProducerLog, KafkaSettings
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.streams import open_stream
 from stream_moe.types import UNLABELLED, Block
-from tests.kafka.test_daemon import finish, run_arguments, stream_moe
+from tests.kafka.daemons import finish, run_arguments, stream_moe
 from tests.metrics.queries import NOT_PROVOKED, PROVOKED, Query, all_queries
 from tests.metrics.tools import COMPILE_SECONDS, Prometheus, free_port, promtool
 
