@@ -12,7 +12,8 @@ from contextlib import closing, suppress
 from connectors.kafka import KafkaProducerLog
 from stream_moe.engine.codec import schema_header
 from stream_moe.errors import LogError
-from tests.faults.rig import CODEC, SMALL, STREAM, Case, FaultyBroker, Member, wait_for
+from tests.faults.member import Member, wait_for
+from tests.faults.rig import CODEC, SMALL, STREAM, Case, FaultyBroker
 
 MEMBERS, PARTITIONS = 3, 8
 RATE = 400  # events a second

@@ -32,7 +32,8 @@ def mistakes(err: str) -> int:
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("replay") / "result.json"
     log = path.with_name("drifts.jsonl")
-    finish(stream_moe("replay", "electricity", "--json", str(path), "--drift-log", str(log), "--quiet"))
+    replay = stream_moe("replay", "electricity", "--json", str(path), "--drift-log", str(log), "--quiet")
+    finish(replay, 600)  # it may compile first
     result: dict[str, Any] = json.loads(path.read_text())
     return result | {"drift_lines": log.read_text().splitlines()}
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from kafka import KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from tests.faults.rig import SMALL, Case, FaultyBroker, events, standing, wait_for
+from tests.faults.member import wait_for
+from tests.faults.rig import SMALL, Case, FaultyBroker, events, standing
 from tests.faults.rows.kills import seen
 from tests.faults.table import not_produced, row
 from tests.kafka.broker import Broker, free_ports

@@ -8,8 +8,9 @@ import time
 
 from kafka import KafkaProducer
 
+from tests.faults.member import wait_for
 from tests.faults.proxy import SYNC_GROUP
-from tests.faults.rig import SMALL, Case, FaultyBroker, events, standing, wait_for
+from tests.faults.rig import SMALL, Case, FaultyBroker, events, standing
 from tests.faults.soak import soak
 from tests.faults.table import row
 

@@ -6,8 +6,9 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 
+from tests.faults.member import wait_for
 from tests.faults.proxy import END_TXN
-from tests.faults.rig import SMALL, Case, FaultyBroker, events, wait_for
+from tests.faults.rig import SMALL, Case, FaultyBroker, events
 from tests.faults.table import Run, row
 
 EVENTS = 1500
