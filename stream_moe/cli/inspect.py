@@ -79,17 +79,18 @@ def _lines(found: Checkpoint, size: int) -> Iterator[str]:
 
 def _experts(found: Checkpoint) -> Iterator[str]:
     """One row an expert, from the arrays alone: the parameters to build the model with are not kept as values."""
-    where = "account/routing" if "keys" in found.plain["learner"] else "specialization"
-    account = {
-        name: found.arrays[f"learner/{where}/{name}"].tolist() for name in ("routed", "trained", "right", "events")
-    }
-    scored = max(account["events"][0], 1)
+    from stream_moe.models.specialization import accuracies
+
+    keyed = "keys" in found.plain["learner"]
+    account = "learner/account/routing/" if keyed else "learner/specialization/"
+    routed, trained, right = (found.arrays[account + name] for name in ("routed", "trained", "right"))
+    labelled = int(found.arrays[account + "events"][0])
+    # With a model for each key only the expert with the highest weight counts as having answered.
+    missed = labelled - routed if keyed else found.arrays.get("learner/sleep/missed", 0)
     yield f"{'expert':>6} {'routed':>10} {'trained':>10} {'accuracy':>9} {'nodes':>7} {'bytes':>11}"
-    for e, (routed, trained, right) in enumerate(
-        zip(account["routed"], account["trained"], account["right"], strict=True)
-    ):
+    for e, accuracy in enumerate(accuracies(right, labelled, missed)):
         begins = (f"learner/experts/{e}/", "learner/expert/")
         own = {name: array for name, array in found.arrays.items() if name.startswith(begins)}
-        nodes = sum(len(array) for name, array in own.items() if name.endswith("/feature") and "/back/" not in name)
-        size = sum(array.nbytes for array in own.values())
-        yield f"{e:>6} {routed:>10,} {trained:>10,} {right / scored:>9.2%} {nodes:>7,} {size:>11,}"
+        trees = [*(begin + "feature" for begin in begins), *(begin + "fore/feature" for begin in begins)]
+        nodes, size = sum(len(own.get(name, ())) for name in trees), sum(array.nbytes for array in own.values())
+        yield f"{e:>6} {routed[e]:>10,} {trained[e]:>10,} {accuracy:>9.2%} {nodes:>7,} {size:>11,}"

@@ -1,22 +1,51 @@
-"""What every kind of expert offers to the pool."""
+"""What every kind of expert offers: probabilities, learning, its state, and a description of itself."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 
-class Expert(Protocol):
+class DriftCounts(NamedTuple):
+    """What a detector has found in one expert's errors since the start."""
+
+    warnings: int = 0
+    drifts: int = 0
+    resets: int = 0  # the expert, or a part of it, began anew
+    returns: int = 0  # resets in which one that was replaced before came back
+
+
+class Expert(ABC):
     """Anything that gives class probabilities and learns.
 
-    All state is in `snapshot()`: named arrays and plain JSON values, never an object to unpickle.
+    All state is in `snapshot()`: named arrays and plain JSON values, never an object to unpickle. What a mixture must
+    know of an expert stands below as attributes; the defaults are those of a cheap expert without a detector.
+
+    Attributes
+    ----------
+    kind
+        Its name in reports, metrics and checkpoints.
+    n_classes
+        C.
+    detector
+        The name of the detector with which it watches its own errors and resets itself; `drift_counts` counts for it.
+        None = it has none, and the model's monitor counts the warnings and drifts of its errors.
+    expensive
+        Whether it may sleep while it carries no weight: it then predicts and learns a thin sample of the events.
+    in_committee
+        Whether it is one of the experts whose mean the gates weigh as one more expert.
     """
 
     kind: str
     n_classes: int
+    detector: str | None = None
+    expensive: bool = False
+    in_committee: bool = False
 
+    @abstractmethod
     def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
         """Test then train, row by row.
 
@@ -32,47 +61,50 @@ class Expert(Protocol):
             float64 [n, C], out: the class probabilities BEFORE the row was learnt; each row sums to 1.
         """
 
+    @abstractmethod
     def grow(self, schema: Schema) -> None:
         """Take a schema with more features, categories or classes than before; nothing learnt is lost."""
 
+    @abstractmethod
     def snapshot(self) -> Snapshot:
         """Return the whole state; the arrays are copies."""
 
+    @abstractmethod
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot."""
+        """Go back to a state; CheckpointError where it is not of such an expert."""
 
     @property
     def n_nodes(self) -> int:
         """Nodes of a tree; 0 for other kinds."""
+        return 0
 
     @property
     def n_splits(self) -> int:
         """Splits of a tree so far; 0 for other kinds."""
+        return 0
 
     @property
     def memory_bytes(self) -> int:
         """What the arrays take."""
+        return 0
+
+    @property
+    def drift_counts(self) -> DriftCounts:
+        """What its own detector has found."""
+        return DriftCounts()
 
 
 class ExpertFacts(NamedTuple):
-    """What an expert tells of itself, wherever it lives; the last four count what only some kinds have."""
+    """An expert's description of itself as plain values, which an executor can send from elsewhere."""
 
     kind: str
+    detector: str | None
     n_nodes: int
     n_splits: int
     memory_bytes: int
-    n_warnings: int = 0
-    n_swaps: int = 0
-    n_returns: int = 0
-    n_changes: int = 0
+    drift_counts: DriftCounts
 
 
 def facts_of(expert: Expert) -> ExpertFacts:
-    """Read an expert's facts."""
-    return ExpertFacts(
-        expert.kind,
-        expert.n_nodes,
-        expert.n_splits,
-        expert.memory_bytes,
-        *(getattr(expert, name, 0) for name in ExpertFacts._fields[4:]),
-    )
+    """Read an expert's description of itself."""
+    return ExpertFacts(*(getattr(expert, name) for name in ExpertFacts._fields))

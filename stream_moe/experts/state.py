@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stream_moe.experts.base import Expert
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Arrays, Snapshot, fill
 from stream_moe.types import Float32, Float64, Int32
 
-MOST_CATEGORIES = 4096  # of one feature with a row of numbers of their own; value rates see the others
+MOST_CATEGORIES = 4096  # of one feature with a row of numbers of their own; target encoding sees the others
 WILD, SETTLED = 100.0, 32  # deviations; values before these mean anything
 
 
@@ -53,15 +54,8 @@ def precision(moments: Moments, j: int) -> float:
     return math.sqrt(moments.n[j] / moments.m2[j]) if moments.m2[j] > 0.0 else 0.0
 
 
-class ArrayState:
-    """An expert whose whole state is NamedTuples of arrays, `_parts` by name.
-
-    Such an expert has no nodes and does not split.
-    """
-
-    kind = "array-state"
-    n_nodes = 0
-    n_splits = 0
+class ArrayState(Expert):
+    """An expert whose whole state is NamedTuples of arrays, `_parts` by name."""
 
     def _parts(self) -> dict[str, Any]:
         raise NotImplementedError

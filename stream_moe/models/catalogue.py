@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from stream_moe.errors import ConfigError
+from stream_moe.experts.kinds import FORMER, KINDS, current_kind, expert_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
 _DEFAULT = "driftmoe"
 _PUBLISHED = ["driftmoe-data", "driftmoe-task"]
 _TWO_STAGE = "driftmoe-two-stage"
-_EXPERTS = [
-    "adaptive-tree",
-    "hoeffding-tree",
-    "prototypes",
-    "history-softmax",
-    "value-rates",
-    "knn",
-    "naive-bayes",
-    "softmax",
-    "averaged-softmax",
-    "no-change",
-]
 _NOT_SETTINGS = {"schema", "seed", "threads", "device"}  # have a way of their own
 _WITHOUT_EFFECT = {  # what only another variant of the same class looks at
     "driftmoe-data": ("vote",),
@@ -46,12 +35,12 @@ def model_names() -> list[str]:
     >>> model_names()[:3]
     ['driftmoe', 'driftmoe-data', 'driftmoe-task']
     """
-    return [_DEFAULT, *_PUBLISHED, _TWO_STAGE, *_EXPERTS]
+    return [_DEFAULT, *_PUBLISHED, _TWO_STAGE, *KINDS]
 
 
 def check_name(name: str, options: Iterable[str] = ()) -> None:
     """Raise ConfigError for a name that cannot be a model; of another library's only its settings are looked at."""
-    if name not in model_names() and ":" not in name:
+    if name not in {*model_names(), *FORMER} and ":" not in name:
         raise ConfigError(
             f"model: {name!r} does not exist; choose one of {', '.join(model_names())}, or another library's: "
             "river:CLASS(...), capymoa:CLASS(...)"
@@ -121,7 +110,8 @@ def build_model(
     from stream_moe.models.single import SingleExpert
     from stream_moe.types import Schema
 
-    expert = _expert_class(name)
+    name = current_kind(name)
+    expert = expert_class(name)
     settings = _settings(name, expert, options or {})
     if "seed" in inspect.signature(expert).parameters:
         settings["seed"] = seed
@@ -148,25 +138,6 @@ def warning(name: str, options: dict[str, str], events: int | None) -> str | Non
     burn_in = f" --set burn_in={half // 2}" if model.variant == "data" and model.burn_in > half else ""
     said = f"{name}: {events:,} events are all of the first stage, so the router learns nothing; give "
     return f"{said}--set first_half={half}{burn_in}"
-
-
-def _expert_class(name: str) -> Callable[..., Any]:
-    from stream_moe.experts.linear.averaged import AveragedSoftmax
-    from stream_moe.experts.linear.history import HistorySoftmax
-    from stream_moe.experts.linear.softmax import SoftmaxRegression
-    from stream_moe.experts.linear.target_encoding import TargetEncoding
-    from stream_moe.experts.naive_bayes import NaiveBayes
-    from stream_moe.experts.neighbours.knn import WindowKNN
-    from stream_moe.experts.neighbours.prototypes import MovingPrototypes
-    from stream_moe.experts.no_change import NoChange
-    from stream_moe.experts.trees.adaptive import AdaptiveTree
-    from stream_moe.experts.trees.hoeffding import HoeffdingTree
-
-    kinds: tuple[type[Any], ...] = (
-        AdaptiveTree, HoeffdingTree, MovingPrototypes, HistorySoftmax, WindowKNN, NaiveBayes, SoftmaxRegression,
-        AveragedSoftmax, NoChange, TargetEncoding,
-    )  # fmt: skip
-    return {kind.kind: kind for kind in kinds}[name]
 
 
 def _settings(name: str, factory: Callable[..., Any], options: dict[str, str], *fixed: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from stream_moe.drift.adwin import DriftMonitor
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.base import Expert
 from stream_moe.experts.executors import Executor, Pool, check_executor, open_pool
+from stream_moe.experts.kinds import FORMER, current_kind
 from stream_moe.experts.linear.averaged import AveragedSoftmax
 from stream_moe.experts.linear.history import HistorySoftmax
 from stream_moe.experts.linear.softmax import SoftmaxRegression
@@ -24,7 +25,7 @@ from stream_moe.experts.neighbours.prototypes import MovingPrototypes
 from stream_moe.experts.no_change import NoChange
 from stream_moe.experts.trees.adaptive import AdaptiveTree
 from stream_moe.models.contract import BlockClassifier
-from stream_moe.models.specialization import Specialization, drifts_found, learner_report
+from stream_moe.models.specialization import DriftsFound, Specialization, learner_report
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.gates.online import OnlineGates
 from stream_moe.router.gates.sleep import LEAST_SHARE, SleepSchedule
@@ -35,7 +36,6 @@ from stream_moe.types import Float32, Float64, Int32, Schema
 
 TILE = 2048  # rows at a time: bounds the memory for what the experts say; changes no result
 LATEST = ("averaged-softmax",)  # kinds that a checkpoint of format 3 does not have: its pool goes on without them
-SLEEPERS = (AdaptiveTree, WindowKNN, MovingPrototypes)  # the dear ones; the others live on every label
 # Temperaments of the trees in turn: how often each looks at its error, and how soon it is alarmed.
 NERVOUS = {"group": 2, "drift_delta": 0.05, "warning_delta": 0.2}
 ALERT = {"group": 8, "drift_delta": 0.01, "warning_delta": 0.05}
@@ -43,7 +43,7 @@ CALM = {"group": 32, "drift_delta": 1e-4, "warning_delta": 1e-3}
 
 
 class DriftMoE(BlockClassifier):
-    """Adaptive trees, neighbours, prototypes, linear experts, value rates and no-change under three levels of gates.
+    """Trees, neighbours, prototypes, linear experts, target encoding and no-change under three levels of gates.
 
     Parameters
     ----------
@@ -146,13 +146,13 @@ class DriftMoE(BlockClassifier):
     def _start(self, schema: Schema) -> None:
         experts = [expert for expert in self.make_experts(schema) if expert.kind not in self._absent]
         self.pool = open_pool(experts, WorkerThreads(self.threads), self.executor, self.shards)
-        self.gates = OnlineGates(np.array([isinstance(e, AdaptiveTree) for e in experts]), schema.n_classes)
+        self.gates = OnlineGates(np.array([e.in_committee for e in experts]), schema.n_classes)
         self.waiting = Waiting(self.gates.n_parts, schema.n_classes)
         self.specialization = Specialization(len(experts), schema.n_classes)
         self.monitor = DriftMonitor(len(experts) + 1)  # the experts, then the mixture
-        dear = np.array([isinstance(e, SLEEPERS) for e in experts])
-        self._told: dict[int, int] = {}  # drifts of experts with a detector of their own that were told
-        self.sleep = SleepSchedule(dear, least_share=LEAST_SHARE / self.budget, seed=self.seed)
+        self._drifts = DriftsFound()
+        may_sleep = np.array([e.expensive for e in experts])  # the others live on every label
+        self.sleep = SleepSchedule(may_sleep, least_share=LEAST_SHARE / self.budget, seed=self.seed)
 
     def make_experts(self, schema: Schema) -> list[Expert]:
         """Make the experts, in the order of the router's weights; a subclass may add its own (docs/extending.md)."""
@@ -176,10 +176,8 @@ class DriftMoE(BlockClassifier):
             TargetEncoding(schema),
             NoChange(schema),
         ]
-        unwanted, kinds = (
-            {kind.strip() for kind in self.without.split(",") if kind.strip()},
-            {e.kind for e in everyone},
-        )
+        unwanted = {current_kind(kind.strip()) for kind in self.without.split(",") if kind.strip()}
+        kinds = {expert.kind for expert in everyone}
         if not unwanted < kinds:
             raise ConfigError(
                 f"driftmoe: without {self.without!r}; name some of {', '.join(sorted(kinds))}, but not all"
@@ -210,6 +208,8 @@ class DriftMoE(BlockClassifier):
     def restore(self, snapshot: Snapshot) -> None:
         found = unpack(snapshot)
         census = found["pool"][1]["experts"] if "pool" in found else "another model"
+        for kind, now in FORMER.items():
+            census = census.replace(f" x {kind}", f" x {now}")
         if census != self._census() and census == self._census(without=LATEST):  # made before there was such a kind
             self._absent = LATEST
             self._start(self.schema)
@@ -221,7 +221,7 @@ class DriftMoE(BlockClassifier):
         for name, part in self._parts().items():
             if name in found or name != "sleep":  # older checkpoints have none: everyone is awake
                 part.restore(found[name])
-        self._told = {e: count for e, (_, count) in self._own_detectors().items()}
+        self._drifts.skip(self.pool.facts())
 
     def _census(self, without: tuple[str, ...] = ()) -> str:
         kinds = [kind for kind in self.pool.kinds if kind not in without]
@@ -239,36 +239,12 @@ class DriftMoE(BlockClassifier):
 
     def take_drifts(self) -> list[LearnerDrift]:
         """As `BlockClassifier.take_drifts`; of an expert with a detector of its own only the block is known."""
-        kinds = self._own_detectors()
-        found = [
-            drift
-            for drift in drifts_found(self.pool.kinds, self.monitor)
-            if drift.scope == "mixture" or int(drift.which.split()[0]) not in kinds
-        ]
-        for e, (detector, count) in kinds.items():
-            told = LearnerDrift("expert", detector, f"{e} {self.pool.kinds[e]}", None, None)
-            found += [told] * (count - self._told.get(e, 0))
-            self._told[e] = count
-        return found
-
-    def _own_detectors(self) -> dict[int, tuple[str, int]]:
-        """Experts that watch their own errors, by number: which detector, and how often it told a drift."""
-        return {
-            e: ("adwin", expert.n_swaps) if expert.kind == AdaptiveTree.kind else ("cusum", expert.n_changes)
-            for e, expert in enumerate(self.pool.facts())
-            if expert.kind in {AdaptiveTree.kind, AveragedSoftmax.kind}
-        }
+        return self._drifts.take(self.pool.facts(), self.monitor)
 
     def report(self) -> LearnerReport:
-        """As `BlockClassifier.report`; warnings and drifts of a tree are its own detector's, its resets its swaps."""
-        facts = self.pool.facts()
-        found = learner_report(facts, self.specialization, self.monitor, self.gates.loss)
-        for e, (expert, told) in enumerate(zip(facts, found.experts, strict=True)):
-            told.asleep, told.wakes = bool(self.sleep.asleep[e]), int(self.sleep.wakes[e])
-            told.accuracy /= max(float(self.sleep.answered[e]), 1e-12)
-            if expert.kind == AdaptiveTree.kind:
-                told.warnings, told.drifts, told.resets = expert.n_warnings, expert.n_swaps, expert.n_swaps
-                told.returns = expert.n_returns
-            elif expert.kind == AveragedSoftmax.kind:
-                told.drifts = told.resets = expert.n_changes
+        """As `BlockClassifier.report`; warnings and drifts of an expert with a detector are its detector's."""
+        facts, missed = self.pool.facts(), self.sleep.missed
+        found = learner_report(facts, self.specialization, self.monitor, self.gates.loss, missed)
+        for expert, asleep, wakes in zip(found.experts, self.sleep.asleep, self.sleep.wakes, strict=True):
+            expert.asleep, expert.wakes = bool(asleep), int(wakes)
         return found

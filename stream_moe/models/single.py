@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from stream_moe.drift.adwin import DriftMonitor
-from stream_moe.experts.base import Expert
+from stream_moe.experts.base import Expert, facts_of
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.models.contract import BlockClassifier
-from stream_moe.models.specialization import Specialization, drifts_found, learner_report
+from stream_moe.models.specialization import DriftsFound, Specialization, learner_report
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import Float32, Float64, Int32, Schema
@@ -53,6 +53,7 @@ class SingleExpert(BlockClassifier):
         self._expert = self.expert(schema, **(self.parameters or {}))
         self.specialization = Specialization(1, schema.n_classes)
         self.monitor = DriftMonitor(1)  # the expert's error is the mixture's
+        self._drifts = DriftsFound()
 
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
         n = len(x)
@@ -83,6 +84,7 @@ class SingleExpert(BlockClassifier):
         found = unpack(snapshot)
         for name, part in self._parts().items():
             part.restore(found[name])
+        self._drifts.skip([facts_of(self._expert)])
 
     def _parts(self) -> dict[str, Expert | Specialization | DriftMonitor]:
         return {"expert": self._expert, "specialization": self.specialization, "monitor": self.monitor}
@@ -93,7 +95,7 @@ class SingleExpert(BlockClassifier):
         return super().learning_parameters() | {"expert": kind}
 
     def take_drifts(self) -> list[LearnerDrift]:
-        return drifts_found([self._expert.kind], self.monitor)
+        return self._drifts.take([facts_of(self._expert)], self.monitor)
 
     def report(self) -> LearnerReport:
-        return learner_report([self._expert], self.specialization, self.monitor, router_loss=math.nan)
+        return learner_report([facts_of(self._expert)], self.specialization, self.monitor, router_loss=math.nan)

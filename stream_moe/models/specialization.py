@@ -1,15 +1,16 @@
-"""Who does what: routing, training and rightness of each expert, and what they say about specialization."""
+"""Which expert does what: routing, training and accuracy of each, and how far the experts specialize."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from stream_moe.drift.adwin import DriftMonitor
-from stream_moe.experts.base import Expert, ExpertFacts
+from stream_moe.experts.base import DriftCounts, ExpertFacts
 from stream_moe.report import ExpertReport, LearnerDrift, LearnerReport
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot, fill
@@ -148,24 +149,66 @@ def _corrected_entropy(weights: Float64) -> float:
     return _entropy(weights) + (occupied - 1) / (2 * weights.sum()) if occupied else 0.0
 
 
+def accuracies(right: Int64, labelled: int, missed: Int64 | int = 0) -> Float64:
+    """Accuracy of each expert over the events that it answered, float64 [E].
+
+    Parameters
+    ----------
+    right
+        int64 [E], labelled events that the expert was right on.
+    labelled
+        How many labelled events there were.
+    missed
+        int64 [E], those of them that the expert did not answer: it slept, or they were not routed to it.
+
+    Examples
+    --------
+    >>> accuracies(np.array([60, 15]), 100, np.array([0, 80])).tolist()
+    [0.6, 0.75]
+    """
+    return right / np.maximum(labelled - missed, 1)
+
+
 def learner_report(
-    experts: Sequence[Expert | ExpertFacts], account: Specialization, monitor: DriftMonitor, router_loss: float
+    experts: Sequence[ExpertFacts],
+    account: Specialization,
+    monitor: DriftMonitor,
+    router_loss: float,
+    missed: Int64 | int = 0,
 ) -> LearnerReport:
-    """Collect what a mixture says of itself; the monitor's last stream is the mixture's own error."""
-    counts, events = account.counts, max(int(account.counts.events[0]), 1)
+    """Put together what a learner reports.
+
+    Parameters
+    ----------
+    experts
+        E of them.
+    account
+        Of the E experts.
+    monitor
+        Of the error of each expert, and last of the learner itself.
+    router_loss
+        Log-loss of the router or the gates.
+    missed
+        int64 [E], as of `accuracies`.
+    """
+    counts = account.counts
+    accuracy = accuracies(counts.right, int(counts.events[0]), missed)
+    drifts = [
+        expert.drift_counts if expert.detector else DriftCounts(int(monitor.warnings[e]), int(monitor.drifts[e]))
+        for e, expert in enumerate(experts)
+    ]
     return LearnerReport(
         experts=[
             ExpertReport(
                 kind=expert.kind,
                 routed=int(counts.routed[e]),
                 trained=int(counts.trained[e]),
-                accuracy=int(counts.right[e]) / events,
+                accuracy=float(accuracy[e]),
                 window_accuracy=float(counts.moving[e]),
                 nodes=expert.n_nodes,
                 memory_bytes=expert.memory_bytes,
                 splits=expert.n_splits,
-                warnings=int(monitor.warnings[e]),
-                drifts=int(monitor.drifts[e]),
+                **drifts[e]._asdict(),
             )
             for e, expert in enumerate(experts)
         ],
@@ -183,12 +226,39 @@ def learner_report(
     )
 
 
-def drifts_found(kinds: Sequence[str], monitor: DriftMonitor) -> list[LearnerDrift]:
-    """Say what the monitor has found since it was last asked; its last stream is the mixture's own error."""
-    found, last = [], len(monitor.drifts) - 1
+def drifts_found(kinds: Sequence[str | None], monitor: DriftMonitor) -> list[LearnerDrift]:
+    """Return what the monitor has found since the last call; its last stream is the learner's own error.
+
+    A kind of None leaves out an expert that watches itself.
+    """
+    found, mixture = [], len(monitor.drifts) - 1
     for stream, event, rise in monitor.take_found():
-        if stream < len(kinds):
+        if stream < len(kinds) and kinds[stream] is not None:
             found.append(LearnerDrift("expert", "adwin", f"{stream} {kinds[stream]}", event, rise))
-        if stream == last:
+        if stream == mixture:
             found.append(LearnerDrift("mixture", "adwin", "mixture", event, rise))
     return found
+
+
+class DriftsFound:
+    """Gives each drift once, of a monitor and of the experts that have a detector of their own. No part of the state.
+
+    Of the latter only the count is known: they lie somewhere in the latest block.
+    """
+
+    def __init__(self) -> None:
+        self._given: Counter[int] = Counter()  # by expert, of its own detector's
+
+    def skip(self, experts: Sequence[ExpertFacts]) -> None:
+        """Leave out what the experts have found by now: it comes from a checkpoint."""
+        self._given = Counter({e: expert.drift_counts.drifts for e, expert in enumerate(experts)})
+
+    def take(self, experts: Sequence[ExpertFacts], monitor: DriftMonitor) -> list[LearnerDrift]:
+        """Return what was found since the last call."""
+        found = drifts_found([None if expert.detector else expert.kind for expert in experts], monitor)
+        for e, expert in enumerate(experts):
+            if expert.detector is not None:
+                drift = LearnerDrift("expert", expert.detector, f"{e} {expert.kind}", None, None)
+                found += [drift] * (expert.drift_counts.drifts - self._given[e])
+                self._given[e] = expert.drift_counts.drifts
+        return found

@@ -30,7 +30,7 @@ STREAMS = [
 ]  # fmt: skip
 KINDS = [
     "adaptive-tree", "knn", "prototypes", "naive-bayes", "softmax", "averaged-softmax", "history-softmax",
-    "value-rates", "no-change",
+    "target-encoding", "no-change",
 ]  # fmt: skip
 GATES = ["level 2", "geometric, all", "geometric, kinds", "share 0.2", "share 0.05", "recent"]
 ROWS = 4096

@@ -264,7 +264,7 @@ def test_averaged_softmax_finds_a_sharp_border_the_noise_and_the_change() -> Non
     assert wrong_plain[settled].mean() > 0.015
     assert wrong[25_000:].mean() < 0.005  # though every label looked like noise at first
     assert expert._state.noise[0] == pytest.approx(0.2, abs=0.05)  # a random label is right every second time
-    assert 1 <= expert.n_changes < 40
+    assert 1 <= expert.drift_counts.drifts < 40
     clean = AveragedSoftmax(schema)
     learn(clean, x[:20_000], true[:20_000])
     assert clean._state.noise[0] < 0.02 + LEAST_NOISE

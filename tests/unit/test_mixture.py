@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.base import Expert
+from stream_moe.experts.kinds import current_kind
+from stream_moe.experts.no_change import NoChange
 from stream_moe.models.driftmoe import DriftMoE
 from stream_moe.types import Float32, Float64, Int32, Schema
 
@@ -151,6 +154,34 @@ def test_a_pool_from_before_a_kind_was_there_goes_on_without_it() -> None:
     assert np.array_equal(replay(older, x[1000:], y[1000:]), replay(newer, x[1000:], y[1000:]))
     assert newer.digest == older.digest
     assert newer.without == ""  # its owner's parameters are the same
+
+
+def test_the_former_name_of_a_kind_goes_on_working(caplog: pytest.LogCaptureFixture) -> None:
+    current_kind.cache_clear()
+    former, now = (DriftMoE(SCHEMA, trees=1, without=kind) for kind in ("value-rates", "target-encoding"))
+    assert former.digest == now.digest
+    assert [record.getMessage() for record in caplog.records] == [
+        "value-rates is now called target-encoding; use the new name"
+    ]
+    model, (arrays, plain) = DriftMoE(SCHEMA, trees=1), DriftMoE(SCHEMA, trees=1).snapshot()
+    plain["pool"]["experts"] = plain["pool"]["experts"].replace("target-encoding", "value-rates")
+    model.restore((arrays, plain))
+
+
+def test_an_expert_joins_the_committee_and_may_sleep_by_saying_so() -> None:
+    class Guest(NoChange):
+        kind, expensive, in_committee = "guest", True, True
+
+    class WithGuest(DriftMoE):
+        def make_experts(self, schema: Schema) -> list[Expert]:
+            return [*super().make_experts(schema), Guest(schema)]
+
+    model = WithGuest(SCHEMA, trees=2)
+    kinds = [expert.kind for expert in model.report().experts]
+    expensive = {"adaptive-tree", "knn", "prototypes", "guest"}
+    assert model.sleep.may_sleep.tolist() == [kind in expensive for kind in kinds]
+    committee = model.gates.snapshot()[0]["member"].tolist()
+    assert committee == [kind in {"adaptive-tree", "guest"} for kind in kinds]
 
 
 def test_wrong_settings_and_another_pools_checkpoint_are_refused() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stream_moe.errors import CheckpointError, ConfigError, DataError, one_line
+from stream_moe.experts.base import Expert
 from stream_moe.experts.foreign.moa_loop import compose_loop
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Schema
@@ -17,7 +18,7 @@ from stream_moe.types import Float32, Float64, Int32, Schema
 INSTALL = "pip install 'stream-moe[baselines]'"
 
 
-class MoaExpert:
+class MoaExpert(Expert):
     """Adapter: test then train runs in Java over a block, and gives the votes for each event.
 
     An instance is tested without its class and given it afterwards, so no learner can look. Nominal features are
@@ -41,12 +42,8 @@ class MoaExpert:
     Votes are scaled to sum to 1 (an infinite one takes all); while there are none, all classes are equal. MOA's state
     cannot be stored without Java's serialization, so `snapshot` gives a fingerprint: a running hash over settings,
     events learnt and what was said to each before. That compares two runs; `restore` raises CheckpointError unless
-    both are just the same.
+    both are just the same. Its memory is of the Java heap and not counted.
     """
-
-    n_nodes = 0
-    n_splits = 0
-    memory_bytes = 0  # of the Java heap, and not told
 
     def __init__(
         self,

@@ -12,12 +12,13 @@ import numpy as np
 from river import base
 
 from stream_moe.errors import CheckpointError, ConfigError, DataError, one_line
+from stream_moe.experts.base import Expert
 from stream_moe.rows import as_event
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 
-class RiverExpert:
+class RiverExpert(Expert):
     """Adapter: events go to a river classifier as dicts under the schema's names, one by one in Python.
 
     That costs what the model costs, 10 to 1,000 times a compiled expert; there is no way around it.
@@ -51,9 +52,6 @@ class RiverExpert:
     >>> proba[4].round(3).tolist()
     [1.0, 0.0]
     """
-
-    n_nodes = 0
-    n_splits = 0
 
     def __init__(self, schema: Schema, model: base.Classifier) -> None:
         self.kind = f"river-{type(model).__name__}"

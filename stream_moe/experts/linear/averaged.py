@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.errors import ConfigError
+from stream_moe.experts.base import DriftCounts
 from stream_moe.experts.linear.softmax import SMALLEST, encode, first_inputs, predict
 from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, take_in
 from stream_moe.runtime.compiled import compiled
@@ -134,6 +135,7 @@ class AveragedSoftmax(ArrayState):
     """
 
     kind = "averaged-softmax"
+    detector = "cusum"
 
     def __init__(
         self, schema: Schema, *, learning_rate: float = 0.5, memory: float = 0.999, patience: float = 10.0
@@ -147,9 +149,10 @@ class AveragedSoftmax(ArrayState):
         self._set_schema(schema)
 
     @property
-    def n_changes(self) -> int:
+    def drift_counts(self) -> DriftCounts:
         """How often the average began anew."""
-        return int(self._state.changes[0])
+        changes = int(self._state.changes[0])
+        return DriftCounts(drifts=changes, resets=changes)
 
     def _parts(self) -> dict[str, Any]:
         return {"state": self._state, "moments": self._moments}

@@ -270,7 +270,7 @@ class TargetEncoding(ArrayState):
     True
     """
 
-    kind = "value-rates"
+    kind = "target-encoding"
 
     def __init__(
         self,
@@ -282,10 +282,10 @@ class TargetEncoding(ArrayState):
         memory: float = 0.9999,
     ) -> None:
         if not (1 <= features <= 64 and 0 <= paired <= features):
-            raise ConfigError(f"value-rates: features {features} must lie in 1..64, paired {paired} in 0..features")
+            raise ConfigError(f"{self.kind}: features {features} must lie in 1..64, paired {paired} in 0..features")
         if not (0 < learning_rate < math.inf and 0 < memory <= 1):
             raise ConfigError(
-                f"value-rates: learning_rate {learning_rate} must be finite and above 0, memory {memory} in (0, 1]"
+                f"{self.kind}: learning_rate {learning_rate} must be finite and above 0, memory {memory} in (0, 1]"
             )
         self._features, self._paired, self._rate, self._memory = features, paired, learning_rate, memory
         self._set_schema(schema)

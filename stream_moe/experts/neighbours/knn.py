@@ -178,6 +178,7 @@ class WindowKNN(ArrayState):
     """
 
     kind = "knn"
+    expensive = True
 
     def __init__(self, schema: Schema, *, k: int = 3, window: int = 1000) -> None:
         if not 1 <= k <= window <= LARGEST_WINDOW:

@@ -239,6 +239,7 @@ class MovingPrototypes(ArrayState):
     """
 
     kind = "prototypes"
+    expensive = True
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import numpy as np
 
 from stream_moe.drift.adwin import DriftMonitor
 from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.base import DriftCounts, Expert
 from stream_moe.experts.pool import unknown_labels
 from stream_moe.experts.trees import adaptive_kernel as kernel
 from stream_moe.experts.trees import arrays as tree_arrays
@@ -46,7 +47,7 @@ class Planted(NamedTuple):
         return int((said.argmax(1) != y).sum())
 
 
-class AdaptiveTree:
+class AdaptiveTree(Expert):
     """A bagged Hoeffding tree on a random subset of the features, with a drift detector and a successor.
 
     Parameters
@@ -96,6 +97,9 @@ class AdaptiveTree:
     """
 
     kind = "adaptive-tree"
+    detector = "adwin"
+    expensive = True
+    in_committee = True
 
     def __init__(
         self,
@@ -145,8 +149,9 @@ class AdaptiveTree:
         return self._retired_splits + self._fore.tree.n_splits
 
     @property
-    def n_warnings(self) -> int:
-        return int(self._monitor.warnings[0])
+    def drift_counts(self) -> DriftCounts:
+        """Warnings of its detector, swaps (one for each drift), and the swaps that brought an old tree back."""
+        return DriftCounts(int(self._monitor.warnings[0]), self.n_swaps, self.n_swaps, self.n_returns)
 
     @property
     def memory_bytes(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.experts.base import Expert
 from stream_moe.experts.trees import arrays as tree_arrays
 from stream_moe.experts.trees import kernel as tree_kernel
 from stream_moe.snapshot import Arrays, Snapshot, fill
@@ -17,7 +18,7 @@ _PER_NODE = ("feature", "threshold", "child", "default", "slot")
 _PER_SLOT = ("mass", "seen", "constant", "numeric", "nominal", "leaf")
 
 
-class HoeffdingTree:
+class HoeffdingTree(Expert):
     """A Hoeffding tree for streams of numeric and nominal features.
 
     Parameters

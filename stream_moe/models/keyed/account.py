@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from stream_moe.drift.adwin import DriftMonitor
-from stream_moe.models.specialization import Specialization
+from stream_moe.models.specialization import Specialization, accuracies
 from stream_moe.report import LearnerReport
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import Float32, Float64, Int32
@@ -40,12 +40,14 @@ class Account:
     def report(self, one: LearnerReport, model_bytes: int) -> LearnerReport:
         """Report all models; `one` tells what experts each has. What goes on inside them is not added up."""
         counts, monitor = self._routing.counts, self._monitor
+        labelled = int(counts.events[0])
+        accuracy = accuracies(counts.right, labelled, labelled - counts.routed)
         experts = [
             replace(
                 expert,
                 routed=int(counts.routed[e]),
                 trained=int(counts.trained[e]),
-                accuracy=int(counts.right[e]) / max(int(counts.routed[e]), 1),
+                accuracy=float(accuracy[e]),
                 window_accuracy=float(counts.moving[e]),
                 nodes=0,
                 memory_bytes=0,

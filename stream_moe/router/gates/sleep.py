@@ -113,9 +113,9 @@ class SleepSchedule:
         return self._arrays.wakes
 
     @property
-    def answered(self) -> Float64:
-        """Share of the labelled events that each expert answered, [E]."""
-        return 1.0 - self._arrays.missed / max(int(self._arrays.learnt[0]), 1)
+    def missed(self) -> Int64:
+        """Labelled events that each expert did not answer, [E]."""
+        return self._arrays.missed
 
     def before_decision(self, y: Int32) -> int:
         """Return how many of the next events, labels int32 [n], come before the next decision, which may be all."""
