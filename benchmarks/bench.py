@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks import arff
 
-CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+CLI = [sys.executable, "-m", "stream_moe"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 Row = dict[str, Any]
 
@@ -125,55 +125,20 @@ def accuracy(_: int) -> list[Row]:
     return rows
 
 
+def part(*arguments: object) -> float:
+    """Events a second of a part by itself."""
+    return float(shell([sys.executable, "-m", "benchmarks.parts", *map(str, arguments)]))
+
+
 def router(repeats: int) -> list[Row]:
-    code = """
-import time, numpy as np, torch
-from stream_moe.router.mini_batch import MiniBatch
-from stream_moe.router.mlp import Router
-torch.set_num_threads(1)
-rng = np.random.default_rng(1)
-x = rng.random((256, 24), dtype=np.float32)
-target = (rng.random((256, 12)) < 0.5).astype(np.float32)
-batch, everyone = MiniBatch(Router(24, 12), 256), np.ones(256, bool)
-for steps in (5, 400):
-    start = time.perf_counter()
-    for _ in range(steps):
-        batch.route(x)
-        batch.remember(target, everyone)
-print(256 * steps / (time.perf_counter() - start))
-"""
-    values = [float(shell([sys.executable, "-c", code])) for _ in range(repeats)]
     what = "router alone, 24-256-128-12, forward + backward + Adam, one core, events/s"
-    return [{"what": what, "target": "150,000", "ours": spread(values)}]
+    return [{"what": what, "target": "150,000", "ours": spread([part("router") for _ in range(repeats)])}]
 
 
 def threads(repeats: int) -> list[Row]:
-    code = """
-import sys, time, numpy as np
-from stream_moe.workers import WorkerThreads
-from stream_moe.experts.hoeffding_tree import HoeffdingTree
-from stream_moe.experts.pool import ExpertPool
-from stream_moe.streams import open_stream
-stream = open_stream("rbf_f")
-pool = ExpertPool([HoeffdingTree(stream.schema) for _ in range(12)], workers=WorkerThreads(int(sys.argv[1])))
-size = int(sys.argv[2])
-weight = np.random.default_rng(1).random((12, size)) < 0.25
-weight = weight.astype(float)
-blocks = stream.blocks(size)
-for events in (10_000, 200_000):
-    rows = [next(blocks) for _ in range(events // size)]
-    start = time.perf_counter()
-    for block in rows:
-        pool.step(block.x, np.broadcast_to(block.y, (12, size)), weight)
-print(size * len(rows) / (time.perf_counter() - start))
-"""
-
     def compare(rows: int, model: str) -> Row:
-        def run(n: int) -> float:
-            return float(shell([sys.executable, "-c", code, str(n), str(rows)]))
-
         what = f"12 trees, 2 threads / 1, runs of {rows:,} rows as in {model}, rbf_f, events/s"
-        return versus(what, "1.7 x", lambda: run(2), lambda: run(1), repeats)
+        return versus(what, "1.7 x", partial(part, "trees", 2, rows), partial(part, "trees", 1, rows), repeats)
 
     return [compare(256, "driftmoe-data"), compare(2048, "driftmoe")]
 

@@ -190,7 +190,7 @@ def daemon(settings: KafkaSettings, repeats: int) -> None:
     for i in range(repeats):
         for way in ways:
             code = "from benchmarks import kafka_client as k; from stream_moe.cli import main; "
-            kafka_loop.CLI[2] = code + f"k.patch({way!r}, {settings.bootstrap!r}); main()"
+            kafka_loop.CLI[1:] = ["-c", code + f"k.patch({way!r}, {settings.bootstrap!r}); main()"]
             speeds.setdefault(f"daemon, {way}", []).append(kafka_loop.daemon(settings, f"{way}-{i}"))
         speeds.setdefault("bare loop", []).append(kafka_loop.bare_loop(settings))
     print("| events/s | median | min - max | of the bare loop (median of pairs) |\n| --- | --- | --- | --- |")

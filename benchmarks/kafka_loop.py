@@ -24,7 +24,7 @@ from stream_moe.streams.blocks import labelled_blocks
 from tests.kafka.broker import Broker, free_ports
 
 EVENTS = 200_000
-CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+CLI = [sys.executable, "-m", "stream_moe"]
 
 
 @contextmanager

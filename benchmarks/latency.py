@@ -1,9 +1,9 @@
 """How long a record waits for its prediction: `python -m benchmarks.latency [--rates 50,5000] [--seconds 30]`.
 
-A daemon with exactly-once and everything else as by default, on a real broker. A process of its own produces events of
-electricity, evenly spaced, and gives each the moment of its sending as its id; the id is the prediction's key, so
+A daemon with exactly-once and everything else as by default, on a real broker. A process of its own produces events
+of electricity, evenly spaced, and gives each the moment of its sending as its id; the id is the prediction's key. So
 whoever reads it, committed records only, knows how long that took: producer, daemon, transaction and consumer
-together. The first seconds, in which the daemon compiles and the group forms, do not count. Writes bench/latency.json.
+together. The first seconds, in which the daemon compiles, do not count. Writes bench/latency.json.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from connectors.kafka import KafkaSettings, ensure_topics
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.streams import open_stream
 from tests.kafka.broker import Broker
-from tests.kafka.members import Members
+from tests.kafka.daemons import CLI, Members
 
 QUANTILES = {"median": 0.5, "95 %": 0.95, "99 %": 0.99, "longest": 1.0}
 WARM_UP = 10.0  # seconds of the same rate before those that count
@@ -78,7 +78,8 @@ def measure(broker: Broker, rate: float, seconds: float, model: str) -> dict[str
     ensure_topics(settings, [settings.topic, settings.predictions, settings.dead_letters])
     with tempfile.TemporaryDirectory() as folder:
         options = ("--model", model, "--guarantee", "exactly-once")
-        with closing(Members(settings, Path(folder), options)) as members, closing(reader_of(settings)) as consumer:
+        group = Members(settings, Path(folder), *options, cli=CLI)
+        with closing(group) as members, closing(reader_of(settings)) as consumer:
             members.joined(members.start())
             asked = ["--produce", broker.bootstrap, name, str(rate), str(WARM_UP + seconds)]
             producer = subprocess.Popen([sys.executable, "-m", "benchmarks.latency", *asked])

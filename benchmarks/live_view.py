@@ -16,7 +16,7 @@ from pathlib import Path
 from stream_moe.cli.live import REFRESH_SECONDS
 from tests.terminal import Terminal
 
-CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+CLI = [sys.executable, "-m", "stream_moe"]
 
 
 def timed(stream: str, model: str, events: int, live: bool) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from connectors.kafka import KafkaSettings
 
-CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+CLI = [sys.executable, "-m", "stream_moe"]
 # A topic that grows is noticed within a second, and a member that is gone within six.
 QUICK_CLI = [
     sys.executable,

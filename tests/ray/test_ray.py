@@ -15,7 +15,7 @@ import pytest
 from stream_moe.errors import ConfigError
 from stream_moe.experts.executors.cluster import check_installed, connect
 
-CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+CLI = [sys.executable, "-m", "stream_moe"]
 GRID = 'streams = ["sea_a"]\nmodels = ["no-change"]\nseeds = [1, 2, 3]\nevents = 2005\n'
 
 

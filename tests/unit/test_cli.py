@@ -16,7 +16,7 @@ import torch
 from stream_moe.checkpoints.format import VERSION
 from stream_moe.models.catalogue import model_names
 
-CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+CLI = [sys.executable, "-m", "stream_moe"]
 
 
 def stream_moe(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ from stream_moe.experiments.runner import make_runs
 from stream_moe.experiments.store import RunStore, StoreFullError, read_result
 from stream_moe.experiments.table import summary
 
-CLI = [sys.executable, "-c", "from stream_moe.cli import main; main()"]
+CLI = [sys.executable, "-m", "stream_moe"]
 GRID = """
 streams = ["sea_a", "airlines"]
 models = ["no-change"]
