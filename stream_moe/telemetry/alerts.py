@@ -158,8 +158,8 @@ REBALANCE_STORM = Alert(
 
 DRIFT_BURST = Alert(
     "StreamMoeDriftBurst", "model", "warning", limit=5, window=900,
-    expr="""sum by (job, instance, partition) (increase(stream_moe_drift_detections_total{scope="mixture"}[$window]))
-> $limit""",
+    expr="""\
+sum by (job, instance, partition) (increase(stream_moe_drift_detections_total{scope="mixture"}[$window])) > $limit""",
     summary="{{ $labels.instance }}: {{ $value | humanize }} drifts of the mixture of partition {{ "
             "$labels.partition }} in 15 minutes.",
     runbook="Did the producer change a feature's unit or meaning? Compare class_labels_total before and after.",
