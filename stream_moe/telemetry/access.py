@@ -1,6 +1,7 @@
 """Who may read the metrics: TLS and basic authentication for the HTTP server.
 
-Make a line of the file of users with `python -m stream_moe.telemetry.access USER`, which asks for the password.
+The file of users is a standard htpasswd file with bcrypt hashes (`htpasswd -B FILE USER`). Without htpasswd,
+`python -m stream_moe.telemetry.access USER` asks for the password and prints such a line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hmac
 import ipaddress
 import logging
 import os
+import re
 import secrets
 import ssl
 import sys
@@ -22,29 +24,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import bcrypt
+
 from stream_moe.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "STREAM_MOE_METRICS_AUTH"
-# RFC 7914's parameters for a log-in that a person waits for: 16 MiB and about 40 ms a try.
-_N, _R, _P = 1 << 14, 8, 1
-_MEMORY = 64 << 20
+_LONGEST = 72  # bytes of a password that bcrypt reads
+_MOST_ROUNDS = 14  # about a second a try; a connection has five
+_MEMORY = 64 << 20  # bytes that a hash of scrypt may take
+_MAKE = "htpasswd -B FILE USER, or python -m stream_moe.telemetry.access USER"
 _PAUSE = 4  # after a wrong password, in times of what checking it took: guessing costs a fifth of a core at most
 
 
-def hash_password(password: str, salt: bytes | None = None) -> str:
-    """Hash a password for the file of users.
+def hash_password(password: str, rounds: int = 12) -> str:
+    """Hash a password for the file of users, as `htpasswd -B` does; `rounds` is the binary logarithm of the work.
+
+    ConfigError for one that bcrypt cannot take whole.
 
     Examples
     --------
-    >>> hash_password("hush", b"0123456789abcdef")
-    'scrypt$14$8$1$MDEyMzQ1Njc4OWFiY2RlZg==$F4BZPkDblfh79k/CtavNVS+3szr+1PnkA//KWAMYj9g='
+    >>> hash_password("hush", rounds=4)[:7]
+    '$2b$04$'
     """
-    salt = secrets.token_bytes(16) if salt is None else salt
-    numbers = (_N.bit_length() - 1, _R, _P)
-    parts = (base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt, _N, _R, _P)))
-    return "$".join(["scrypt", *map(str, numbers), *parts])
+    if len(password.encode()) > _LONGEST or "\0" in password:
+        raise ConfigError(f"a password of more than {_LONGEST} bytes, or with a NUL: bcrypt leaves the rest out")
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds)).decode()
+
+
+@dataclass(frozen=True, repr=False)
+class _Bcrypt:
+    """A hash of a standard htpasswd file."""
+
+    text: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> _Bcrypt:
+        kind = re.fullmatch(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}", text)
+        if kind is None or not 4 <= int(kind[1]) <= _MOST_ROUNDS:
+            raise ValueError
+        return cls(text.encode())
+
+    def matches(self, password: str) -> bool:
+        try:
+            return bcrypt.checkpw(password.encode()[:_LONGEST], self.text)  # htpasswd cuts it off as well
+        except ValueError:  # a NUL, which no hash is of
+            return False
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
@@ -52,7 +78,9 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 
 
 @dataclass(frozen=True, repr=False)
-class _Hash:
+class _Scrypt:
+    """A hash of our own kind, as lines had it before; whoever has such a file keeps his access."""
+
     n: int
     r: int
     p: int
@@ -60,12 +88,12 @@ class _Hash:
     key: bytes
 
     @classmethod
-    def parse(cls, text: str) -> _Hash:
-        kind, log_n, r, p, salt, key = text.split("$")
+    def parse(cls, text: str) -> _Scrypt:
+        _, log_n, r, p, salt, key = text.split("$")
         parsed = cls(1 << min(int(log_n), 30), int(r), int(p), _decode(salt), _decode(key))
         # Bounded before anything of that size is allocated.
         fits = parsed.n > 1 and parsed.r > 0 and parsed.p > 0 and 128 * parsed.n * parsed.r * parsed.p < _MEMORY
-        if kind != "scrypt" or not fits or len(parsed.key) != 32 or len(parsed.salt) < 8:
+        if not fits or len(parsed.key) != 32 or len(parsed.salt) < 8:
             raise ValueError
         return parsed
 
@@ -82,14 +110,13 @@ class BasicAuth:
     Parameters
     ----------
     lines
-        `user:hash` each, as `python -m stream_moe.telemetry.access USER` writes it; empty lines and comments (#)
-        are skipped.
+        `user:hash` each, as `htpasswd -B` writes them; empty lines and comments (#) are skipped.
     source
         Where they come from, for messages. ConfigError where a line is none, or there is none.
     """
 
     def __init__(self, lines: str, source: str) -> None:
-        self._users: dict[str, _Hash] = {}
+        self._users: dict[str, _Bcrypt | _Scrypt] = {}
         self._key = secrets.token_bytes(32)
         self._right: set[bytes] = set()
         self._one_at_a_time = threading.Lock()
@@ -98,14 +125,14 @@ class BasicAuth:
                 continue
             user, _, text = line.strip().partition(":")
             try:
-                self._users[user] = _Hash.parse(text)
+                self._users[user] = _Scrypt.parse(text) if text.startswith("scrypt$") else _Bcrypt.parse(text)
             except ValueError:  # without the line: somebody may have put a password there
                 raise ConfigError(
-                    f"{source}, line {number}: not USER:HASH; make it with python -m stream_moe.telemetry.access USER"
+                    f"{source}, line {number}: not USER:HASH with a hash of bcrypt of at most {_MOST_ROUNDS} rounds; "
+                    f"make it with {_MAKE}"
                 ) from None
         if not self._users:
-            raise ConfigError(f"{source}: no users; add one with python -m stream_moe.telemetry.access USER")
-        self._nobody = _Hash(_N, _R, _P, secrets.token_bytes(16), secrets.token_bytes(32))
+            raise ConfigError(f"{source}: no users; add one with {_MAKE}")
 
     def permits(self, header: str | None) -> bool:
         """Check the value of the header Authorization."""
@@ -123,7 +150,8 @@ class BasicAuth:
         with self._one_at_a_time:
             began = time.perf_counter()
             # A user who is not there takes as long as one who is.
-            if self._users.get(user, self._nobody).matches(password):
+            somebody = next(iter(self._users.values()))
+            if self._users.get(user, somebody).matches(password) and user in self._users:
                 self._right.add(digest)  # at most one a user
                 return True
             _pause(_PAUSE * (time.perf_counter() - began))
@@ -182,7 +210,7 @@ class Access:
     auth: BasicAuth | None = None
 
     def exposure(self, host: str) -> str | None:
-        """Say what is open to others when listening on `host`; None where nothing is."""
+        """Name what is open to others when listening on `host`; None where nothing is."""
         if _is_loopback(host) or (self.tls and self.auth):
             return None
         if self.auth is None:
@@ -193,7 +221,7 @@ class Access:
 def load_access(
     certificate: Path | None, key: Path | None, users: Path | None, environment: Mapping[str, str] | None = None
 ) -> Access:
-    """Read what the options and STREAM_MOE_METRICS_AUTH (lines `user:hash`) say; ConfigError if it does not fit."""
+    """Read the files of the options, and STREAM_MOE_METRICS_AUTH (lines `user:hash`); ConfigError if one is wrong."""
     environment = os.environ if environment is None else environment
     if key is not None and certificate is None:
         raise ConfigError(f"--metrics-key {key} without --metrics-cert; name the certificate too")
@@ -235,7 +263,10 @@ def main() -> None:
     password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     if not password:
         sys.exit("an empty password protects nothing")
-    print(f"{sys.argv[1]}:{hash_password(password)}")
+    try:
+        print(f"{sys.argv[1]}:{hash_password(password)}")
+    except ConfigError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

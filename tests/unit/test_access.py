@@ -37,7 +37,7 @@ def header(user: str, password: str) -> str:
 
 @pytest.fixture(scope="module")
 def users() -> str:
-    return f"# who may scrape\n\nscraper:{hash_password(PASSWORD)}\nother:{hash_password('other')}\n"
+    return f"# who may scrape\n\nscraper:{hash_password(PASSWORD, 4)}\nother:{hash_password('other', 4)}\n"
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +127,10 @@ def test_many_scrapes_hash_once(users: str, monkeypatch: pytest.MonkeyPatch) -> 
     right = header("scraper", PASSWORD)
     assert auth.permits(right)
 
-    def never(*_: object) -> bytes:
+    def never(*_: object) -> bool:
         raise AssertionError("hashed again")
 
-    monkeypatch.setattr("stream_moe.telemetry.access._scrypt", never)
+    monkeypatch.setattr("bcrypt.checkpw", never)
     assert all(auth.permits(right) for _ in range(1000))
 
 
@@ -138,15 +138,15 @@ def test_wrong_passwords_are_checked_one_at_a_time(users: str, monkeypatch: pyte
     auth, at_once, most = BasicAuth(users, "users"), 0, 0
     pauses: list[float] = []
 
-    def slow(*_: object) -> bytes:
+    def slow(*_: object) -> bool:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
         time.sleep(0.001)
         at_once -= 1
-        return b"\0" * 32
+        return False
 
-    monkeypatch.setattr("stream_moe.telemetry.access._scrypt", slow)
+    monkeypatch.setattr("bcrypt.checkpw", slow)
     monkeypatch.setattr("stream_moe.telemetry.access._pause", pauses.append)
     threads = [threading.Thread(target=auth.permits, args=(header("scraper", str(i)),)) for i in range(20)]
     for thread in threads:
@@ -182,6 +182,10 @@ def test_a_renewed_certificate_counts_without_a_restart(
         "scraper",
         "scraper:",
         "scraper:canary",
+        "scraper:$apr1$abcdefgh$canaryoooooooooooooo1",
+        "scraper:{SHA}canary7LSZkE7y2uGZQ0Ucanary=",
+        "scraper:$2y$31$" + "a" * 53,
+        "scraper:$2y$05$" + "a" * 52,
         "scraper:scrypt$60$8$1$AAAA$AAAA",
         "scraper:scrypt$14$99999999$1$MDEyMzQ1Njc4OWFiY2RlZg==$AAAA",
         "",
@@ -193,6 +197,26 @@ def test_files_of_users_that_do_not_fit(line: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"users.*stream_moe\.telemetry\.access USER") as caught:
         load_access(None, None, tmp_path / "users", {})
     assert "canary" not in str(caught.value)
+
+
+# Made by `htpasswd -nbB htpasswd hush` of Apache 2.4, and by this program before it wrote bcrypt.
+APACHE = "htpasswd:$2y$05$BX45qFmzOx.lKeijUOXvz.um6atw/cGjwBX4SyUnNH8DYHKZTEf56"
+BEFORE = "before:scrypt$14$8$1$MDEyMzQ1Njc4OWFiY2RlZg==$F4BZPkDblfh79k/CtavNVS+3szr+1PnkA//KWAMYj9g="
+
+
+def test_files_of_htpasswd_and_of_earlier_versions_are_read() -> None:
+    auth = BasicAuth(f"{APACHE}\n{BEFORE}\n", "users")
+    for user in ("htpasswd", "before"):
+        assert auth.permits(header(user, "hush"))
+        assert not auth.permits(header(user, "Hush"))
+    assert not auth.permits(header("htpasswd", "hush\0"))
+
+
+def test_a_password_longer_than_bcrypt_reads(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="more than 72 bytes"):
+        hash_password("a" * 73)
+    assert BasicAuth(f"scraper:{hash_password('a' * 72, 4)}", "users").permits(header("scraper", "a" * 72))
+    assert not BasicAuth(f"scraper:{hash_password('a' * 72, 4)}", "users").permits(header("scraper", "a" * 71))
 
 
 def test_options_that_do_not_fit(tmp_path: Path, authority: Authority) -> None:
@@ -212,7 +236,7 @@ def test_users_from_the_environment(users: str) -> None:
     access = load_access(None, None, None, {"STREAM_MOE_METRICS_AUTH": users})
     assert access.auth is not None
     assert access.auth.permits(header("scraper", PASSWORD))
-    assert "scrypt" not in f"{access!r} {access.auth!r} {vars(access.auth)}"
+    assert "$2b$" not in f"{access!r} {access.auth!r} {vars(access.auth)}"
 
 
 @pytest.mark.parametrize(
