@@ -14,7 +14,7 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.errors import FencedError, LogError, UnavailableError
 from stream_moe.ports import Change
 from stream_moe.report import PartitionReport
-from stream_moe.types import DeadLetter, JournalEntry, RecordBatch, Schema
+from stream_moe.types import JournalEntry, Outputs, RecordBatch, Schema
 
 PARTITION, WAIT_SECONDS = 0, 0.02
 TABLES = """
@@ -157,23 +157,16 @@ class SqliteSink:
             self._epoch = epoch + 1
             db.execute("replace into positions values (?, ?, ?, ?)", [self._group, self._epoch, position, entry])
 
-    def commit(
-        self,
-        partition: int,
-        predictions: Sequence[tuple[bytes | None, bytes]],
-        dead_letters: Sequence[DeadLetter],
-        next_offset: int,
-        entry: JournalEntry | None = None,
-        drifts: Sequence[bytes] = (),
-    ) -> None:
+    def commit(self, partition: int, outputs: Outputs) -> None:
         with self._log.transaction() as db:
             if self._log.position(self._group)[0] != self._epoch:
                 raise FencedError(f"group {self._group!r}: a newer process writes")
-            db.executemany("insert into predictions values (?, ?)", predictions)
-            letters = [(letter.offset, letter.reason, letter.message, letter.value) for letter in dead_letters]
+            db.executemany("insert into predictions values (?, ?)", outputs.predictions)
+            letters = [(one.offset, one.reason, one.message, one.value) for one in outputs.dead_letters]
             db.executemany("insert into dead_letters values (?, ?, ?, ?)", letters)
-            text = None if entry is None else entry.to_json()
-            db.execute("replace into positions values (?, ?, ?, ?)", [self._group, self._epoch, next_offset, text])
+            entry = None if outputs.entry is None else outputs.entry.to_json()
+            position = [self._group, self._epoch, outputs.next_offset, entry]
+            db.execute("replace into positions values (?, ?, ?, ?)", position)
 
     def close(self, partition: int) -> None:
         """Nothing is held open between commits."""

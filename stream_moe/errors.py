@@ -62,6 +62,10 @@ class ExecutorError(StreamMoeError):
     exit_code = 75
 
 
+class EndOfLogError(Exception):
+    """A finite source has handed out the last record of every partition that may be read; no failure."""
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of a library's error without its line breaks.
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from stream_moe.types import Block, DeadLetter, JournalEntry, RecordBatch, Schema
+from stream_moe.types import Block, JournalEntry, Outputs, RecordBatch, Schema
 
 
 class Stream(Protocol):
@@ -125,16 +125,8 @@ class Sink(Protocol):
         Called before `Source.committed`, and again after an `InDoubtError`.
         """
 
-    def commit(
-        self,
-        partition: int,
-        predictions: Sequence[tuple[bytes | None, bytes]],
-        dead_letters: Sequence[DeadLetter],
-        next_offset: int,
-        entry: JournalEntry | None = None,
-        drifts: Sequence[bytes] = (),
-    ) -> None:
-        """Publish (key, value) predictions, dead letters and drifts, and the position with `entry`, as one step.
+    def commit(self, partition: int, outputs: Outputs) -> None:
+        """Publish a block's outputs and commit its position, as one step.
 
         Drifts are JSON objects, and are dropped where no topic is named for them.
 
@@ -163,7 +155,3 @@ class CheckpointStore(Protocol):
 
     def delete(self, name: str) -> None:
         """Forget a checkpoint."""
-
-
-class EndOfLogError(Exception):
-    """A finite source has handed out the last record of every partition that may be read."""

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stream_moe.types import Float64, Int64
 
+# How the reports of several partitions are taken together, field by field; those not marked are counts: their sum.
+MEAN, LATEST, SAME, ALL = ({"total": name} for name in ("mean", "latest", "same", "all"))
+
 
 @dataclass(slots=True)
 class ExpertReport:
     """One expert since the start (counts) and over the recent window (ratios)."""
 
-    kind: str
+    kind: str = field(metadata=SAME)
     routed: int  # events it had the highest router weight for
     trained: int  # events it learnt
-    accuracy: float  # 0-1, all labelled events it answered
-    window_accuracy: float  # 0-1, exponentially weighted over about the last 1,000 labelled events
+    accuracy: float = field(metadata=MEAN)  # 0-1, all labelled events it answered
+    window_accuracy: float = field(metadata=MEAN)  # 0-1, weighted over about the last 1,000 labelled events
     nodes: int = 0
     memory_bytes: int = 0
     splits: int = 0
@@ -29,7 +32,7 @@ class ExpertReport:
     warnings: int = 0
     drifts: int = 0
     returns: int = 0  # resets in which one that was replaced before came back
-    asleep: bool = False  # asked and trained on a thin sample of events only
+    asleep: bool = field(default=False, metadata=ALL)  # asked and trained on a thin sample of events only
     wakes: int = 0  # times it was woken
 
 
@@ -39,18 +42,18 @@ class LearnerReport:
 
     experts: list[ExpertReport]
     expert_class: Int64  # [E, C] labelled events by routed expert and true class
-    overlap: float  # 0-1: how often two experts of the pool are right together, of when either is
-    load_entropy: float  # 0 = one expert is routed everything, 1 = uniform load
-    confidence: float  # 0-1: mean highest router weight
-    class_information: float  # 0-1: mutual information of routed expert and class / class entropy
-    router_loss: float
+    overlap: float = field(metadata=MEAN)  # 0-1: how often two experts are right together, of when either is
+    load_entropy: float = field(metadata=MEAN)  # 0 = one expert is routed everything, 1 = uniform load
+    confidence: float = field(metadata=MEAN)  # 0-1: mean highest router weight
+    class_information: float = field(metadata=MEAN)  # 0-1: mutual information of routed expert and class / entropy
+    router_loss: float = field(metadata=MEAN)
     mixture_warnings: int = 0
     mixture_drifts: int = 0
-    last_drift_event: int = -1  # labelled events seen when the latest drift was detected
-    last_mixture_drift: int = -1  # the same, of the mixture alone
+    last_drift_event: int = field(default=-1, metadata=LATEST)  # labelled events seen when it was detected
+    last_mixture_drift: int = field(default=-1, metadata=LATEST)  # the same, of the mixture alone
     model_bytes: int = 0
-    expert_detector: str = "adwin"  # which detector counted each expert's warnings and drifts
-    mixture_detector: str = "adwin"
+    expert_detector: str = field(default="adwin", metadata=SAME)  # which counted each expert's warnings and drifts
+    mixture_detector: str = field(default="adwin", metadata=SAME)
 
 
 @dataclass(slots=True)
@@ -58,12 +61,12 @@ class QualityReport:
     """Prequential quality: every event scored before it was learnt."""
 
     events: int
-    accuracy: float
-    window_accuracy: float  # 0-1, over about the last 1,000 labelled events
-    kappa: float
-    kappa_majority: float
-    kappa_temporal: float
-    log_loss: float
+    accuracy: float = field(metadata=MEAN)
+    window_accuracy: float = field(metadata=MEAN)  # 0-1, over about the last 1,000 labelled events
+    kappa: float = field(metadata=MEAN)
+    kappa_majority: float = field(metadata=MEAN)
+    kappa_temporal: float = field(metadata=MEAN)
+    log_loss: float = field(metadata=MEAN)
     class_predictions: Int64  # [C]
     class_labels: Int64  # [C]
     class_right: Int64  # [C] of class_labels, those predicted right
@@ -238,32 +241,30 @@ def geometric_mean(recall: Float64) -> float:
 
 
 def total_quality(parts: Sequence[QualityReport]) -> QualityReport:
-    """Sum the counts of several partitions, and weight their ratios by their labelled events."""
-    return QualityReport(**_total([asdict(part) for part in parts], [part.events for part in parts]))
+    """Take the scores of several partitions together: counts as sums, ratios weighted by their labelled events."""
+    return QualityReport(**_total(parts, [part.events for part in parts]))
 
 
 def total_learner(parts: Sequence[LearnerReport], events: Sequence[int]) -> LearnerReport:
-    """Sum the counts of the models of several partitions, expert by expert, and weight their ratios by `events`."""
-    plain = [{k: v for k, v in asdict(part).items() if k != "experts"} for part in parts]
+    """Take the models of several partitions together, expert by expert; ratios are weighted by `events`."""
     columns = zip(*(part.experts for part in parts), strict=True)
-    experts = [ExpertReport(**_total([asdict(expert) for expert in column], events)) for column in columns]
-    latest = {name: max(getattr(part, name) for part in parts) for name in ("last_drift_event", "last_mixture_drift")}
-    return LearnerReport(experts=experts, **_total(plain, events) | latest)
+    experts = [ExpertReport(**_total(column, events)) for column in columns]
+    return LearnerReport(**_total(parts, events) | {"experts": experts})
 
 
-def _total(parts: Sequence[dict[str, Any]], weights: Sequence[int]) -> dict[str, Any]:
-    if len(parts) == 1:
-        return parts[0]
-    whole = sum(weights)
-    total: dict[str, Any] = {}
-    for name, first in parts[0].items():
-        values = [part[name] for part in parts]
-        if isinstance(first, bool):
-            total[name] = all(values)
-        elif isinstance(first, str):
-            total[name] = first  # what kind of model it is: the same in every partition
-        elif isinstance(first, float):
-            total[name] = sum(v * w for v, w in zip(values, weights, strict=True) if w) / whole if whole else first
+def _total(parts: Sequence[Any], weights: Sequence[int]) -> dict[str, Any]:
+    """Take reports of one kind together, each field as it is marked."""
+    whole, total = sum(weights), dict[str, Any]()
+    for each in fields(parts[0]):
+        values = [getattr(part, each.name) for part in parts]
+        rule = each.metadata.get("total") if len(parts) > 1 else "same"
+        if rule == "mean":
+            weighted = sum(v * w for v, w in zip(values, weights, strict=True) if w)
+            total[each.name] = weighted / whole if whole else values[0]
+        elif rule == "same" or each.name == "experts":
+            total[each.name] = values[0]
+        elif rule in ("latest", "all"):
+            total[each.name] = max(values) if rule == "latest" else all(values)
         else:
-            total[name] = sum(values)
+            total[each.name] = sum(values)
     return total

@@ -328,3 +328,28 @@ class DeadLetter:
     reason: str
     message: str
     topic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What one block of a partition gives to the world, all of it in one commit.
+
+    Parameters
+    ----------
+    next_offset
+        The input position behind the block: of the next record to read.
+    predictions
+        (key, value) of each.
+    dead_letters
+        Records that could not be used.
+    drifts
+        JSON objects.
+    entry
+        What the block says of itself, beside the position and in the journal where there is one.
+    """
+
+    next_offset: int
+    predictions: Sequence[tuple[bytes | None, bytes]] = ()
+    dead_letters: Sequence[DeadLetter] = ()
+    drifts: Sequence[bytes] = ()
+    entry: JournalEntry | None = None

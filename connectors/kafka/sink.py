@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.source import KafkaSource
 from connectors.kafka.topics import grow_outputs, prepare_outputs
 from connectors.kafka.writer import PartitionWriter
 from stream_moe.errors import LogError
-from stream_moe.types import DeadLetter, JournalEntry
+from stream_moe.types import Outputs
 
 logger = logging.getLogger(__name__)
 
@@ -49,20 +48,12 @@ class KafkaSink:
         writer.open()
         self._writers[partition] = writer
 
-    def commit(
-        self,
-        partition: int,
-        predictions: Sequence[tuple[bytes | None, bytes]],
-        dead_letters: Sequence[DeadLetter],
-        next_offset: int,
-        entry: JournalEntry | None = None,
-        drifts: Sequence[bytes] = (),
-    ) -> None:
-        """Publish predictions, dead letters, drifts and the position; see `PartitionWriter.commit`."""
+    def commit(self, partition: int, outputs: Outputs) -> None:
+        """Publish a block's outputs and the position; see `PartitionWriter.commit`."""
         writer = self._writers.get(partition)
         if writer is None:
             raise LogError(f"topic {self._settings.predictions!r}: partition {partition} is not open in this sink")
-        writer.commit(predictions, dead_letters, next_offset, entry, drifts)
+        writer.commit(outputs)
 
     def close(self, partition: int) -> None:
         """End what is open in the partition; at most about 15 s, and without raising."""

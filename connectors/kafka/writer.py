@@ -15,7 +15,7 @@ from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.source import KafkaSource
 from stream_moe.errors import LogError
 from stream_moe.runtime.failpoints import reach
-from stream_moe.types import DeadLetter, JournalEntry
+from stream_moe.types import DeadLetter, Outputs
 
 T = TypeVar("T")
 COMMIT_SECONDS = 45.0  # less than the transaction's own timeout, so that we give up first and know of it
@@ -91,15 +91,8 @@ class PartitionWriter:
             )
             self._within(COMMIT_SECONDS, doing, self._producer.init_transactions)
 
-    def commit(
-        self,
-        predictions: Sequence[tuple[bytes | None, bytes]],
-        dead_letters: Sequence[DeadLetter],
-        next_offset: int,
-        entry: JournalEntry | None = None,
-        drifts: Sequence[bytes] = (),
-    ) -> None:
-        """Publish outputs and the position, with `entry` as its metadata and in the journal.
+    def commit(self, outputs: Outputs) -> None:
+        """Publish outputs and the position, with the entry as its metadata and in the journal.
 
         Raises `FencedError` when another one took over, `InDoubtError` when the outcome is unknown, `StuckError`
         when no answer came within `COMMIT_SECONDS`.
@@ -107,10 +100,9 @@ class PartitionWriter:
         if self._producer is None or self._broken:
             raise LogError(f"partition {self._partition}: the writer is not open or failed before")
         self._broken = True  # until all of it is known to have succeeded
-        doing = f"committing offset {next_offset} of partition {self._partition}"
+        doing = f"committing offset {outputs.next_offset} of partition {self._partition}"
         with as_log_error(self._settings, doing, commits=True):
-            whole = predictions, dead_letters, next_offset, entry, drifts
-            self._within(COMMIT_SECONDS, doing, lambda: self._commit(*whole))
+            self._within(COMMIT_SECONDS, doing, lambda: self._commit(outputs))
         self._broken = False
 
     def close(self, abort: bool = True) -> None:
@@ -129,14 +121,7 @@ class PartitionWriter:
             seconds = 5 if abort else 0  # what is still on its way is worth a wait, or is not wanted any more
             self._within(8, "closing the output", lambda: producer.close(timeout=seconds))
 
-    def _commit(
-        self,
-        predictions: Sequence[tuple[bytes | None, bytes]],
-        dead_letters: Sequence[DeadLetter],
-        next_offset: int,
-        entry: JournalEntry | None,
-        drifts: Sequence[bytes],
-    ) -> None:
+    def _commit(self, outputs: Outputs) -> None:
         producer = self._producer
         assert producer is not None
         transactional = self._settings.guarantee == "exactly-once"
@@ -145,26 +130,28 @@ class PartitionWriter:
             producer.begin_transaction()
             self._in_transaction = True
         partition = self._partition
-        for piece in _pieces(predictions, lambda record: len(record[1])):
+        for piece in _pieces(outputs.predictions, lambda record: len(record[1])):
             _delivered(producer, send_batches(producer, self._settings.predictions, partition, piece))
-        for letters in _pieces(dead_letters, lambda letter: len(letter.value or b"")):
+        for letters in _pieces(outputs.dead_letters, lambda letter: len(letter.value or b"")):
             content = [self._letter(letter) for letter in letters]
             to = self._settings.dead_letters
             _delivered(producer, [producer.send(to, value, key, heads, partition) for key, value, heads in content])
         if (log := self._settings.drifts) is not None:
-            _delivered(producer, [producer.send(log, drift, None, None, partition) for drift in drifts])
-        note = entry.to_json() if entry is not None else b""
+            _delivered(producer, [producer.send(log, drift, None, None, partition) for drift in outputs.drifts])
+        note = outputs.entry.to_json() if outputs.entry is not None else b""
         if (journal := self._settings.journal_topic) is not None:
             _delivered(producer, [producer.send(journal, note, None, None, partition)])
         reach("flushed")
         if transactional:
             place = TopicPartition(self._settings.topic, partition)
-            producer.send_offsets_to_transaction({place: OffsetAndMetadata(next_offset, note.decode(), -1)}, group)
+            producer.send_offsets_to_transaction(
+                {place: OffsetAndMetadata(outputs.next_offset, note.decode(), -1)}, group
+            )
             reach("offsets-sent")
             producer.commit_transaction()
             self._in_transaction = False
         else:
-            self._source.commit(partition, next_offset, COMMIT_SECONDS)
+            self._source.commit(partition, outputs.next_offset, COMMIT_SECONDS)
 
     def _letter(self, letter: DeadLetter) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
         key, value = letter.key, letter.value

@@ -9,8 +9,7 @@ from enum import Enum
 
 import numpy as np
 
-from stream_moe.errors import FencedError, LogError
-from stream_moe.ports import EndOfLogError
+from stream_moe.errors import EndOfLogError, FencedError, LogError
 from stream_moe.types import JournalEntry, RecordBatch
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from connectors.dead_letters import dead_letter_headers
 from connectors.memory.log import MemoryLog, Record
 from stream_moe.errors import LogError
-from stream_moe.types import DeadLetter, JournalEntry
+from stream_moe.types import JournalEntry, Outputs
 
 
 class MemorySink:
@@ -55,29 +55,21 @@ class MemorySink:
     def open(self, partition: int) -> None:
         self._epochs[partition] = self._log.fence(self._topic, self._group, partition)
 
-    def commit(
-        self,
-        partition: int,
-        predictions: Sequence[tuple[bytes | None, bytes]],
-        dead_letters: Sequence[DeadLetter],
-        next_offset: int,
-        entry: JournalEntry | None = None,
-        drifts: Sequence[bytes] = (),
-    ) -> None:
+    def commit(self, partition: int, outputs: Outputs) -> None:
         if partition not in self._epochs:
             raise LogError(f"topic {self._topic!r}: the sink of partition {partition} is not open")
         failure, self.fail_before_commit = self.fail_before_commit, None
         if failure is not None:
             raise failure
-        writes = [(self._predictions, Record(value, key)) for key, value in predictions]
-        for letter in dead_letters:
+        writes = [(self._predictions, Record(value, key)) for key, value in outputs.predictions]
+        for letter in outputs.dead_letters:
             headers = tuple(dead_letter_headers(letter, self._topic, partition))
             writes.append((self._dead_letters, Record(letter.value, letter.key, letter.timestamp, headers)))
         if self._drifts is not None:
-            writes += [(self._drifts, Record(drift)) for drift in drifts]
-        if self._journal is not None and entry is not None:
-            writes.append((self._journal, Record(entry.to_json())))
-        self._deliver(partition, self._epochs[partition], next_offset, writes, entry)
+            writes += [(self._drifts, Record(drift)) for drift in outputs.drifts]
+        if self._journal is not None and outputs.entry is not None:
+            writes.append((self._journal, Record(outputs.entry.to_json())))
+        self._deliver(partition, self._epochs[partition], outputs.next_offset, writes, outputs.entry)
         self.commits += 1
         failure, self.fail_after_commit = self.fail_after_commit, None
         if failure is not None:

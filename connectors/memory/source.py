@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from typing import Literal
 
 from connectors.memory.log import Mark, MemoryLog
-from stream_moe.errors import LogError
-from stream_moe.ports import Change, EndOfLogError
+from stream_moe.errors import EndOfLogError, LogError
+from stream_moe.ports import Change
 from stream_moe.types import JournalEntry, RecordBatch
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import replace
 
 from stream_moe.errors import ConfigError, FencedError, InDoubtError, LogError, UnavailableError
 from stream_moe.ports import Sink, Source
-from stream_moe.report import Drift
-from stream_moe.types import DeadLetter, JournalEntry, RecordBatch
+from stream_moe.types import JournalEntry, Outputs
 
 DOUBTS = 3  # commits of one block whose outcome nobody knew, before the process gives up
 _log = logging.getLogger(__name__)
@@ -57,26 +56,24 @@ class CommitPoint:
             )
         return True
 
-    def commit(
-        self,
-        predictions: Sequence[tuple[bytes | None, bytes]],
-        dead: Sequence[DeadLetter],
-        batch: RecordBatch,
-        digest: str,
-        drifts: Sequence[Drift],
-    ) -> None:
-        """Commit a block; where nobody knows whether that was done, ask as its one writer, and never learn twice."""
-        partition, labels = self._partition, batch.labels
-        entry = JournalEntry(
-            1 + (self.entry.sequence if self.entry is not None else 0),
-            batch.next_offset,
-            None if labels is None else labels.next_offset,
-            digest,
-        )
-        told = [drift.to_json() for drift in drifts]
+    def commit(self, outputs: Outputs, *, labels: int | None, digest: str) -> None:
+        """Commit a block; where nobody knows whether that was done, ask as its one writer, and never learn twice.
+
+        Parameters
+        ----------
+        outputs
+            Of the block, without its entry.
+        labels
+            Of the labels' topic: the offset behind the block; None without one.
+        digest
+            crc32 (hex) of all answers so far.
+        """
+        partition, sequence = self._partition, 1 + (self.entry.sequence if self.entry is not None else 0)
+        entry = JournalEntry(sequence, outputs.next_offset, labels, digest)
+        outputs = replace(outputs, entry=entry)
         for _ in range(DOUBTS):
             try:
-                self._sink.commit(partition, predictions, dead, batch.next_offset, entry, told)
+                self._sink.commit(partition, outputs)
             except UnavailableError:
                 self._outcomes["aborted"] += 1
                 raise
@@ -87,17 +84,17 @@ class CommitPoint:
                 found = self._source.committed(partition)
                 if found == self.position:
                     continue  # nothing of it is there: the same outputs again
-                if found != batch.end:
+                if found != entry.position:
                     raise FencedError(
                         f"partition {partition}: committed is {found}, neither the start nor the end of the "
-                        f"block in doubt ({self.position} to {batch.end}): somebody else wrote"
+                        f"block in doubt ({self.position} to {entry.position}): somebody else wrote"
                     ) from doubt
-            self.position, self.entry = batch.end, entry
+            self.position, self.entry = entry.position, entry
             self._outcomes["committed"] += 1
             self.transactions += 1
             return
         raise LogError(
-            f"partition {partition}: the commit of offset {batch.end} failed {DOUBTS} times; look at the "
+            f"partition {partition}: the commit of offset {entry.position} failed {DOUBTS} times; look at the "
             "broker's log, then start again: the committed offset tells what became of it"
         )
 

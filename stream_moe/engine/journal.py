@@ -18,8 +18,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from stream_moe.errors import ConfigError, LogError, UnavailableError
-from stream_moe.ports import Change, EndOfLogError, Reader, Source
+from stream_moe.errors import ConfigError, EndOfLogError, LogError, UnavailableError
+from stream_moe.ports import Change, Reader, Source
 from stream_moe.types import Block, JournalEntry, RecordBatch
 
 JOURNAL_SECONDS = 60.0  # without a record of the journal after which its reading is given up

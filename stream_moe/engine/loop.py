@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from stream_moe.engine.task import Block, EngineSettings, Task
-from stream_moe.errors import FencedError, LogError, StuckError, UnavailableError
+from stream_moe.errors import EndOfLogError, FencedError, LogError, StuckError, UnavailableError
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.keyed.memory import KeyMemory
 from stream_moe.models.keyed.settings import KeySettings
-from stream_moe.ports import Change, CheckpointStore, EndOfLogError, Sink, Source
+from stream_moe.ports import Change, CheckpointStore, Sink, Source
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.types import RecordBatch, Schema
 

@@ -38,7 +38,7 @@ from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import Drift, PartitionReport
 from stream_moe.runtime.failpoints import reach
 from stream_moe.snapshot import Snapshot, pack, unpack
-from stream_moe.types import UNLABELLED, DeadLetter, Float64, JournalEntry, RecordBatch, Schema
+from stream_moe.types import UNLABELLED, DeadLetter, Float64, JournalEntry, Outputs, RecordBatch, Schema
 from stream_moe.types import Block as Events
 
 SAVE_SECONDS = 0.01  # after a block, for the models of a checkpoint: so long, or as long as the block took
@@ -303,7 +303,11 @@ class Task:
             self._compare(batch.entry)
             reach("replayed")
         else:
-            self._commits.commit(keyed, dead, batch, f"{self._counts['answers']:08x}", drifts)
+            self._commits.commit(
+                Outputs(batch.next_offset, keyed, dead, [drift.to_json() for drift in drifts]),
+                labels=None if batch.labels is None else batch.labels.next_offset,
+                digest=f"{self._counts['answers']:08x}",
+            )
             reach("committed")
             for drift in drifts:
                 if drift.scope != "expert":  # of which there may be hundreds; the topic and the metrics have them

@@ -25,7 +25,7 @@ from connectors.kafka.watchdog import Watchdog
 from stream_moe.engine.codec import JsonCodec, schema_from_headers, schema_header
 from stream_moe.errors import FencedError, LogError, StuckError
 from stream_moe.ports import Sink, Source
-from stream_moe.types import Block, DeadLetter, Schema
+from stream_moe.types import Block, DeadLetter, Outputs, Schema
 from tests.kafka.broker import SASL_PASSWORD, SASL_USER, Broker, free_ports
 from tests.kafka.steps import Writer, committed_records, joined, opened, produce, read
 
@@ -62,8 +62,8 @@ def test_a_commit_makes_everything_visible_at_once(settings: KafkaSettings, clos
     port: Sink = KafkaSink(settings, KafkaSource(settings))
     port.close(0)  # never opened
     source, sink, _ = opened(settings, closing)
-    sink.commit(0, [(None, b"p%d" % i) for i in range(3)], [LETTER], 4)
-    sink.commit(0, [(b"k", b"p3")], [], 5)
+    sink.commit(0, Outputs(4, [(None, b"p%d" % i) for i in range(3)], [LETTER]))
+    sink.commit(0, Outputs(5, [(b"k", b"p3")]))
     records = committed_records(settings, settings.predictions)
     assert [(r.key, r.value) for r in records] == [(None, b"p0"), (None, b"p1"), (None, b"p2"), (b"k", b"p3")]
     (dead,) = committed_records(settings, settings.dead_letters)
@@ -84,7 +84,7 @@ def test_a_commit_makes_everything_visible_at_once(settings: KafkaSettings, clos
 def test_a_commit_that_breaks_leaves_nothing(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"0"] * 5)
     source, sink, _ = opened(settings, closing)
-    sink.commit(0, [(None, b"first")], [], 1)
+    sink.commit(0, Outputs(1, [(None, b"first")]))
 
     class LostError(Exception):
         pass
@@ -94,13 +94,13 @@ def test_a_commit_that_breaks_leaves_nothing(settings: KafkaSettings, closing: C
 
     sink._writers[0]._producer.send_offsets_to_transaction = lost  # type: ignore[union-attr]
     with pytest.raises(LostError):
-        sink.commit(0, [(None, b"never")] * 3, [LETTER], 4)
+        sink.commit(0, Outputs(4, [(None, b"never")] * 3, [LETTER]))
     with pytest.raises(LogError, match="failed before"):
-        sink.commit(0, [(None, b"never")], [], 4)
+        sink.commit(0, Outputs(4, [(None, b"never")]))
     source.close()  # and the transaction stays open, as after kill -9
     _, again, committed = opened(settings, closing)
     assert committed == 1
-    again.commit(0, [(None, b"second")], [], 2)
+    again.commit(0, Outputs(2, [(None, b"second")]))
     assert [r.value for r in committed_records(settings, settings.predictions)] == [b"first", b"second"]
     assert committed_records(settings, settings.dead_letters) == []
 
@@ -108,13 +108,13 @@ def test_a_commit_that_breaks_leaves_nothing(settings: KafkaSettings, closing: C
 def test_a_second_instance_fences_the_first(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
     produce(settings, [b"0"] * 5)
     source, zombie, _ = opened(settings, closing)
-    zombie.commit(0, [(None, b"first")], [], 1)
+    zombie.commit(0, Outputs(1, [(None, b"first")]))
     newer = KafkaSink(settings, source)
     closing(Writer(newer))
     newer.open(0)
     with pytest.raises(FencedError, match=r"another process of group .* took over"):
-        zombie.commit(0, [(None, b"never")], [], 2)
-    newer.commit(0, [(None, b"second")], [], 2)
+        zombie.commit(0, Outputs(2, [(None, b"never")]))
+    newer.commit(0, Outputs(2, [(None, b"second")]))
     assert [r.value for r in committed_records(settings, settings.predictions)] == [b"first", b"second"]
 
 
@@ -122,7 +122,7 @@ def test_at_least_once_commits_without_a_transaction(settings: KafkaSettings, cl
     settings = dataclasses.replace(settings, guarantee="at-least-once")
     produce(settings, [b"0"] * 5)
     source, sink, _ = opened(settings, closing)
-    sink.commit(0, [(None, b"p")], [LETTER], 4)
+    sink.commit(0, Outputs(4, [(None, b"p")], [LETTER]))
     assert [r.offset for r in committed_records(settings, settings.predictions)] == [0]
     assert len(committed_records(settings, settings.dead_letters)) == 1
     sink.close(0)
@@ -138,7 +138,7 @@ def test_no_dead_letter_stops_the_stream(settings: KafkaSettings, closing: Calla
         DeadLetter(1, 4102444800000, b"k", None, "decode", "tombstone", "The record has no value."),
         DeadLetter(2, 5, b"k" * 100_000, b"v" * 2_000_000, "decode", "too-large", "half a pair: \ud800"),
     ]
-    sink.commit(0, [], letters, 1)
+    sink.commit(0, Outputs(1, [], letters))
     corrupt, tombstone, large = committed_records(settings, settings.dead_letters)
     assert (corrupt.key, corrupt.value) == (None, b"")
     assert (tombstone.key, tombstone.value) == (b"k", None)
@@ -299,19 +299,19 @@ def test_nothing_is_lost_or_doubled_when_the_broker_dies(
         for fault, cure in ((broker.pause, broker.resume), (broker.kill, broker.start)):
             source, sink, committed = opened(settings, closing)
             done = committed or 0
-            sink.commit(0, [(None, values[done])], [], done + 1)
+            sink.commit(0, Outputs(done + 1, [(None, values[done])]))
             fault()
             with monkeypatch.context() as patch:
                 patch.setattr("connectors.kafka.writer.COMMIT_SECONDS", 1.0)
                 with pytest.raises(LogError, match=broker.bootstrap):
-                    sink.commit(0, [(None, values[done + 1])], [], done + 2)
+                    sink.commit(0, Outputs(done + 2, [(None, values[done + 1])]))
             cure()
             sink.close(0)
             source.close()
         _, sink, committed = opened(settings, closing)
         assert committed is not None
         assert committed >= 2
-        sink.commit(0, [(None, value) for value in values[committed:]], [], len(values))
+        sink.commit(0, Outputs(len(values), [(None, value) for value in values[committed:]]))
         assert [r.value for r in committed_records(settings, settings.predictions)] == values
         sink.close(0)
     finally:

@@ -13,6 +13,7 @@ from kafka import KafkaAdminClient
 from connectors.kafka import KafkaProducerLog, KafkaSettings, KafkaSource, ensure_topics
 from stream_moe.errors import FencedError, LogError
 from stream_moe.ports import Change
+from stream_moe.types import Outputs
 from tests.kafka.steps import committed_records, joined, opened, produce, read
 
 pytestmark = pytest.mark.kafka
@@ -76,7 +77,7 @@ def test_a_member_that_the_group_gave_up_is_told_so(settings: KafkaSettings, clo
     assert source._consumer is not None
     source._consumer._coordinator.reset_generation()  # as the heartbeat does when the broker knows us no more
     with pytest.raises(FencedError, match="removed this member; it joins again"):
-        sink.commit(0, [(None, b"never")], [], 1)
+        sink.commit(0, Outputs(1, [(None, b"never")]))
     source.poll(10, 5.0)
     assert next(change.kind for change in source.changes()) == "lost"
     assert committed_records(settings, settings.predictions) == []
@@ -90,6 +91,6 @@ def test_a_stale_generation_cannot_commit(settings: KafkaSettings, closing: Call
     joined(closing(KafkaSource(settings)), 0)
     source.group_metadata = lambda: stale  # type: ignore[method-assign]
     with pytest.raises(FencedError, match=r"another process of group .* took over"):
-        sink.commit(0, [(None, b"never")], [], 1)
+        sink.commit(0, Outputs(1, [(None, b"never")]))
     sink.close(0)  # aborts
     assert committed_records(settings, settings.predictions) == []

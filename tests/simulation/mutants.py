@@ -46,12 +46,13 @@ def checkpoint_before_commit() -> Iterator[None]:
     """
 
     def process(self: Task, batch: Any) -> Any:
-        def commit(*block: Any) -> None:
-            before, self.position, self._whole = self.position, block[2].end, True
+        def commit(outputs: Any, **entry: Any) -> None:
+            before, self._whole = self.position, True
+            self.position = outputs.next_offset + (entry["labels"] or 0)
             self.checkpoint(whole=True)
             self.wait()
             self.position, self._whole = before, False
-            _commit(self._commits, *block)
+            _commit(self._commits, outputs, **entry)
 
         with mock.patch.object(self._commits, "commit", commit):
             return _process(self, batch)
@@ -74,12 +75,12 @@ def no_journal() -> Iterator[None]:
 def blind_resend() -> Iterator[None]:
     """Send again after a doubtful commit without asking what became of it."""
 
-    def commit(self: CommitPoint, *block: Any) -> None:
+    def commit(self: CommitPoint, outputs: Any, **entry: Any) -> None:
         def sent_anew(partition: int) -> int | None:
             return self.position
 
         with mock.patch.object(self._source, "committed", sent_anew):
-            _commit(self, *block)
+            _commit(self, outputs, **entry)
 
     with mock.patch.object(CommitPoint, "commit", commit):
         yield

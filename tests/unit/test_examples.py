@@ -17,7 +17,7 @@ from examples.sqlite_log import SqliteLog, SqliteSink
 from examples.sqlite_log import run as run_log
 from stream_moe.errors import CheckpointError, FencedError, UnavailableError
 from stream_moe.models.driftmoe import DriftMoE
-from stream_moe.types import Schema
+from stream_moe.types import Outputs, Schema
 from tests.laws.cases import SCHEMA, mixed_stream, run
 
 ROOT = Path(__file__).parents[2]
@@ -89,8 +89,8 @@ def test_an_older_writer_is_fenced_and_a_locked_database_is_waited_for(tmp_path:
     old.open(0)
     new.open(0)
     with pytest.raises(FencedError, match="newer process"):
-        old.commit(0, [(b"1", b"{}")], [], 1)
-    new.commit(0, [(b"1", b"{}")], [], 1)
+        old.commit(0, Outputs(1, [(b"1", b"{}")]))
+    new.commit(0, Outputs(1, [(b"1", b"{}")]))
     assert rows(path, "select * from predictions") == [(b"1", b"{}")]
     other = SqliteLog(path)
     other._db.execute("pragma busy_timeout = 0")

@@ -21,6 +21,7 @@ from stream_moe.errors import FencedError, InDoubtError, LogError, StuckError, U
 from stream_moe.models.catalogue import build_model
 from stream_moe.report import GroupReport
 from stream_moe.streams import open_stream
+from stream_moe.types import Outputs
 
 MODEL, PARTITIONS, EACH = "hoeffding-tree", 3, 600
 STREAM = open_stream("electricity")
@@ -144,7 +145,7 @@ def test_a_zombie_that_fences_us_does_not_stop_us(tmp_path: Path, step: int) -> 
     assert_as_uninterrupted(log, engine)
     assert engine._outcomes["fenced"] == 1
     with pytest.raises(FencedError):
-        zombie.commit(0, [], [], EACH)
+        zombie.commit(0, Outputs(EACH))
 
 
 def test_a_fight_over_a_partition_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

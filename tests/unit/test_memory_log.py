@@ -16,9 +16,9 @@ from connectors.memory import (
     Record,
     SimulatedCrashError,
 )
-from stream_moe.errors import FencedError, LogError
-from stream_moe.ports import Change, EndOfLogError, Sink, Source
-from stream_moe.types import DeadLetter, RecordBatch
+from stream_moe.errors import EndOfLogError, FencedError, LogError
+from stream_moe.ports import Change, Sink, Source
+from stream_moe.types import DeadLetter, Outputs, RecordBatch
 
 LETTER = DeadLetter(1, 5, b"k", b"\xff{", "decode", "bad-json", "The value is not JSON.")
 
@@ -133,7 +133,7 @@ def test_poll_wakes_up_for_a_record_from_another_thread() -> None:
 def test_commit_publishes_everything_with_the_offset() -> None:
     log = MemoryLog()
     log.extend("events", [b"a", b"b"])
-    sink_of(log).commit(0, [(b"k", b"p")], [LETTER], 2)
+    sink_of(log).commit(0, Outputs(2, [(b"k", b"p")], [LETTER]))
     assert MemorySource(log, "events", "g").committed(0) == 2
     assert [(r.key, r.value) for r in log.records("predictions")] == [(b"k", b"p")]
     (dead,) = log.records("dead-letters")
@@ -154,10 +154,10 @@ def test_a_failing_commit_is_all_or_nothing(where: str, visible: int) -> None:
     sink = sink_of(log)
     setattr(sink, where, SimulatedCrashError("here"))
     with pytest.raises(SimulatedCrashError):
-        sink.commit(0, [(None, b"p")], [LETTER], 4)
+        sink.commit(0, Outputs(4, [(None, b"p")], [LETTER]))
     assert log.committed("events", "g") == (4 if visible else None)
     assert len(log.records("predictions")) == len(log.records("dead-letters")) == visible
-    sink.commit(0, [(None, b"p")], [], 5)  # fails once only
+    sink.commit(0, Outputs(5, [(None, b"p")]))  # fails once only
     assert log.committed("events", "g") == 5
 
 
@@ -166,13 +166,13 @@ def test_a_newer_sink_fences_the_older() -> None:
     old = sink_of(log)
     new = sink_of(log)
     with pytest.raises(FencedError, match="fenced"):
-        old.commit(0, [(None, b"p")], [], 1)
+        old.commit(0, Outputs(1, [(None, b"p")]))
     assert log.records("predictions") == []
-    new.commit(0, [], [], 1)
+    new.commit(0, Outputs(1))
 
 
 def test_a_committed_offset_never_goes_back() -> None:
     sink = sink_of(MemoryLog())
-    sink.commit(0, [], [], 5)
+    sink.commit(0, Outputs(5))
     with pytest.raises(LogError, match="go back"):
-        sink.commit(0, [], [], 4)
+        sink.commit(0, Outputs(4))
