@@ -172,6 +172,8 @@ class Block:
         int64 [n], event time in milliseconds since 1970; -1 = unknown.
     keys
         n record keys, where each key has its own model; None = not asked for.
+    delays
+        int64 [n], after how many more events of a replay each label arrives, -1 = never; None = they do not say.
 
     Examples
     --------
@@ -187,15 +189,22 @@ class Block:
     offsets: Int64 | None = None
     timestamps: Int64 | None = None
     keys: list[bytes] | None = None
+    delays: Int64 | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
+    def first(self, end: int) -> Block:
+        """Return the first `end` events, without their ids and offsets."""
+        return self._part(slice(end))
+
     def rest(self, begin: int) -> Block:
         """Return what follows the first `begin` events, without their ids and offsets."""
-        return Block(
-            self.x[begin:], self.y[begin:], timestamps=None if self.timestamps is None else self.timestamps[begin:]
-        )
+        return self._part(slice(begin, None))
+
+    def _part(self, rows: slice) -> Block:
+        times, delays = (None if each is None else each[rows] for each in (self.timestamps, self.delays))
+        return Block(self.x[rows], self.y[rows], timestamps=times, delays=delays)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,77 +20,57 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import numpy as np
 
+from stream_moe.engine.waiting import Joined, Matches, WaitingEvents
 from stream_moe.errors import CheckpointError
 from stream_moe.models.keyed.index import keys_from_arrays, keys_to_arrays
 from stream_moe.models.keyed.settings import SHARED
 from stream_moe.report import LabelCounts
 from stream_moe.snapshot import Arrays, Snapshot
-from stream_moe.types import UNLABELLED, Block, Float32, Float64, Int32, Int64
+from stream_moe.types import UNLABELLED, Block
 
 MAX_WAITING = 100_000  # ids of 20 characters and 10 features: about 100 MB when all is full
 TIMEOUT_SECONDS = 86_400.0
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(slots=True)
-class Waiting:
-    """An event that was predicted and has no label yet."""
+class _Held:
+    """An event that waits for its label."""
 
-    x: Array  # float32 [d]
+    place: int  # its slot; below zero, -1 - its row, as long as the block is joined in which it was read
     timestamp: int
-    row: int = -1  # of the block being joined, where its prediction will stand
-    proba: Array | None = None  # float64 [C]
-    key: bytes | None = None  # of its record, where each key has its own model
+    key: bytes | None  # of its record, where each key has its own model
 
 
 @dataclass(slots=True)
-class Joined:
-    """A block as the learner takes it.
+class _Block:
+    """What has come of the block being joined so far; see `Matches`."""
 
-    Attributes
-    ----------
-    x, y
-        Rows in log order: float32 [m, d], int32 [m]. An event that waits has y = -1, and a label that found
-        its event is a row of its own, with the event's features.
-    answers
-        int64 [n], the rows that answer the records with features, in log order.
-    late
-        (row, event) for each label that came after its event: scored with the event's prediction.
-    delays
-        Milliseconds from each event's timestamp to that of its label, of those that came apart; below zero where the
-        label was early.
-    keys
-        m record keys, where each key has its own model: a late label's is its event's.
-    """
-
-    x: Float32
-    y: Int32
-    answers: Int64
-    late: list[tuple[int, Waiting]] = field(default_factory=list)
-    fresh: list[Waiting] = field(default_factory=list)
+    n: int = 0
+    rows: list[int] = field(default_factory=list)
+    y: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+    began: list[int] = field(default_factory=list)
+    fresh: dict[int, _Held] = field(default_factory=dict)  # by row: what began to wait in it and still does
+    gone: list[int] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
-    keys: list[bytes] | None = None
 
-    def reached(self, rows: Int64) -> Int64:
-        """How many of the block's events were read when these rows were learnt, int64."""
-        return np.searchsorted(self.answers, rows, side="right")
+    def take(self, place: int, label: int, key: bytes | None) -> None:
+        self.rows.append(place)
+        self.y.append(label)
+        self.keys.append(key)
 
-    def settle(self, proba: Float64) -> tuple[Float64, Int32]:
-        """Take the learner's answers [m, C]; return what is to be scored: predictions [s, C], labels [s]."""
-        for waiting in self.fresh:
-            waiting.proba = proba[waiting.row].copy()
-        labelled = self.y != UNLABELLED
-        if not self.late:
-            return proba[labelled], self.y[labelled]
-        scored = proba.copy()
-        for row, waiting in self.late:
-            scored[row] = waiting.proba
-        return scored[labelled], self.y[labelled]
+    def matches(self) -> Matches:
+        places, labels = np.array(self.rows, np.int64), np.array(self.y, np.int32)
+        answers, began, kept, gone = (
+            np.array(each, np.int64) for each in (self.answers, self.began, list(self.fresh), self.gone)
+        )
+        labelled = labels != UNLABELLED
+        return Matches(places, labels, answers, began, kept, places[labelled], labels[labelled], gone)
 
 
 class _Plain(msgspec.Struct):
@@ -100,6 +80,7 @@ class _Plain(msgspec.Struct):
     labels: list[tuple[str, int, int]]
     done: list[tuple[str, int]]
     counts: LabelCounts
+    next_ticket: int = -1  # -1 = written before there were tickets
 
 
 class LabelJoin:
@@ -122,7 +103,8 @@ class LabelJoin:
 
     Notes
     -----
-    Event time is the timestamp of the record being read; one from far ahead lets everything give up that waits.
+    Event time is the timestamp of the record being read. A record whose timestamp lies far ahead makes everything
+    that waits give up.
 
     An id used again while its first event still waits replaces it; the first counts as expired. Ids of records
     that carry features and label are not remembered: a further label for one is an early one of an event to come.
@@ -134,10 +116,12 @@ class LabelJoin:
         self._shape = (n_features, n_classes)
         self._max_waiting, self._timeout = max_waiting, int(timeout * 1000)
         # Ordered ones give up their oldest at once; a dict looks for it behind all that were deleted before.
-        self._events: OrderedDict[str, Waiting] = OrderedDict()
+        self._events: OrderedDict[str, _Held] = OrderedDict()
         self._labels: OrderedDict[str, tuple[int, int]] = OrderedDict()  # id -> (class, timestamp)
         self._done: OrderedDict[str, int] = OrderedDict()  # id -> class, or UNLABELLED where the event gave up
         self.counts = LabelCounts()
+        self._waiting = WaitingEvents(n_features, n_classes)
+        self._block = _Block()
 
     @property
     def waiting(self) -> int:
@@ -150,64 +134,77 @@ class LabelJoin:
         return len(self._labels)
 
     def join(self, block: Block) -> Joined:
-        """Turn a block of records into rows to learn."""
-        nothing_waits = not (self._events or self._labels)
-        if nothing_waits and block.has_features is None and not (block.y == UNLABELLED).any():
+        """Turn a block of records into rows to learn; `Joined.settle` is to be called before the next one."""
+        if not (self._events or self._labels) and block.has_features is None and not (block.y == UNLABELLED).any():
             self.counts.received += len(block)
             self.counts.applied += len(block)
-            return Joined(block.x, block.y, np.arange(len(block)), keys=block.keys)
-        rows: list[Array] = []
-        y: list[int] = []
-        joined = Joined(block.x, block.y, np.zeros(0, np.int64))
-        given_keys: Sequence[bytes | None] = block.keys if block.keys is not None else [None] * len(block)
-        keys: list[bytes | None] = []
-        answers: list[int] = []
-        times = block.timestamps if block.timestamps is not None else np.full(len(block), -1)
-        has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
-        for i, (name, given, time) in enumerate(zip(block.ids, block.y.tolist(), times.tolist(), strict=True)):
+            joined = Joined(block, None, self._waiting)
+            joined.keys = block.keys
+            return joined
+        n = len(block)
+        keys: Sequence[bytes | None] = block.keys if block.keys is not None else [None] * n
+        times = block.timestamps.tolist() if block.timestamps is not None else [-1] * n
+        read = block.has_features.tolist() if block.has_features is not None else [True] * n
+        self._block = so_far = _Block(n)
+        columns = zip(block.ids, block.y.tolist(), times, read, keys, strict=True)
+        for row, (name, label, time, has_features, key) in enumerate(columns):
             self._expire(time)
-            label = given
             self.counts.received += label != UNLABELLED
-            if has_features[i]:
-                early, came = self._labels.pop(name, (UNLABELLED, 0))
-                if label == UNLABELLED:
-                    label = early
-                    if label == UNLABELLED:
-                        self._wait(name, Waiting(block.x[i].copy(), time, len(rows), key=given_keys[i]), joined)
-                    else:
-                        self._finish(name, label)
-                        joined.delays.append(came - time)
-                elif early != UNLABELLED:
-                    self._again(early, label)
-                answers.append(len(rows))
-                rows.append(block.x[i])
-                y.append(label)
-                keys.append(given_keys[i])
-            elif (event := self._events.pop(name, None)) is not None:
-                joined.late.append((len(rows), event))
-                joined.delays.append(time - event.timestamp)
-                rows.append(event.x)
-                y.append(label)
-                keys.append(event.key)
-                self._finish(name, label)
-            elif name in self._done:
-                self._again(label, self._done[name])
-            elif name in self._labels:
-                self._again(label, self._labels[name][0])
+            if has_features:
+                self._event(name, row, label, time, key)
             else:
-                self._labels[name] = (label, time)
+                self._label(name, label, time)
             self._bound()
-        joined.x = np.array(rows, np.float32).reshape(-1, self._shape[0])
-        joined.y, joined.answers = np.array(y, np.int32), np.array(answers, np.int64)
-        joined.keys = None if block.keys is None else [key or SHARED for key in keys]
-        self.counts.applied += int((joined.y != UNLABELLED).sum())
+        joined = Joined(block, so_far.matches(), self._waiting)
+        for event, slot in zip(so_far.fresh.values(), joined.slots.tolist(), strict=True):
+            event.place = slot
+        joined.keys = None if block.keys is None else [key or SHARED for key in so_far.keys]
+        joined.delays = so_far.delays
+        self.counts.applied += len(joined.scored)
         return joined
 
-    def _wait(self, name: str, event: Waiting, joined: Joined) -> None:
-        if self._events.pop(name, None) is not None:
+    def _event(self, name: str, row: int, label: int, time: int, key: bytes | None) -> None:
+        """Take a record with features."""
+        block = self._block
+        early, came = self._labels.pop(name, (UNLABELLED, 0))
+        block.answers.append(len(block.rows))
+        block.take(row, label if label != UNLABELLED else early, key)
+        if label == UNLABELLED and early == UNLABELLED:
+            self._wait(name, row, _Held(-1 - row, time, key))
+        elif label == UNLABELLED:
+            self._finish(name, early)
+            block.delays.append(came - time)
+        elif early != UNLABELLED:
+            self._again(early, label)
+
+    def _label(self, name: str, label: int, time: int) -> None:
+        """Take a record that is a label alone."""
+        block = self._block
+        if (event := self._events.pop(name, None)) is not None:
+            block.take(block.n + event.place if event.place >= 0 else -1 - event.place, label, event.key)
+            block.delays.append(time - event.timestamp)
+            self._leave(event)
+            self._finish(name, label)
+        elif name in self._done:
+            self._again(label, self._done[name])
+        elif name in self._labels:
+            self._again(label, self._labels[name][0])
+        else:
+            self._labels[name] = (label, time)
+
+    def _wait(self, name: str, row: int, event: _Held) -> None:
+        if (older := self._events.pop(name, None)) is not None:
+            self._leave(older)
             self.counts.events_expired += 1
-        self._events[name] = event
-        joined.fresh.append(event)
+        self._events[name] = self._block.fresh[row] = event
+        self._block.began.append(row)
+
+    def _leave(self, event: _Held) -> None:
+        """Let an event's slot be free once the block is settled, if it has one yet."""
+        if event.place >= 0:
+            self._block.gone.append(event.place)
+        else:
+            del self._block.fresh[-1 - event.place]
 
     def _finish(self, name: str, label: int) -> None:
         """Remember that an id has its label, or (UNLABELLED) that its event gave up."""
@@ -236,7 +233,8 @@ class LabelJoin:
             self._drop_label()
 
     def _drop_event(self) -> None:
-        name, _ = self._events.popitem(last=False)
+        name, event = self._events.popitem(last=False)
+        self._leave(event)
         self.counts.events_expired += 1
         self._finish(name, UNLABELLED)
 
@@ -248,11 +246,13 @@ class LabelJoin:
         return 0 <= then < now - self._timeout
 
     def snapshot(self) -> Snapshot:
-        events = list(self._events.values())
+        events, waiting = list(self._events.values()), self._waiting
+        slots = np.array([event.place for event in events], np.int64)
         arrays: Arrays = {
-            "x": np.array([e.x for e in events], np.float32).reshape(-1, self._shape[0]),
-            "proba": np.array([e.proba for e in events], np.float64).reshape(-1, self._shape[1]),
-            "timestamps": np.array([e.timestamp for e in events], np.int64),
+            "x": waiting.x[slots],
+            "proba": waiting.proba[slots],
+            "tickets": waiting.tickets[slots],
+            "timestamps": np.array([event.timestamp for event in events], np.int64),
         }
         if any(event.key is not None for event in events):
             arrays |= keys_to_arrays([event.key or SHARED for event in events])
@@ -261,6 +261,7 @@ class LabelJoin:
             "labels": [[name, label, time] for name, (label, time) in self._labels.items()],
             "done": [[name, label] for name, label in self._done.items()],
             "counts": msgspec.to_builtins(self.counts),
+            "next_ticket": waiting.next_ticket,
         }
         return arrays, plain
 
@@ -272,10 +273,17 @@ class LabelJoin:
             raise CheckpointError(
                 f"join: rows of {shapes}, or classes up to {max(classes, default=-1)}; not {self._shape}"
             )
-        keys: Sequence[bytes | None] = keys_from_arrays(arrays) if "keys" in arrays else [None] * len(plain.events)
-        columns = zip(arrays["x"], arrays["timestamps"].tolist(), arrays["proba"], keys, strict=True)
-        events = [Waiting(x, time, proba=proba, key=key) for x, time, proba, key in columns]
-        self._events = OrderedDict(zip(plain.events, events, strict=True))
+        tickets, n = arrays.get("tickets", np.arange(len(plain.events))), len(plain.events)
+        next_ticket = plain.next_ticket if plain.next_ticket >= 0 else n
+        if len(tickets) != n or tickets.min(initial=0) < 0 or tickets.max(initial=-1) >= next_ticket:
+            raise CheckpointError(f"join: {len(tickets)} tickets for {n} events, below {next_ticket}")
+        keys: Sequence[bytes | None] = keys_from_arrays(arrays) if "keys" in arrays else [None] * n
+        self._waiting = WaitingEvents(*self._shape)
+        self._waiting.next_ticket = next_ticket
+        slots = self._waiting.put(arrays["x"], tickets)
+        self._waiting.proba[slots] = arrays["proba"]
+        columns = zip(plain.events, slots.tolist(), arrays["timestamps"].tolist(), keys, strict=True)
+        self._events = OrderedDict((name, _Held(slot, time, key)) for name, slot, time, key in columns)
         self._labels = OrderedDict((name, (label, time)) for name, label, time in plain.labels)
         self._done = OrderedDict(plain.done)
         self.counts = plain.counts

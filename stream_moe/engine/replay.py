@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from stream_moe.drift.watch import DriftWatch
+from stream_moe.engine.delays import DelayedLabels
+from stream_moe.engine.step import step
 from stream_moe.errors import DataError
 from stream_moe.evaluation.cross_validation import Fold
 from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
@@ -22,7 +24,7 @@ from stream_moe.evaluation.window import WINDOW
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.ports import Stream
 from stream_moe.report import Drift, DriftReport, LearnerReport, QualityReport, drifts_by_scope
-from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import UNLABELLED, Block, Schema
 
 MOST_LOGGED = 100  # drifts in the JSON, the first ones; all are in the log file
 WARM_UP_ROWS = 1024  # enough for the router to step and a tree to try a split: everything is compiled after it
@@ -125,7 +127,8 @@ def replay(
     chunk
         Rows per block; the result does not depend on it.
     label_delay
-        d: x_t is predicted at t, and learns its own label after x_{t+d} was predicted. 0 = at once.
+        d: x_t is predicted at t, and learns its own label after x_{t+d} was predicted. 0 = at once. A stream whose
+        blocks carry `delays` says it for each event itself.
     window
         Events of the sliding window.
     fold
@@ -158,7 +161,7 @@ def replay(
     make_learner(stream.schema).step(warm.x, warm.y)
     DriftWatch(stream.schema).compile()
     Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
-    delayed = DelayedLabels(label_delay, stream.schema)
+    labels = DelayedLabels(stream.schema)
     watch, log = DriftWatch(stream.schema), list[Drift]()
     tests = fold.start() if fold is not None else None
     timeline = Timeline(wanted)
@@ -166,24 +169,27 @@ def replay(
     mark, samples = next(marks, None), timeline.marks()
     sample = next(samples)
     done = 0
+
+    def take(events: Block, *, last: bool = False) -> None:
+        """Predict and learn the next events, and score those whose labels came."""
+        n = len(events)
+        learnt = scored = events.y
+        if tests is not None:
+            drawn = tests(n)
+            learnt, scored = (np.where(mine, events.y, UNLABELLED).astype(np.int32) for mine in (~drawn, drawn))
+        delays = label_delay if events.delays is None else events.delays
+        joined = labels.join(Block(events.x, learnt), scored, delays, last=last)
+        times = events.timestamps if events.timestamps is not None else np.full(n, -1)
+        found = step(learner, watch, joined, np.arange(done, done + n), times)
+        scores.update(found.scored, joined.scored, joined.seen)
+        log.extend(found.drifts)
+
     begin, cpu_begin = time.perf_counter(), time.process_time()
     block = next(blocks, None)
     while block is not None and done < wanted:
         rows = min(wanted, sample, mark if mark is not None else wanted) - done  # cut where progress is due
-        x, y = block.x[:rows], block.y[:rows]
-        learnt = scored = y
-        if tests is not None:
-            drawn = tests(len(y))
-            learnt, scored = (np.where(mine, y, UNLABELLED).astype(np.int32) for mine in (~drawn, drawn))
-        if label_delay:
-            came, reached = delayed.step(learner, scores, x, learnt, scored)
-        else:
-            scores.update(learner.step(x, learnt), scored, y)
-            reached = np.flatnonzero(learnt != UNLABELLED)
-            came, reached = learnt[reached], reached + 1
-        times = np.full(len(y), -1) if block.timestamps is None else block.timestamps[:rows]
-        log += watch.update(learner, x, np.arange(done, done + len(y)), times, came, reached)
-        done += len(y)
+        take(block.first(rows))
+        done += min(rows, len(block))
         block = block.rest(rows) if rows < len(block) else next(blocks, None)
         if done not in (mark, sample):
             continue
@@ -194,10 +200,8 @@ def replay(
         if done == sample:
             timeline.sample(done, scores.quality, told)
             sample = next(samples)
-    if label_delay:
-        came = delayed.drain(learner, scores)
-        none = np.empty(0, np.int64)
-        log += watch.update(learner, x[:0], none, none, came, np.zeros(len(came), np.int64))
+    if labels.on_their_way:
+        take(Block(warm.x[:0], warm.y[:0]), last=True)
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     timeline.sample(done, scores.quality, learner.report())
     return ReplayResult(
@@ -205,65 +209,6 @@ def replay(
         learner.report(), learner.phases.seconds, scores.to_dict(), timeline.to_dict(),
         log, watch.report(),
     )  # fmt: skip
-
-
-class DelayedLabels:
-    """Events whose labels are d events away: predicted now, scored and learnt later, in the same order.
-
-    Parameters
-    ----------
-    delay
-        d, in events.
-    schema
-        Of the stream.
-    """
-
-    def __init__(self, delay: int, schema: Schema) -> None:
-        self._delay = delay
-        self._x: Float32 = np.empty((0, schema.n_features), np.float32)
-        self._learnt: Int32 = np.empty(0, np.int32)
-        self._scored: Int32 = np.empty(0, np.int32)
-        self._proba: Float64 = np.empty((0, schema.n_classes))
-
-    def step(
-        self, learner: BlockClassifier, scores: Scoreboard, x: Float32, learnt: Int32, scored: Int32
-    ) -> tuple[Int32, Int64]:
-        """Predict n events, each followed by the label that arrives right after it.
-
-        `learnt` and `scored` int32 [n] are the labels to learn and to score by, -1 where there is none. Returns the
-        labels that were learnt now, and after how many of the n events.
-        """
-        held = len(self._learnt)
-        self._x, self._learnt = np.concatenate([self._x, x]), np.concatenate([self._learnt, learnt])
-        self._scored = np.concatenate([self._scored, scored])
-        due = max(held + len(learnt) - self._delay, 0)  # labels that arrive during this block
-        silent = len(learnt) - due  # events at its start after which none does
-        rows = np.empty((len(learnt) + due, x.shape[1]), np.float32)
-        labels = np.full(len(rows), UNLABELLED, np.int32)
-        rows[:silent], rows[silent::2], rows[silent + 1 :: 2] = x[:silent], x[silent:], self._x[:due]
-        labels[silent + 1 :: 2] = self._learnt[:due]
-        asked = np.ones(len(rows), np.bool_)
-        asked[silent + 1 :: 2] = False
-        given = asked | (labels >= 0)  # a label that never comes must not ask again
-        self._proba = np.concatenate([self._proba, learner.step(rows[given], labels[given])[asked[given]]])
-        self._score(scores, due)
-        known = np.flatnonzero(self._learnt[:due] != UNLABELLED)
-        came = self._learnt[known]
-        self._x, self._learnt = self._x[due:], self._learnt[due:]
-        self._scored, self._proba = self._scored[due:], self._proba[due:]
-        return came, silent + known + 1
-
-    def drain(self, learner: BlockClassifier, scores: Scoreboard) -> Int32:
-        """Let the labels still on their way arrive after the last event; return them."""
-        given = self._learnt >= 0
-        if given.any():
-            learner.step(self._x[given], self._learnt[given])
-        self._score(scores, len(self._proba))
-        return self._learnt[given]
-
-    def _score(self, scores: Scoreboard, due: int) -> None:
-        learnt, scored = self._learnt[:due], self._scored[:due]
-        scores.update(self._proba[:due], scored, np.maximum(learnt, scored))
 
 
 def merged(*marks: Iterator[int]) -> Iterator[int]:

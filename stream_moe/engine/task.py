@@ -25,8 +25,9 @@ from stream_moe.engine.checkpoint import CheckpointWriter, newest_usable, stored
 from stream_moe.engine.codec import JsonCodec, schema_from_headers
 from stream_moe.engine.commit import CommitPoint
 from stream_moe.engine.dead_letters import by_reason, count_dead
-from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, Joined, LabelJoin
+from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS, LabelJoin
 from stream_moe.engine.journal import merged
+from stream_moe.engine.waiting import Joined
 from stream_moe.errors import CheckpointError, ConfigError, LogError
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.models.contract import BlockClassifier
@@ -272,9 +273,9 @@ class Task:
         joined = self._join.join(block)
         weights = np.empty((len(joined.y), self.learner.n_experts), np.float32)
         if self._keyed is not None:
-            proba = self._keyed.step(joined.x, joined.y, weights, keys=joined.keys)
+            proba = self._keyed.step(joined.x, joined.y, weights, tickets=joined.tickets, keys=joined.keys)
         else:
-            proba = self.learner.step(joined.x, joined.y, weights)
+            proba = self.learner.step(joined.x, joined.y, weights, tickets=joined.tickets)
         self._counts["answers"] = zlib.crc32(np.ascontiguousarray(proba).data, self._counts["answers"])
         self.quality.update(*joined.settle(proba))
         drifts = self._watched(block, joined)
