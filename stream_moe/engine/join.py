@@ -275,7 +275,7 @@ class LabelJoin:
             )
         tickets, n = arrays.get("tickets", np.arange(len(plain.events))), len(plain.events)
         next_ticket = plain.next_ticket if plain.next_ticket >= 0 else n
-        if len(tickets) != n or tickets.min(initial=0) < 0 or tickets.max(initial=-1) >= next_ticket:
+        if len(tickets) != n or tickets.min(initial=0) < -1 or tickets.max(initial=-1) >= next_ticket:
             raise CheckpointError(f"join: {len(tickets)} tickets for {n} events, below {next_ticket}")
         keys: Sequence[bytes | None] = keys_from_arrays(arrays) if "keys" in arrays else [None] * n
         self._waiting = WaitingEvents(*self._shape)
