@@ -7,21 +7,20 @@ import sys
 from collections.abc import Callable
 
 import typer
-from pydantic_core import ValidationError
 from typer.exceptions import TyperException
 
 from stream_moe import __version__
-from stream_moe.cli.audit import audit
+from stream_moe.cli.audit import AuditSettings, audit
 from stream_moe.cli.datasets import datasets
-from stream_moe.cli.demo import demo
-from stream_moe.cli.experiment import experiment
-from stream_moe.cli.export import export
+from stream_moe.cli.demo import DemoSettings, demo
+from stream_moe.cli.experiment import ExperimentSettings, experiment
+from stream_moe.cli.export import ExportSettings, export
+from stream_moe.cli.flags import refuse_secrets, verb
 from stream_moe.cli.inspect import inspect
-from stream_moe.cli.options import refuse_secrets
-from stream_moe.cli.produce import produce
-from stream_moe.cli.replay import replay
+from stream_moe.cli.produce import ProduceSettings, produce
+from stream_moe.cli.replay import ReplaySettings, replay
 from stream_moe.cli.report import report
-from stream_moe.cli.run import run
+from stream_moe.cli.run import RunSettings, run
 from stream_moe.errors import StreamMoeError, StuckError
 
 INTERRUPTED = 130
@@ -33,19 +32,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _VERBS: dict[Callable[..., None], str] = {
-    demo: "Electricity prices through the whole loop, no broker needed.",
-    replay: "Score a model on a stream: test each event, then train on it.",
-    run: "The daemon: learn from Kafka and write predictions.",
-    produce: "Write the events of a stream to a Kafka topic.",
-    export: "Write the events of a stream to an .npz file.",
+    verb(demo, DemoSettings): "Electricity prices through the whole loop, no broker needed.",
+    verb(replay, ReplaySettings): "Score a model on a stream: test each event, then train on it.",
+    verb(run, RunSettings): "The daemon: learn from Kafka and write predictions.",
+    verb(produce, ProduceSettings): "Write the events of a stream to a Kafka topic.",
+    verb(export, ExportSettings): "Write the events of a stream to an .npz file.",
     inspect: "Show a checkpoint, or why it is bad.",
     datasets: "List the streams that have names.",
-    audit: "Check a model for leaks of the label.",
-    experiment: "Make a grid of replays from a TOML file.",
+    verb(audit, AuditSettings): "Check a model for leaks of the label.",
+    verb(experiment, ExperimentSettings): "Make a grid of replays from a TOML file.",
     report: "Show results as a page or as pictures.",
 }
-for verb, said in _VERBS.items():
-    app.command(short_help=said)(verb)
+for command, summary in _VERBS.items():
+    app.command(short_help=summary)(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -61,6 +60,8 @@ def options(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and a non-zero exit."""
+    # Where colorama is installed, numba would have it write an escape sequence at the end, whatever stdout is.
+    os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     try:
         refuse_secrets(sys.argv[1:])
         code = app(standalone_mode=False) or 0
@@ -71,7 +72,7 @@ def main() -> None:
     except StreamMoeError as error:
         code = _fail(str(error), error.exit_code)
     except TyperException as error:
-        code = _fail(_told(error), error.exit_code)
+        code = _fail(_refused(error), error.exit_code)
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone; nothing is left to say
@@ -80,8 +81,10 @@ def main() -> None:
     sys.exit(code)
 
 
-def _told(error: TyperException) -> str:
+def _refused(error: TyperException) -> str:
     """Say what typer found, with the value that it leaves out, and where the help is."""
+    from pydantic_core import ValidationError
+
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     refused = error.__cause__ or error.__context__
     if isinstance(refused, ValidationError):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
+from annotated_types import Interval
+from typer import Option
 
-from stream_moe.cli import options as o
+from stream_moe.cli import settings as s
+from stream_moe.cli.flags import VerbSettings
+from stream_moe.cli.outputs import check_writable, write_json
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
     from stream_moe.evaluation.audit import Check, Stage
     from stream_moe.evaluation.subjects import Subject
+    from stream_moe.ports import Stream
 
 
 class Order(StrEnum):
@@ -24,93 +30,122 @@ class Order(StrEnum):
     TRAIN_THEN_TEST = "train-then-test"
 
 
-def audit(
-    stream: o.Stream,
-    model: o.Model = o.DEFAULT_MODEL,
+@dataclass(frozen=True, kw_only=True)
+class AuditSource(s.Source):
+    """The stream, of which so many events are scored."""
+
+    events: Annotated[int, Interval(ge=2), Option(help="How many events are scored.")] = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSettings(VerbSettings):
+    """Of `audit`."""
+
+    first: ClassVar = ("stream", "model", "class", "events", "seed")
+
     user_class: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--class",
             metavar="MODULE:CLASS",
             help="Audit a class of your own instead; this IMPORTS AND RUNS that module's code, which is "
             "installed or lies in the current directory.",
         ),
-    ] = None,
-    events: Annotated[int, typer.Option(min=2, help="How many events are scored.")] = 20_000,
-    seed: o.Seed = 1,
-    order: Annotated[
-        Order, typer.Option(help="train-then-test makes the mistake on purpose, to see it caught.")
-    ] = Order.TEST_THEN_TRAIN,
-    probes: Annotated[int, typer.Option(min=1, help="At how many events labels are changed.")] = 10,
-    probed: Annotated[int, typer.Option(min=2, help="How many events each of these experiments lasts.")] = 1000,
-    label: o.Label = None,
-    nominal: o.Nominal = "",
-    settings: o.Settings = [],  # noqa: B006 (typer copies it)
-    threads: o.Threads = 1,
-    json: o.JsonFile = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
-) -> None:
+    ] = None
+    order: Annotated[Order, Option(help="train-then-test makes the mistake on purpose, to see it caught.")] = (
+        Order.TEST_THEN_TRAIN
+    )
+    probes: Annotated[int, s.AT_LEAST_1, Option(help="At how many events labels are changed.")] = 10
+    probed: Annotated[int, Interval(ge=2), Option(help="How many events each of these experiments lasts.")] = 1000
+    source: AuditSource
+    model: s.CpuModel = field(default_factory=s.CpuModel)
+    output: s.PlainOutput = field(default_factory=s.PlainOutput)
+
+
+def audit(settings: AuditSettings) -> None:
     """Check a model for leaks: change labels and see which predictions move; hold its score against the Bayes rate.
 
     The exit code is 0 if every check passed, 1 if one failed or no changed label changed anything.
     """
-    o.check_writable(json)
-    if user_class is not None and (model != o.DEFAULT_MODEL or settings):
-        raise ConfigError(f"--class {user_class}: the class is the model; leave --model and --set out")
+    model, output, order = settings.model, settings.output, settings.order
+    check_writable(output.json)
+    if settings.user_class is not None and (model.name != s.DEFAULT_MODEL or model.set):
+        raise ConfigError(f"--class {settings.user_class}: the class is the model; leave --model and --set out")
     from stream_moe.evaluation import audit as checks
-    from stream_moe.evaluation import subjects
-    from stream_moe.streams import open_stream
-    from stream_moe.streams.blocks import labelled_blocks
 
-    name = user_class or model
-    kind = subjects.load_class(user_class, Path.cwd()) if user_class is not None else None
-    make_learner = o.learner_factory(model, seed, settings, threads, "cpu")
-    source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
+    source, name = settings.source.open(model.seed), settings.user_class or model.name
+    make, answers_alone = _subjects(settings, source)
+    shown = _Shown(output.quiet)
+    shown.line(f"{name} on {source.name}, seed {model.seed}, {order}")
+    found = _laws(settings, source, make, answers_alone)
+    for check in found:
+        shown.check(check)
+    shown.line(f"\n{'events':>12}{'accuracy':>11}{'std. error':>12}{'above Bayes':>13}")
+    stages = checks.score(make(), source, settings.source.events, on_stage=shown.stage)
+    bayes = source.bayes_accuracy
+    found.append(checks.check_score(stages, bayes))
+    shown.line("")
+    shown.check(found[-1])
+    verdict, code = _verdict(found)
+    shown.line(f"\n{verdict}")
+    content = {"model": name, "stream": source.name, "seed": model.seed, "order": str(order)}
+    content |= {"events": stages[-1].events, "bayes_accuracy": bayes, "checks": [asdict(check) for check in found]}
+    content |= {"stages": [asdict(stage) for stage in stages], "verdict": verdict, "exit_code": code}
+    write_json(output.json, content)
+    if code:
+        raise typer.Exit(code)
+
+
+class _Shown:
+    """What a person sees of an audit."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def line(self, text: str) -> None:
+        if not self._quiet:
+            typer.echo(text)
+
+    def check(self, check: Check) -> None:
+        self.line(f"  {check.name:<12} {check.verdict:<14} {check.said}")
+
+    def stage(self, stage: Stage) -> None:
+        above = "unknown" if stage.sigmas is None else f"{stage.sigmas:+.1f} s.e."
+        self.line(f"{stage.events:>12,}{stage.accuracy:>11.2%}{stage.standard_error:>12.2%}{above:>13}")
+
+
+def _subjects(settings: AuditSettings, source: Stream) -> tuple[Callable[..., Subject], bool]:
+    """Return what makes the model afresh, given how often it is asked about an event; and if it has no `step`."""
+    from stream_moe.evaluation import subjects
+
+    name, seed = settings.user_class, settings.model.seed
+    kind = subjects.load_class(name, Path.cwd()) if name is not None else None
+    make_learner = settings.model.factory()
 
     def make(asks: int = 1) -> Subject:
         subject: Subject = (
             make_learner(source.schema)
-            if kind is None
+            if name is None or kind is None
             else subjects.make_user_subject(name, kind, source.schema, seed, asks)
         )
-        return subject if order is Order.TEST_THEN_TRAIN else subjects.TrainThenTest(subject)
+        return subject if settings.order is Order.TEST_THEN_TRAIN else subjects.TrainThenTest(subject)
 
-    def say(line: str) -> None:
-        if not quiet:
-            typer.echo(line)
+    return make, kind is not None and not hasattr(kind, "step")
 
-    def tell(check: Check) -> None:
-        say(f"  {check.name:<12} {check.verdict:<14} {check.said}")
 
-    say(f"{name} on {source.name}, seed {seed}, {order}")
-    first = next(labelled_blocks(source, probed, probed), None)
+def _laws(settings: AuditSettings, source: Stream, make: Callable[..., Subject], answers_alone: bool) -> list[Check]:
+    """Change labels of the first events and see which predictions move."""
+    from stream_moe.evaluation import audit as checks
+    from stream_moe.streams.blocks import labelled_blocks
+
+    first = next(labelled_blocks(source, settings.probed, settings.probed), None)
     if first is None:
         raise ConfigError(f"{source.name}: the stream is empty; name one with events")
-    found = checks.check_law(make, first.x, first.y, source.schema.n_classes, probes=probes, seed=seed)
-    if kind is not None and not hasattr(kind, "step") and found[0].verdict == checks.PASSED:
-        found.append(checks.check_questions(make, first.x, first.y))
-    for check in found:
-        tell(check)
-    say(f"\n{'events':>12}{'accuracy':>11}{'std. error':>12}{'above Bayes':>13}")
-
-    def row(stage: Stage) -> None:
-        above = "unknown" if stage.sigmas is None else f"{stage.sigmas:+.1f} s.e."
-        say(f"{stage.events:>12,}{stage.accuracy:>11.2%}{stage.standard_error:>12.2%}{above:>13}")
-
-    stages = checks.score(make(), source, events, on_stage=row)
-    bayes = source.bayes_accuracy
-    found.append(checks.check_score(stages, bayes))
-    say("")
-    tell(found[-1])
-    verdict, code = _verdict(found)
-    say(f"\n{verdict}")
-    content = {"model": name, "stream": source.name, "seed": seed, "order": str(order), "events": stages[-1].events}
-    content |= {"bayes_accuracy": bayes, "checks": [asdict(check) for check in found]}
-    o.write_json(
-        json, content | {"stages": [asdict(stage) for stage in stages], "verdict": verdict, "exit_code": code}
-    )
-    if code:
-        raise typer.Exit(code)
+    x, y, seed = first.x, first.y, settings.model.seed
+    found = checks.check_law(make, x, y, source.schema.n_classes, probes=settings.probes, seed=seed)
+    if answers_alone and found[0].verdict == checks.PASSED:
+        found.append(checks.check_questions(make, x, y))
+    return found
 
 
 def _verdict(found: list[Check]) -> tuple[str, int]:

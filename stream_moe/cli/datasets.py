@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from stream_moe.cli import options as o
+from stream_moe.cli.outputs import check_writable, write_json
+from stream_moe.cli.settings import JsonFile
 
 _NUMBERS = ("events", "features", "classes")
 _KEYS = ("name", *_NUMBERS, "licence", "where")
@@ -17,10 +18,10 @@ def datasets(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME...", help="Only these; get them if need be, and check them.")
     ] = None,
-    json: o.JsonFile = None,
+    json: JsonFile = None,
 ) -> None:
     """List the named streams with shape, licence and whereabouts; given names, get those and check them."""
-    o.check_writable(json)
+    check_writable(json)
     from stream_moe.errors import ConfigError
     from stream_moe.streams import GENERATED, open_stream
     from stream_moe.streams.datasets import whereabouts
@@ -36,7 +37,7 @@ def datasets(
         shape = (data_set.name, data_set.events, data_set.features, data_set.classes)
         rows.append((*shape, data_set.licence, whereabouts(data_set)))
     _print_table([_KEYS, *([_text(cell) for cell in row] for row in rows)])
-    o.write_json(json, {"streams": [dict(zip(_KEYS, row, strict=True)) for row in rows]})
+    write_json(json, {"streams": [dict(zip(_KEYS, row, strict=True)) for row in rows]})
 
 
 def _text(cell: str | int | None) -> str:

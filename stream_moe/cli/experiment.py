@@ -8,87 +8,109 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
-from stream_moe.cli import options as o
+from stream_moe.cli import settings as s
+from stream_moe.cli.flags import VerbSettings
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
+    from stream_moe.experiments.plan import Experiment
     from stream_moe.experiments.runner import Outcome
 
 INCOMPLETE = 1  # exit code: some runs failed
 
 
-def experiment(
-    file: Annotated[
-        str | None, typer.Argument(metavar="FILE|NAME", help="A TOML file, or the name of one that is shipped.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; as many as cores unless given.")] = None,
-    executor: Annotated[
-        str, typer.Option(help="Where runs are made: local, or ray, the cluster of RAY_ADDRESS or of this machine.")
-    ] = "local",
-    out: Annotated[Path | None, typer.Option(help="Directory of the results; experiments/NAME unless given.")] = None,
-    events: o.Events = None,
-    seeds: Annotated[str | None, typer.Option(metavar="1,2", help="These seeds instead of the file's.")] = None,
-    streams: Annotated[str | None, typer.Option(metavar="A,B", help="These streams instead of the file's.")] = None,
-    models: Annotated[str | None, typer.Option(metavar="A,B", help="These models instead of the file's.")] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs as well.")] = False,
-    names: Annotated[bool, typer.Option("--list", help="List the experiments that are shipped, and leave.")] = False,
-) -> None:
-    """Make all runs of an experiment; those that are finished already are not made again."""
-    from stream_moe.experiments import plan
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSettings(VerbSettings):
+    """Of `experiment`."""
 
-    if names:
+    file: Annotated[
+        str | None, Argument(metavar="FILE|NAME", help="A TOML file, or the name of one that is shipped.")
+    ] = None
+    jobs: Annotated[int | None, s.AT_LEAST_1, Option(help="Runs at a time; as many as cores unless given.")] = None
+    executor: Annotated[
+        str, Option(help="Where runs are made: local, or ray, the cluster of RAY_ADDRESS or of this machine.")
+    ] = "local"
+    out: Annotated[Path | None, Option(help="Directory of the results; experiments/NAME unless given.")] = None
+    events: s.Events = None
+    seeds: Annotated[str | None, Option(metavar="1,2", help="These seeds instead of the file's.")] = None
+    streams: Annotated[str | None, Option(metavar="A,B", help="These streams instead of the file's.")] = None
+    models: Annotated[str | None, Option(metavar="A,B", help="These models instead of the file's.")] = None
+    tensorboard: Annotated[bool, Option(help="Write TensorBoard logs as well.")] = False
+    names: Annotated[bool, Option("--list", help="List the experiments that are shipped, and leave.")] = False
+
+    def load(self) -> Experiment:
+        """Read the file, with what the command line replaces of it."""
+        if self.executor not in {"local", "ray"}:
+            raise ConfigError(f"--executor {self.executor!r}: choose local or ray")
+        if self.file is None:
+            raise ConfigError("which experiment? give a TOML file or a name of `stream-moe experiment --list`")
+        from stream_moe.experiments import plan
+
+        found = plan.load(
+            self.file,
+            events=self.events,
+            seeds=None if self.seeds is None else _whole_numbers(self.seeds),
+            streams=None if self.streams is None else s.split_names(self.streams),
+            models=None if self.models is None else s.split_names(self.models),
+        )
+        return found.model_copy(update={"tensorboard": self.tensorboard or found.tensorboard})
+
+
+def experiment(settings: ExperimentSettings) -> None:
+    """Make all runs of an experiment; those that are finished already are not made again."""
+    if settings.names:
+        from stream_moe.experiments import plan
+
         for name in plan.shipped():
             typer.echo(f"{name:<18}{plan.load(name, check=False).about}")
         return
-    if executor not in {"local", "ray"}:
-        raise ConfigError(f"--executor {executor!r}: choose local or ray")
-    if file is None:
-        raise ConfigError("which experiment? give a TOML file or a name of `stream-moe experiment --list`")
-    wanted = plan.load(
-        file,
-        events=events,
-        seeds=None if seeds is None else _whole_numbers(seeds),
-        streams=None if streams is None else o.split_names(streams),
-        models=None if models is None else o.split_names(models),
-    )
-    if tensorboard or wanted.tensorboard:
+    wanted = settings.load()
+    if wanted.tensorboard:
         from stream_moe.experiments.tensorboard import check_installed
 
         check_installed()
     from stream_moe.experiments.runner import make_runs
     from stream_moe.experiments.store import RunStore
-    from stream_moe.experiments.table import summary
 
     cluster = None
-    if executor == "ray":
+    if settings.executor == "ray":
         from stream_moe.experiments.cluster import Cluster
 
         cluster = Cluster()
-    folder = out or Path("experiments") / wanted.name
+    folder = settings.out or Path("experiments") / wanted.name
     store, runs, begin = RunStore(folder), wanted.runs(), time.perf_counter()
     with store.lock():
         store.describe(wanted)
         there = sum(store.find(run) is not None for run in runs)
-        jobs = min(jobs or (cluster.cores if cluster else os.cpu_count()) or 1, max(len(runs) - there, 1))
+        cores = cluster.cores if cluster else os.cpu_count()
+        jobs = min(settings.jobs or cores or 1, max(len(runs) - there, 1))
         typer.echo(
             f"{wanted.name}: {len(runs):,} runs, {there:,} of them there already; {jobs} at a time, in {folder}"
         )
-        with _progress(len(runs), there) as tell:
-            outcomes = make_runs(runs, store, jobs, tell, cluster)
-        if tensorboard or wanted.tensorboard:
+        with _progress(len(runs), there) as show:
+            outcomes = make_runs(runs, store, jobs, show, cluster)
+        if wanted.tensorboard:
             from stream_moe.experiments.tensorboard import write_logs
 
             write_logs(folder / "tensorboard", [found for run in runs if (found := store.find(run)) is not None])
-    results = [result for run in runs if (result := outcomes[run].result) is not None]
-    if results:
+    _sum_up(wanted, [outcomes[run] for run in runs], folder, time.perf_counter() - begin)
+
+
+def _sum_up(wanted: Experiment, outcomes: list[Outcome], folder: Path, seconds: float) -> None:
+    """Print the table of the results and where they are; exit code 1 where a run failed."""
+    from stream_moe.experiments.table import summary
+
+    if results := [outcome.result for outcome in outcomes if outcome.result is not None]:
         typer.echo("\n" + summary(results, wanted.published))
-    typer.echo(f"\n{time.perf_counter() - begin:,.0f} s; {folder / 'results.csv'}, {folder / 'results.jsonl'}")
-    if failed := [outcome for outcome in outcomes.values() if outcome.result is None]:
+    typer.echo(f"\n{seconds:,.0f} s; {folder / 'results.csv'}, {folder / 'results.jsonl'}")
+    if failed := [outcome for outcome in outcomes if outcome.result is None]:
         for reason, times in Counter(outcome.reason for outcome in failed).items():
             typer.echo(f"stream-moe: {times} run{'s' * (times > 1)} failed: {reason}", err=True)
         raise typer.Exit(INCOMPLETE)
@@ -96,7 +118,7 @@ def experiment(
 
 def _whole_numbers(text: str) -> list[int]:
     try:
-        return [int(word) for word in o.split_names(text)]
+        return [int(word) for word in s.split_names(text)]
     except ValueError:
         raise ConfigError(f"--seeds {text!r}: write whole numbers, as 1,2,3") from None
 
@@ -123,7 +145,7 @@ def _progress(total: int, there: int) -> Iterator[Callable[[Outcome], None]]:
             task = bar.add_task("runs", total=total, completed=there)
 
             def show(outcome: Outcome) -> None:
-                bar.console.print(_told(outcome), highlight=False, markup=False)
+                bar.console.print(_line(outcome), highlight=False, markup=False)
                 bar.advance(task)
 
             yield show
@@ -135,12 +157,12 @@ def _progress(total: int, there: int) -> Iterator[Callable[[Outcome], None]]:
         done += 1
         left = (time.monotonic() - begin) / (done - there) * (total - done)
         time_left = f"  about {_span(left)} left" if done < total else ""
-        typer.echo(f"{done}/{total}{time_left}  {_told(outcome)}")
+        typer.echo(f"{done}/{total}{time_left}  {_line(outcome)}")
 
     yield say
 
 
-def _told(outcome: Outcome) -> str:
+def _line(outcome: Outcome) -> str:
     run, result = outcome.run, outcome.result
     name = " ".join(part for part in (run.stream, run.model, run.variant, f"seed {run.seed}") if part)
     if result is None:

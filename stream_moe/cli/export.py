@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
+from typer import Option
 
-from stream_moe.cli import options as o
+from stream_moe.cli import settings as s
+from stream_moe.cli.flags import VerbSettings
+from stream_moe.cli.outputs import check_writable
 
 
-def export(
-    stream: o.Stream,
-    out: Annotated[Path, typer.Option(help="File to write: .npz with x float32 [n, d] and y int32 [n].")],
-    events: o.Events = None,
-    seed: o.StreamSeed = 1,
-    label: o.Label = None,
-    nominal: o.Nominal = "",
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings(VerbSettings):
+    """Of `export`."""
+
+    first: ClassVar = ("stream", "out", "events", "seed")
+
+    source: s.Source
+    out: Annotated[Path, Option(help="File to write: .npz with x float32 [n, d] and y int32 [n].")]
+    seed: s.StreamSeed = 1
+
+
+def export(settings: ExportSettings) -> None:
     """Write the first events of a stream to an .npz file."""
-    o.check_writable(out)
+    out, events = settings.out, settings.source.events
+    check_writable(out)
     from stream_moe.errors import ConfigError
-    from stream_moe.streams import export_npz, open_stream
+    from stream_moe.streams import export_npz
 
-    source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
+    source = settings.source.open(settings.seed)
     if events is None and source.n_events is None:
-        raise ConfigError(f"stream {stream!r} is endless; say how many events with --events")
+        raise ConfigError(f"stream {settings.source.stream!r} is endless; say how many events with --events")
     wanted = min(n for n in (events, source.n_events) if n is not None)
     export_npz(source, wanted, out)
     typer.echo(f"{out}: {wanted:,} events, {source.schema.n_features} features, {source.schema.n_classes} classes")

@@ -1,4 +1,4 @@
-"""A run as it happens, on a terminal: drawn anew twice a second by a thread, from what it was told last.
+"""A run as it happens, on a terminal: drawn anew twice a second by a thread, from what was reported last.
 
 The stream's own thread only swaps references and, twice a second, adds a sample; rich keeps what is printed or
 logged meanwhile above the view. The cursor stays visible, so that a process that is killed or suspended leaves the
@@ -11,14 +11,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from stream_moe.cli.console import Display, Standing
+from stream_moe.cli.outputs import Ended, Output, Standing
+from stream_moe.cli.summary import print_summary
 from stream_moe.report import LearnerReport
 from stream_moe.telemetry.logs import escape_line
 
@@ -33,7 +32,7 @@ BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 GAP = "   "
 
 
-class LiveView(Display):
+class LiveView(Output):
     """Progress, scores, drifts, experts; for a member of a group also its lag, state and last checkpoint.
 
     Parameters
@@ -76,39 +75,41 @@ class LiveView(Display):
             get_renderable=self._render,
         )
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._live.start(refresh=True)
         self._console.show_cursor(True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.transient = error is None  # after an error or Ctrl-C the view says how far it came
-        self._live.stop()
 
     def marks(self) -> Iterator[int]:
         return timed_marks(REFRESH_SECONDS, self._clock)
 
-    def tell_state(self, state: str) -> None:
-        self._state = state
-
     def is_due(self, events: int) -> bool:
         return not self._recent or self._clock() - self._sampled >= REFRESH_SECONDS / 2
 
-    def update(self, at: Standing, final: bool = False) -> None:
-        due = self.is_due(at.events)
+    def progress(self, at: Standing) -> None:
         self._standing = at
         if at.flow is None:
             self._state = "running"
-        if not due and not final:
-            return
+        if self.is_due(at.events):
+            self._sample(at)
+
+    def _sample(self, at: Standing) -> None:
         self._sampled = now = self._clock()
         events = at.events if at.flow is None else at.flow.events
         self._recent.append((now, events, [expert.routed for expert in at.learner.experts]))
         if at.quality.events >= LEAST_EVENTS:
             self._curve.add(at.events, at.quality.window_accuracy)
         self._drifts.look(events, at.learner, alone=at.flow is None or at.flow.partitions == 1)
+
+    def state(self, state: str) -> None:
+        self._state = state
+
+    def end(self, ended: Ended) -> None:
+        self._live.stop()
+        print_summary(ended.content)
+
+    def abort(self) -> None:
+        self._live.transient = False  # the view says how far it came
+        self._live.stop()
 
     # Drawing
 
@@ -136,7 +137,7 @@ class LiveView(Display):
         at = self._standing
         if at is None:
             waiting = "compiling and warming up" if self._state == "starting" else "waiting for the first event"
-            return [head, *_flowing([_said(waiting, _span(elapsed))], width)]
+            return [head, *_flowing([_labelled(waiting, _span(elapsed))], width)]
         lines: list[Text] = [head]
         if self._total:
             full = min(at.events, self._total) * width // self._total
@@ -146,8 +147,8 @@ class LiveView(Display):
         lines += _flowing(_scores(at), width) + _flowing(_kappas(at), width)
         lines += self._drawn_curve(at, width) if at.quality.events >= LEAST_EVENTS else []
         beside = {} if at.flow is None else at.flow.drifts
-        told = [_said(f"{scope} drifts", f"{count:,}") for scope, count in sorted(beside.items())]
-        lines += _flowing(self._drifts.told() + told, width)
+        others = [_labelled(f"{scope} drifts", f"{count:,}") for scope, count in sorted(beside.items())]
+        lines += _flowing(self._drifts.parts() + others, width)
         if at.flow is not None:
             lines += _flowing(_flow(at), width)
         return lines + self._experts(at.learner, width, room - len(lines))
@@ -158,9 +159,13 @@ class LiveView(Display):
         rate = (last[1] - first[1]) / seconds if seconds > 0 else 0.0
         events = at.events if at.flow is None else at.flow.events
         done = f"{events:,}" + (f" of {self._total:,}" if self._total else "")
-        parts = [_said("events", done), _said("events/s", f"{rate:,.0f}"), _said("elapsed", _span(elapsed))]
+        parts = [
+            _labelled("events", done),
+            _labelled("events/s", f"{rate:,.0f}"),
+            _labelled("elapsed", _span(elapsed)),
+        ]
         if self._total and rate:
-            parts.append(_said("left", _span(max(self._total - events, 0) / rate)))
+            parts.append(_labelled("left", _span(max(self._total - events, 0) / rate)))
         return parts
 
     def _drawn_curve(self, at: Standing, width: int) -> list[Text]:
@@ -197,8 +202,8 @@ class LiveView(Display):
             )
         asleep = sum(expert.asleep for expert in experts)
         more = len(experts) - len(order)
-        said = ", ".join([f"{more} more"] * (more > 0) + [f"{asleep} of {len(experts)} asleep"])
-        return [*rows, Text(f"   {said}", "dim")]
+        summary = ", ".join([f"{more} more"] * (more > 0) + [f"{asleep} of {len(experts)} asleep"])
+        return [*rows, Text(f"   {summary}", "dim")]
 
 
 class Curve:
@@ -266,8 +271,8 @@ class DriftMarks:
     def look(self, events: int, learner: LearnerReport, alone: bool) -> None:
         """Take the report of a moment, of one model `alone` or of several together.
 
-        An expert's drift is told as of the moment at which it was seen; so is the mixture's where there are several,
-        as each counts its own events.
+        An expert's drift is reported as of the moment at which it was seen; so is the mixture's where there are
+        several, as each counts its own events.
         """
         if learner.mixture_drifts > self._mixture:
             self.recent.append(learner.last_mixture_drift if alone else events)
@@ -279,14 +284,14 @@ class DriftMarks:
                 self._last = events, e
         self._experts = counts
 
-    def told(self) -> list[Text]:
+    def parts(self) -> list[Text]:
         """One part a scope."""
         at = f", latest at {self.recent[-1]:,}" if self.recent else ""
         by = f", latest by {self._last[0]:,} in {self._last[1]}" if self._last else ""
         style = "yellow" if self._mixture else ""
         return [
-            _said("mixture drifts", f"{self._mixture:,}{at}", style),
-            _said("expert drifts", f"{sum(self._experts):,}{by}"),
+            _labelled("mixture drifts", f"{self._mixture:,}{at}", style),
+            _labelled("expert drifts", f"{sum(self._experts):,}{by}"),
         ]
 
 
@@ -311,7 +316,7 @@ def _can_show(characters: str, encoding: str) -> bool:
     return True
 
 
-def _said(name: str, value: str, style: str = "") -> Text:
+def _labelled(name: str, value: str, style: str = "") -> Text:
     return Text(f"{name} ", "dim").append(value, f"not dim {style}".strip())
 
 
@@ -330,18 +335,18 @@ def _flowing(parts: Sequence[Text], width: int) -> list[Text]:
 def _scores(at: Standing) -> list[Text]:
     quality = at.quality
     return [
-        _said("accuracy", f"{quality.accuracy:.2%}", "bold"),
-        _said("recent", f"{quality.window_accuracy:.2%}", "bold"),
-        _said("log-loss", f"{quality.log_loss:.4f}"),
+        _labelled("accuracy", f"{quality.accuracy:.2%}", "bold"),
+        _labelled("recent", f"{quality.window_accuracy:.2%}", "bold"),
+        _labelled("log-loss", f"{quality.log_loss:.4f}"),
     ]
 
 
 def _kappas(at: Standing) -> list[Text]:
     quality = at.quality
     return [
-        _said("kappa", f"{quality.kappa:.4f}"),
-        _said("over majority", f"{quality.kappa_majority:.4f}"),
-        _said("over no-change", f"{quality.kappa_temporal:.4f}"),
+        _labelled("kappa", f"{quality.kappa:.4f}"),
+        _labelled("kappa_M", f"{quality.kappa_majority:.4f}"),
+        _labelled("kappa_temporal", f"{quality.kappa_temporal:.4f}"),
     ]
 
 
@@ -349,12 +354,12 @@ def _flow(at: Standing) -> list[Text]:
     if (flow := at.flow) is None:
         return []
     kept = "none yet" if flow.checkpoint_time is None else f"{_span(max(time.time() - flow.checkpoint_time, 0))} ago"
-    waiting = [_said("waiting for labels", f"{flow.pending_events:,}")] if flow.pending_events else []
+    waiting = [_labelled("waiting for labels", f"{flow.pending_events:,}")] if flow.pending_events else []
     return [
         *waiting,
-        _said("partitions", str(flow.partitions)),
-        _said("lag", f"{flow.lag_records:,} records, {flow.lag_seconds:,.1f} s"),
-        _said("checkpoint", kept),
+        _labelled("partitions", str(flow.partitions)),
+        _labelled("lag", f"{flow.lag_records:,} records, {flow.lag_seconds:,.1f} s"),
+        _labelled("checkpoint", kept),
     ]
 
 

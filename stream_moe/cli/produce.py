@@ -4,84 +4,111 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
+from annotated_types import Interval
+from typer import Option
 
-from stream_moe.cli import options as o
+from stream_moe.cli import settings as s
+from stream_moe.cli.flags import VerbSettings
+from stream_moe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from connectors.kafka import KafkaProducerLog
+    from stream_moe.ports import Stream
 
 _ROWS = 1000
 
 
-def produce(
-    stream: o.Stream,
-    bootstrap: o.Bootstrap = None,
-    topic: Annotated[str | None, typer.Option(help="Topic; created if missing.  [default: events]")] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Topic for the labels, if not the same; created if missing.")
-    ] = None,
-    partitions: Annotated[int, typer.Option(min=1, help="Of a topic that is created here.")] = 1,
-    events: o.Events = None,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Events per second; unlimited unless given.")] = None,
-    seed: o.StreamSeed = 1,
-    label: o.Label = None,
-    nominal: o.Nominal = "",
+@dataclass(frozen=True, kw_only=True)
+class Destination(s.Kafka):
+    """The brokers and topics to write to."""
+
+    flags: ClassVar = ("bootstrap", "topic", "labels")
+
+    topic: Annotated[str, Option(help="Topic; created if missing.")] = "events"
+    labels: Annotated[str | None, Option(help="Topic for the labels, if not the same; created if missing.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProduceSettings(VerbSettings):
+    """Of `produce`."""
+
+    first: ClassVar = ("stream", "bootstrap", "topic", "labels", "partitions", "events", "rate", "seed")
+
+    source: s.Source
+    kafka: Destination = field(default_factory=Destination)
+    partitions: Annotated[int, s.AT_LEAST_1, Option(help="Of a topic that is created here.")] = 1
+    rate: Annotated[s.Rate, Interval(ge=0.001)] = None
+    seed: s.StreamSeed = 1
     key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Feature that is the record's key.  [default: its number]")
-    ] = None,
-    config: o.Config = None,
-) -> None:
+        str | None, Option(metavar="COLUMN", help="Feature that is the record's key.  [default: its number]")
+    ] = None
+    config: s.Config = None
+
+
+def produce(settings: ProduceSettings) -> None:
     """Write the events of a stream to a topic, in order, each with features and label, or the labels to another one.
 
     The number of an event is its id, and its key unless --key names a feature. With several partitions the key
     decides where an event goes (murmur2, as in every Kafka client); each partition then holds a part of the stream,
     in order, and gets a model of its own.
     """
-    import numpy as np
-
-    from connectors.kafka import KafkaProducerLog, KafkaSettings
-    from stream_moe.cli.config import kafka_values
-    from stream_moe.engine.codec import JsonCodec, schema_header
-    from stream_moe.errors import ConfigError
-    from stream_moe.models.keyed.feature import check_feature, feature_keys
-    from stream_moe.streams import open_stream
-    from stream_moe.streams.blocks import labelled_blocks
-    from stream_moe.types import UNLABELLED
+    from connectors.kafka import KafkaProducerLog
+    from stream_moe.engine.codec import schema_header
+    from stream_moe.models.keyed.feature import check_feature
 
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what goes wrong is said in one line of ours
-    source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
-    if events is None and source.n_events is None and rate is None:
-        raise ConfigError(f"stream {stream!r} is endless; say how many events with --events, or how fast with --rate")
-    if key is not None:
-        check_feature(source.schema, key)
-    settings = KafkaSettings(**kafka_values({"bootstrap": bootstrap, "topic": topic, "labels": labels}, config))
-    codec, sent, start = JsonCodec(source.schema), 0, time.monotonic()
-    log = KafkaProducerLog(settings, headers=[schema_header(source.schema)], create=True, partitions=partitions)
+    source = settings.source.open(settings.seed)
+    if settings.source.events is None and source.n_events is None and settings.rate is None:
+        name = settings.source.stream
+        raise ConfigError(f"stream {name!r} is endless; say how many events with --events, or how fast with --rate")
+    if settings.key is not None:
+        check_feature(source.schema, settings.key)
+    kafka, partitions = settings.kafka.settings(), settings.partitions
+    log = KafkaProducerLog(kafka, headers=[schema_header(source.schema)], create=True, partitions=partitions)
     apart = None
-    if settings.labels is not None:
-        apart = KafkaProducerLog(replace(settings, topic=settings.labels, labels=None), (), True, partitions)
+    if kafka.labels is not None:
+        apart = KafkaProducerLog(replace(kafka, topic=kafka.labels, labels=None), (), True, partitions)
+    start = time.monotonic()
     try:
-        # A tenth of a second's worth at a time keeps a slow rate smooth.
-        rows = _ROWS if rate is None else max(1, min(_ROWS, int(rate / 10)))
-        for block in labelled_blocks(source, events if events is not None else 2**62, rows):
-            keys = [str(sent + i).encode() for i in range(len(block))]
-            if key is not None:
-                keys = feature_keys(source.schema, key, block.x)
-            given = replace(block, y=np.full_like(block.y, UNLABELLED)) if apart is not None else block
-            log.send(zip(keys, codec.encode_events(given, sent), strict=True))
-            if apart is not None:
-                block.has_features = np.zeros(len(block), np.bool_)
-                apart.send(zip(keys, codec.encode_events(block, sent), strict=True))
-            sent += len(keys)
-            if rate is not None:
-                log.flush()
-                time.sleep(max(0.0, start + sent / rate - time.monotonic()))
-        log.flush()
+        sent = _send(settings, source, log, apart)
     finally:
         log.close()
         if apart is not None:
             apart.close()
     seconds = time.monotonic() - start
-    where = f"topic {settings.topic} at {settings.bootstrap}"
+    where = f"topic {kafka.topic} at {kafka.bootstrap}"
     typer.echo(f"{sent:,} events written to {where} in {seconds:.1f} s ({sent / seconds:,.0f}/s)")
+
+
+def _send(settings: ProduceSettings, source: Stream, log: KafkaProducerLog, apart: KafkaProducerLog | None) -> int:
+    """Write the events, the labels to the log `apart` where there is one; return how many."""
+    import numpy as np
+
+    from stream_moe.engine.codec import JsonCodec
+    from stream_moe.models.keyed.feature import feature_keys
+    from stream_moe.streams.blocks import labelled_blocks
+    from stream_moe.types import UNLABELLED
+
+    codec, sent, start, rate = JsonCodec(source.schema), 0, time.monotonic(), settings.rate
+    # A tenth of a second's worth at a time keeps a slow rate smooth.
+    rows = _ROWS if rate is None else max(1, min(_ROWS, int(rate / 10)))
+    events = settings.source.events
+    for block in labelled_blocks(source, events if events is not None else 2**62, rows):
+        keys = [str(sent + i).encode() for i in range(len(block))]
+        if settings.key is not None:
+            keys = feature_keys(source.schema, settings.key, block.x)
+        given = replace(block, y=np.full_like(block.y, UNLABELLED)) if apart is not None else block
+        log.send(zip(keys, codec.encode_events(given, sent), strict=True))
+        if apart is not None:
+            block.has_features = np.zeros(len(block), np.bool_)
+            apart.send(zip(keys, codec.encode_events(block, sent), strict=True))
+        sent += len(keys)
+        if rate is not None:
+            log.flush()
+            time.sleep(max(0.0, start + sent / rate - time.monotonic()))
+    log.flush()
+    return sent

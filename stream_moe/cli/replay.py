@@ -2,170 +2,185 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
+from annotated_types import Interval
+from typer import Option
 
-from stream_moe.cli import options as o
-from stream_moe.cli.console import Standing, make_display, tell_result
-from stream_moe.cli.folds import FoldReplay, cross_validate
+from stream_moe.cli import settings as s
+from stream_moe.cli.flags import VerbSettings, shown
+from stream_moe.cli.outputs import (
+    CSV_EVERY,
+    CsvFile,
+    DriftLog,
+    Ended,
+    JsonFile,
+    Output,
+    Outputs,
+    ReportPage,
+    Standing,
+    check_writable,
+)
+from stream_moe.cli.progress import make_display
 from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
 from stream_moe.models.keyed.settings import MAX_KEYS
 
 if TYPE_CHECKING:
     from stream_moe.engine.replay import Progress
-    from stream_moe.report import LearnerReport
+    from stream_moe.ports import Stream
 
-CSV_EVERY = 5000
 _log = logging.getLogger(__name__)
 
 
-def replay(
-    stream: o.Stream,
-    model: o.Model = o.DEFAULT_MODEL,
-    events: o.Events = None,
-    seed: o.Seed = 1,
-    chunk: Annotated[int, typer.Option(min=1, help="Rows per block; changes no result.")] = 4096,
-    label_delay: Annotated[int, typer.Option(min=0, help="A label arrives so many events after its event.")] = 0,
-    window: Annotated[int, typer.Option(min=1, help="Events that the windowed scores look back.")] = 1000,
-    metric: Annotated[
-        list[str], typer.Option(metavar="A,B", help="Metrics of river by name, as MacroF1; may be repeated.")
-    ] = [],  # noqa: B006 (typer copies it)
-    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate: fold j tests, the others train.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes over the folds; changes no result.")] = 1,
-    label: o.Label = None,
-    nominal: o.Nominal = "",
-    settings: o.Settings = [],  # noqa: B006 (typer copies it)
-    threads: o.Threads = 1,
-    device: o.Device = "auto",
-    model_per: o.ModelPer = "partition",
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """Whether each value of a feature has a model."""
+
+    per: s.ModelPer = "partition"
     key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="With --model-per key: the feature that is the key.")
-    ] = None,
-    max_keys: o.MaxKeys = MAX_KEYS,
-    json: o.JsonFile = None,
-    csv: Annotated[Path | None, typer.Option(help=f"Write a row of scores every {CSV_EVERY:,} events.")] = None,
-    drift_log: Annotated[Path | None, typer.Option(help="Write each drift as a line of JSON.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="Serve the live page and /metrics on 127.0.0.1.")] = False,
-    serve_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of the page, 0 = any.  [default: 9108, any if taken]")
-    ] = None,
-    hold: Annotated[
-        bool, typer.Option("--hold/--no-hold", help="With --serve: stay at the end, until Ctrl-C.")
-    ] = True,
-    json_logs: o.JsonLogs = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
-) -> None:
-    """Replay a stream: test each event, then train on it."""
-    started = time.perf_counter()
-    o.check_writable(json, csv, report, drift_log)
-    names = [name for each in metric for name in o.split_names(each)]
-    if folds is None and workers > 1:
-        raise ConfigError(f"--workers {workers}: processes are for folds; add --folds, or use --threads")
-    if serve_port is not None and not serve:
-        raise ConfigError(f"--serve-port {serve_port}: nothing is served; add --serve, or leave it out")
-    if (o.choice("--model-per", model_per, o.MODEL_PER) == "key") != (key is not None):
-        raise ConfigError("--model-per key and --key COLUMN go together: a file has no record keys; give both")
-    if folds is not None:
-        if key is not None:
+        str | None, Option(metavar="COLUMN", help="With --model-per key: the feature that is the key.")
+    ] = None
+    max_keys: s.MaxKeys = MAX_KEYS
+
+    def factory(self, make: s.MakeLearner) -> s.MakeLearner:
+        """Return what builds a model for each value of the feature, or `make` where there is none."""
+        if (key := self.key) is None:
+            return make
+        from stream_moe.models.keyed.learner import KeyedLearner
+
+        return lambda schema: KeyedLearner(schema, make=make, max_keys=self.max_keys, key_feature=key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOutput(s.Output):
+    """What is shown and written of a replay."""
+
+    csv: Annotated[Path | None, Option(help=f"Write a row of scores every {CSV_EVERY:,} events.")] = None
+    drift_log: Annotated[Path | None, Option(help="Write each drift as a line of JSON.")] = None
+    report: Annotated[Path | None, Option(help="Write a self-contained HTML page.")] = None
+    serve: Annotated[bool, Option(help="Serve the live page and /metrics on 127.0.0.1.")] = False
+    serve_port: Annotated[int | None, s.PORTS, Option(help=f"Port of the page, 0 = any.  {s.ANY_PORT}")] = None
+    hold: Annotated[bool, Option("--hold/--no-hold", help="With --serve: stay at the end, until Ctrl-C.")] = True
+
+    def check(self) -> None:
+        """Fail before the work where a result could not be written, or nothing is served at the port."""
+        check_writable(self.json, self.csv, self.report, self.drift_log)
+        if self.serve_port is not None and not self.serve:
+            raise ConfigError(f"--serve-port {self.serve_port}: nothing is served; add --serve, or leave it out")
+
+    def open(self, title: str, source: Stream, events: int | None) -> Outputs:
+        """Return the outputs of a replay, the page last, as it may be held."""
+        outputs: list[Output] = [make_display(title, events, self.quiet, self.json_logs), JsonFile(self.json)]
+        writers = {CsvFile: self.csv, DriftLog: self.drift_log, ReportPage: self.report}
+        outputs += [writer(path) for writer, path in writers.items() if path is not None]
+        if self.serve:
+            from stream_moe.cli.replay_page import ReplayPage
+
+            outputs.append(ReplayPage(source, events, self.serve_port, self.hold, self.speaks))
+        return Outputs(outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings(VerbSettings):
+    """Of `replay`; a process of a fold gets them as well."""
+
+    first: ClassVar = ("stream", "model", "events", "seed")
+
+    chunk: Annotated[int, s.AT_LEAST_1, Option(help="Rows per block; changes no result.")] = 4096
+    label_delay: Annotated[int, s.AT_LEAST_0, Option(help="A label arrives so many events after its event.")] = 0
+    window: Annotated[int, s.AT_LEAST_1, Option(help="Events that the windowed scores look back.")] = 1000
+    metric: Annotated[
+        list[str], Option(metavar="A,B", help="Metrics of river by name, as MacroF1; may be repeated.")
+    ] = field(default_factory=list)
+    folds: Annotated[int | None, Interval(ge=2), Option(help="Cross-validate: fold j tests, the others train.")] = (
+        None
+    )
+    workers: Annotated[int, Interval(ge=1, le=256), Option(help="Processes over the folds; changes no result.")] = 1
+    source: s.Source
+    model: s.Model = field(default_factory=s.Model)
+    keys: Keys = field(default_factory=Keys)
+    output: ReplayOutput = field(default_factory=ReplayOutput)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of river's metrics."""
+        return [name for each in self.metric for name in s.split_names(each)]
+
+    def check(self) -> None:
+        """Raise ConfigError where options do not go together."""
+        self.output.check()
+        keyed = s.choice("--model-per", self.keys.per, s.MODEL_PER) == "key"
+        if self.folds is None and self.workers > 1:
+            raise ConfigError(f"--workers {self.workers}: processes are for folds; add --folds, or use --threads")
+        if keyed != (self.keys.key is not None):
+            raise ConfigError("--model-per key and --key COLUMN go together: a file has no record keys; give both")
+        if self.folds is None:
+            return
+        if keyed:
             raise ConfigError("--folds: cross-validation is of one model; leave --model-per key out, or --folds")
-        if csv is not None or report is not None or drift_log is not None or serve or names:
+        out = self.output
+        if any((out.csv, out.report, out.drift_log, out.serve, self.metrics)):
             one = "--csv, --report, --drift-log, --serve and --metric"
             raise ConfigError(f"--folds: {one} are of one learner; leave them out, or --folds")
-        replay_fold = FoldReplay(
-            stream, model, events, seed, chunk, label_delay, label, nominal, tuple(settings), threads, device, window
-        )
-        cross_validate(replay_fold, folds, workers, json, quiet)
+
+
+def replay(settings: ReplaySettings) -> None:
+    """Replay a stream: test each event, then train on it."""
+    started = time.perf_counter()
+    settings.check()
+    model, output = settings.model, settings.output
+    if settings.folds is not None:
+        from stream_moe.cli.folds import cross_validate
+
+        cross_validate(settings, settings.folds)
         return
-    start_logs(quiet, json_logs)
-    make_learner = o.learner_factory(model, seed, settings, threads, device)
-    if key is not None:
-        make_learner = o.per_key(make_learner, key, max_keys)
+    start_logs(output.quiet, output.json_logs)
+    make_learner = settings.keys.factory(model.factory())
     from stream_moe.engine import replay as prequential
-    from stream_moe.models.catalogue import warning
-    from stream_moe.streams import open_stream
 
-    source = open_stream(stream, seed=seed, label=label, nominal=o.split_names(nominal))
-    wanted = min((n for n in (events, source.n_events) if n is not None), default=None)
-    display = make_display(f"{source.name}   {model}, seed {seed}", wanted, quiet, json_logs)
-    rows = list[dict[str, float]]()
-    page = None
-    if serve:
-        from stream_moe.cli.replay_page import ReplayPage
-
-        page = ReplayPage(source, events, serve_port)
-        if json_logs:
-            _log.info("live page at %s", page.url)
-        elif not quiet:
-            typer.echo(f"live page at {page.url}")
-
-    def row(events: int, seconds: float, scores: dict[str, float], learner: LearnerReport) -> None:
-        rows.append({"events": events, "seconds": seconds, **scores, "drifts": learner.mixture_drifts})
-
-    def start() -> None:
-        shown: dict[str, Any] = {
-            "stream": stream,
-            "events": wanted,
-            "model": model,
-            "seed": seed,
-            "set": o.parse_settings(settings),
-        }
-        shown |= {"label_delay": label_delay, "window": window, "label": label, "nominal": nominal, "metric": names}
-        if said := warning(model, o.parse_settings(settings), wanted):
-            _log.warning(said)
-        log_settings("replay", shown | {"chunk": chunk, "threads": threads, "device": o.find_device(model, device)})
+    source = settings.source.open(model.seed)
+    wanted = min((n for n in (settings.source.events, source.n_events) if n is not None), default=None)
+    outputs = output.open(f"{source.name}   {model.name}, seed {model.seed}", source, wanted)
 
     def progress(at: Progress) -> None:
-        display.update(Standing(at.events, at.seconds, at.quality, at.learner))
-        if page is not None:
-            page.show(at.events, at.quality, at.learner, at.drift)
-        if csv is not None and at.events % CSV_EVERY == 0:
-            row(at.events, at.seconds, at.scores.summary(), at.learner)
+        outputs.progress(Standing(at.events, at.seconds, at.quality, at.learner, None, at.drift, at.scores))
 
-    with display:
+    with outputs:
         result = prequential.replay(
             source,
             make_learner,
-            events=events,
-            chunk=chunk,
-            label_delay=label_delay,
-            window=window,
-            metrics=names,
-            on_start=start,
+            events=settings.source.events,
+            chunk=settings.chunk,
+            label_delay=settings.label_delay,
+            window=settings.window,
+            metrics=settings.metrics,
+            on_start=lambda: _log_start(settings, wanted),
             on_progress=progress,
-            progress_at=prequential.merged(
-                display.marks(),
-                itertools.count(CSV_EVERY, CSV_EVERY) if csv is not None else iter(()),
-                page.marks() if page is not None else iter(()),
-            ),
+            progress_at=outputs.marks(),
             started=started,
         )
-        display.update(Standing(result.events, result.seconds, result.quality, result.learner), final=True)
-    content = {"model": model, "stream": source.name, "seed": seed, "label_delay": label_delay, "window": window}
-    content |= {"classes": list(source.schema.classes), "bayes_accuracy": source.bayes_accuracy, **result.to_dict()}
-    tell_result(content, quiet, json_logs)
-    o.write_json(json, content)
-    if csv is not None:
-        if not rows or rows[-1]["events"] < result.events:  # the last row is the end
-            row(result.events, result.seconds, result.summary, result.learner)
-        o.write_text(
-            csv, "\n".join([",".join(rows[0]), *(",".join(f"{v:.10g}" for v in row.values()) for row in rows)]) + "\n"
-        )
-    if drift_log is not None:
-        o.write_text(drift_log, "".join(f"{drift.to_json().decode()}\n" for drift in result.drift_log))
-    if report is not None:
-        from stream_moe.plots.page import render_page
+        content = dict(_about(settings, source)) | result.to_dict()
+        outputs.end(Ended(content, result))
 
-        o.write_text(report, render_page([content]))
-    if page is not None:
-        page.show(result.events, result.quality, result.learner, result.drift, is_last=True)
-        if hold:
-            if not (quiet or json_logs):
-                typer.echo(f"\nthe live page stays at {page.url} ; Ctrl-C ends it")
-            page.hold()
+
+def _about(settings: ReplaySettings, source: Stream) -> Iterator[tuple[str, object]]:
+    """Yield the first fields of the result: what was replayed."""
+    yield from (("model", settings.model.name), ("stream", source.name), ("seed", settings.model.seed))
+    yield from (("label_delay", settings.label_delay), ("window", settings.window))
+    yield from (("classes", list(source.schema.classes)), ("bayes_accuracy", source.bayes_accuracy))
+
+
+def _log_start(settings: ReplaySettings, events: int | None) -> None:
+    from stream_moe.models.catalogue import warning
+
+    model = settings.model
+    if about := warning(model.name, model.parameters, events):
+        _log.warning(about)
+    found = {"events": events, "set": model.parameters, "metric": settings.metrics, "device": model.find_device()}
+    log_settings("replay", shown(settings) | found)

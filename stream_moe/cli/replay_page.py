@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stream_moe.report import GroupReport, PartitionReport
+import typer
+
+from stream_moe.cli.outputs import Ended, Output, Standing
+from stream_moe.report import DriftReport, GroupReport, PartitionReport
 from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.http import TelemetryServer
@@ -16,13 +20,13 @@ from stream_moe.telemetry.routes import make_routes
 
 if TYPE_CHECKING:
     from stream_moe.ports import Stream
-    from stream_moe.report import DriftReport, LearnerReport, QualityReport
 
 EVERY_SECONDS = 0.5  # a report takes about a millisecond
 FIRST_MARK = 256  # events
+_log = logging.getLogger(__name__)
 
 
-class ReplayPage:
+class ReplayPage(Output):
     """Serves a replay on 127.0.0.1.
 
     Parameters
@@ -33,6 +37,10 @@ class ReplayPage:
         How many events at most; None = all.
     port
         Where to listen, 0 = any free port; None = the default one, or any if that is taken.
+    hold
+        Whether to keep serving at the end, until Ctrl-C.
+    spoken
+        Whether a person reads stdout.
 
     Raises
     ------
@@ -40,8 +48,9 @@ class ReplayPage:
         When the port is taken.
     """
 
-    def __init__(self, stream: Stream, events: int | None, port: int | None) -> None:
-        self._stream, self._done, self._shown_at = stream, 0, time.perf_counter()
+    def __init__(self, stream: Stream, events: int | None, port: int | None, hold: bool, spoken: bool) -> None:
+        self._stream, self._hold, self._spoken = stream, hold, spoken
+        self._done, self._shown_at = 0, time.perf_counter()
         self._board = Board()
         wanted = min((n for n in (events, stream.n_events) if n is not None), default=0)
         fine = Verdict(True, "a replay")
@@ -50,11 +59,14 @@ class ReplayPage:
             port=port,
             way_out="choose another port with --serve-port (0 = any free one)",
         )
-        self.url = self._server.url
         self._board.update_group(GroupReport("running", (0,)))
+        if spoken:
+            typer.echo(f"live page at {self._server.url}")
+        else:
+            _log.info("live page at %s", self._server.url)
 
     def marks(self) -> Iterator[int]:
-        """Yield the numbers of events at which `show` is due, ascending: about one every half second."""
+        """Yield the numbers of events at which a report is due, ascending: about one every half second."""
         mark = FIRST_MARK
         while True:
             before, asked = self._done, self._shown_at
@@ -63,35 +75,33 @@ class ReplayPage:
             step = int(speed * EVERY_SECONDS)
             mark += min(max(step, 1), mark)  # doubling at most: the first events are no measure
 
-    def show(
-        self,
-        events: int,
-        quality: QualityReport,
-        learner: LearnerReport,
-        drift: DriftReport,
-        is_last: bool = False,
-    ) -> None:
-        """Publish where the replay stands."""
-        state = "stopped" if is_last else "running"
+    def progress(self, at: Standing) -> None:
+        self._publish(at, "running")
+
+    def end(self, ended: Ended) -> None:
+        if (found := ended.replay) is not None:
+            at = Standing(found.events, found.seconds, found.quality, found.learner, drift=found.drift)
+            self._publish(at, "stopped")
+        self._board.update_group(GroupReport("stopped", (0,)))
+        if self._hold:
+            if self._spoken:
+                typer.echo(f"\nthe live page stays at {self._server.url} ; Ctrl-C ends it")
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
+            self._server.close()
+
+    def _publish(self, at: Standing, state: str) -> None:
         self._board.update(
             PartitionReport(
                 state=state,
                 topic=self._stream.name,
                 partition=0,
                 classes=self._stream.schema.classes,
-                learner=learner,
-                quality=quality,
-                events_consumed=events,
-                block_size=events - self._done,
-                drift=drift,
+                learner=at.learner,
+                quality=at.quality,
+                events_consumed=at.events,
+                block_size=at.events - self._done,
+                drift=at.drift or DriftReport(),
             )
         )
-        if is_last:
-            self._board.update_group(GroupReport(state, (0,)))
-        self._done, self._shown_at = events, time.perf_counter()
-
-    def hold(self) -> None:
-        """Keep serving until Ctrl-C, then close."""
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
-        self._server.close()
+        self._done, self._shown_at = at.events, time.perf_counter()

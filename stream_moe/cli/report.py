@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stream_moe.cli import options as o
+from stream_moe.cli.outputs import check_writable, write_text
 from stream_moe.errors import ConfigError
 
 
@@ -32,22 +32,22 @@ def report(
     """Show one result with all its pictures, or compare several."""
     if out is None and pictures is None:
         raise ConfigError("nothing to write: give --out FILE.html or --pictures DIR")
-    o.check_writable(out)
+    check_writable(out)
     from stream_moe.experiments.store import read_experiment, read_result, read_results
 
     found = [each for path in results for each in (read_results(path) if path.is_dir() else [read_result(path)])]
-    told = read_experiment(results[0]) if len(results) == 1 else {}
+    about = read_experiment(results[0]) if len(results) == 1 else {}
     try:
         if pictures is not None:
             from stream_moe.plots.export import check_installed, write_pictures
 
             check_installed()
-            for path in write_pictures(found, pictures, form.value, told.get("published")):
+            for path in write_pictures(found, pictures, form.value, about.get("published")):
                 typer.echo(path)
         if out is not None:
             from stream_moe.plots.page import render_page
 
-            o.write_text(out, render_page(found, title or told.get("name", ""), told.get("published")))
+            write_text(out, render_page(found, title or about.get("name", ""), about.get("published")))
             typer.echo(out)
     except KeyError as error:
         raise ConfigError(f"a result has no {error}; make it again with `replay --json` of this version") from None

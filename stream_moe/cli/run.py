@@ -4,167 +4,191 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-import typer
+from annotated_types import Interval
+from typer import Option
 
-from stream_moe.cli import options as o
-from stream_moe.cli.console import make_display, tell_result
-from stream_moe.cli.serving import Serving, ended_if_stuck, stop_on_signals
+from stream_moe.cli import settings as s
+from stream_moe.cli.flags import VerbSettings, shown
+from stream_moe.cli.outputs import JsonFile, Outputs, check_writable
+from stream_moe.cli.progress import make_display
+from stream_moe.cli.serving import EngineParts, Serving, ended_if_stuck
 from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
 from stream_moe.models.keyed.settings import MAX_KEYS, MEMORY_BYTES, KeySettings, NullKey
 
 if TYPE_CHECKING:
-    from connectors.kafka import KafkaSettings
+    from connectors.kafka import KafkaSettings, KafkaSource
+    from stream_moe.engine.loop import EngineSettings
     from stream_moe.ports import Source
     from stream_moe.report import GroupReport, PartitionReport
+    from stream_moe.telemetry.access import Access
     from stream_moe.types import Schema
 
 
-def run(
-    state_dir: Annotated[
-        str, typer.Option(help="Directory of the checkpoints, or URL of an object store (s3://bucket/states).")
-    ],
-    bootstrap: o.Bootstrap = None,
-    topic: Annotated[str | None, typer.Option(help="Input topic.  [default: events]")] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Topic of the labels, if not the input topic; with as many partitions.")
-    ] = None,
-    journal: Annotated[
-        str | None,
-        typer.Option(help="With --labels: topic for the order of the two.  [default: GROUP-TOPIC-journal]"),
-    ] = None,
-    predictions: Annotated[str | None, typer.Option(help="Output topic.  [default: predictions]")] = None,
-    dead_letters: Annotated[
-        str | None, typer.Option(help="Topic for what cannot be read.  [default: dead-letters]")
-    ] = None,
-    drifts: Annotated[str | None, typer.Option(help="Topic for drifts found, in the same transactions.")] = None,
-    group: Annotated[str | None, typer.Option(help="Consumer group.  [default: stream-moe]")] = None,
-    guarantee: Annotated[str | None, typer.Option(help="Or at-least-once.  [default: exactly-once]")] = None,
-    schema: Annotated[
-        str | None, typer.Option(help="Schema: JSON file, or name of a benchmark; else the producer's, from the log.")
-    ] = None,
-    model: o.Model = o.DEFAULT_MODEL,
-    seed: o.Seed = 1,
-    settings: o.Settings = [],  # noqa: B006 (typer copies it)
-    threads: o.Threads = 1,
-    device: o.Device = "auto",
-    metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of /metrics, 0 = any.  [default: 9108, any if taken]")
-    ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address to serve metrics on.")] = "127.0.0.1",
-    metrics_cert: Annotated[Path | None, typer.Option(help="Serve metrics over TLS: certificate (PEM).")] = None,
-    metrics_key: Annotated[Path | None, typer.Option(help="Its key (PEM), unless in the same file.")] = None,
-    metrics_auth_file: Annotated[
-        Path | None, typer.Option(help="Who may read the metrics, a line USER:HASH each.")
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Where /metrics and the live page are served, and to whom."""
+
+    port: Annotated[
+        int | None, s.PORTS, Option("--metrics-port", help=f"Port of /metrics, 0 = any.  {s.ANY_PORT}")
+    ] = None
+    host: Annotated[str, Option("--metrics-host", help="Address to serve metrics on.")] = "127.0.0.1"
+    cert: Annotated[Path | None, Option("--metrics-cert", help="Serve metrics over TLS: certificate (PEM).")] = None
+    key: Annotated[Path | None, Option("--metrics-key", help="Its key (PEM), unless in the same file.")] = None
+    auth_file: Annotated[
+        Path | None, Option("--metrics-auth-file", help="Who may read the metrics, a line USER:HASH each.")
+    ] = None
+
+    def access(self) -> Access:
+        """Read certificates and passwords."""
+        from stream_moe.telemetry.access import load_access
+
+        return load_access(self.cert, self.key, self.auth_file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How the loop runs."""
+
     until_caught_up: Annotated[
-        bool,
-        typer.Option(
-            "--until-caught-up",
-            help="Leave at the end that each partition had when it was assigned.",
-        ),
-    ] = False,
-    checkpoint_events: Annotated[int, typer.Option(min=1, help="Checkpoint after so many records.")] = 100_000,
-    checkpoint_seconds: Annotated[float, typer.Option(min=0.1, help="... or after so many seconds.")] = 60.0,
-    block_rows: Annotated[int, typer.Option(min=1, help="At most so many records per block.")] = 4096,
+        bool, Option(help="Leave at the end that each partition had when it was assigned.")
+    ] = False
+    checkpoint_events: Annotated[int, s.AT_LEAST_1, Option(help="Checkpoint after so many records.")] = 100_000
+    checkpoint_seconds: Annotated[float, Interval(ge=0.1), Option(help="... or after so many seconds.")] = 60.0
+    block_rows: Annotated[int, s.AT_LEAST_1, Option(help="At most so many records per block.")] = 4096
     max_waiting: Annotated[
-        int, typer.Option(min=1, help="At most so many events wait for a label, and labels for an event.")
-    ] = 100_000,
+        int, s.AT_LEAST_1, Option(help="At most so many events wait for a label, and labels for an event.")
+    ] = 100_000
     label_seconds: Annotated[
-        float, typer.Option(min=0.001, help="... and no longer than this, by the records' timestamps.")
-    ] = 86_400.0,
-    model_per: o.ModelPer = "partition",
+        float, Interval(ge=0.001), Option(help="... and no longer than this, by the records' timestamps.")
+    ] = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """Whether each record key has a model, and the bounds of these models."""
+
+    per: s.ModelPer = "partition"
     null_key: Annotated[
-        str, typer.Option(help="Records without a key: shared (one model for all of them) or dead-letter.")
-    ] = "shared",
-    max_keys: o.MaxKeys = MAX_KEYS,
-    key_memory: Annotated[
+        str, Option(help="Records without a key: shared (one model for all of them) or dead-letter.")
+    ] = "shared"
+    max_keys: s.MaxKeys = MAX_KEYS
+    memory: Annotated[
         int,
-        typer.Option(min=1, metavar="MB", help="What models in memory may take together; more go to disk."),
-    ] = MEMORY_BYTES >> 20,
-    config: o.Config = None,
-    json: o.JsonFile = None,
-    json_logs: o.JsonLogs = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but logs and errors.")] = False,
-) -> None:
+        s.AT_LEAST_1,
+        Option("--key-memory", metavar="MB", help="What models in memory may take together; more go to disk."),
+    ] = MEMORY_BYTES >> 20
+
+    def settings(self) -> KeySettings | None:
+        """Return the bounds, None where a partition has one model; ConfigError for a word that is no choice."""
+        null_key = s.choice("--null-key", self.null_key, get_args(NullKey))
+        bounds = KeySettings(null_key, max_keys=self.max_keys, memory_bytes=self.memory << 20)
+        return bounds if s.choice("--model-per", self.per, s.MODEL_PER) == "key" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaemonOutput(s.Output):
+    """What is shown of a daemon."""
+
+    quiet: Annotated[bool, Option(help="Print nothing but logs and errors.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(VerbSettings):
+    """Of `run`."""
+
+    state_dir: Annotated[
+        str, Option(help="Directory of the checkpoints, or URL of an object store (s3://bucket/states).")
+    ]
+    kafka: s.Kafka = field(default_factory=s.Kafka)
+    schema: Annotated[
+        str | None, Option(help="Schema: JSON file, or name of a benchmark; else the producer's, from the log.")
+    ] = None
+    model: s.Model = field(default_factory=s.Model)
+    metrics: Metrics = field(default_factory=Metrics)
+    engine: Engine = field(default_factory=Engine)
+    keys: Keys = field(default_factory=Keys)
+    config: s.Config = None
+    output: DaemonOutput = field(default_factory=DaemonOutput)
+
+    def engine_settings(self) -> EngineSettings:
+        """Return what the engine takes."""
+        from stream_moe.engine.loop import EngineSettings
+
+        loop = {each.name: getattr(self.engine, each.name) for each in fields(self.engine)}
+        return EngineSettings(self.model.name, **loop, keys=self.keys.settings())
+
+
+class KafkaServing(Serving):
+    """As `Serving`, with what is Kafka's: the watchdog's count, and the client's log from the first report on.
+
+    Before, a broker that is not there is one line of ours, not fifty of the client's.
+    """
+
+    def __init__(self, events: KafkaSource, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._events, self._client_log = events, logging.getLogger("kafka")
+        self._client_log.setLevel(logging.CRITICAL)
+
+    def on_report(self, report: PartitionReport) -> None:
+        self._client_log.setLevel(logging.WARNING)
+        super().on_report(report)
+
+    def on_group(self, report: GroupReport) -> None:
+        super().on_group(replace(report, watchdog_fired=self._events.watchdog.fired))
+
+
+def run(settings: RunSettings) -> None:
     """Consume events from Kafka, predict, learn, and write predictions; resumes where it stopped.
 
     One model for each partition of the input topic, or for each record key. Processes with the same group share the
     partitions, on as many machines as you like; --state-dir is then a directory that all see, or an object store.
     """
     started = time.perf_counter()
-    o.check_writable(json)
-    if ":" in model:
-        raise ConfigError(f"--model {model}: the state of another library's model cannot be kept; replay takes it")
-    from connectors.kafka import KafkaReader, KafkaSettings, KafkaSink, KafkaSource
+    model, output = settings.model, settings.output
+    check_writable(output.json)
+    if ":" in model.name:
+        raise ConfigError(
+            f"--model {model.name}: the state of another library's model cannot be kept; replay takes it"
+        )
+    from connectors.kafka import KafkaSink, KafkaSource
     from connectors.objects import open_store
-    from stream_moe.cli.config import kafka_values
-    from stream_moe.engine.journal import JournaledSource
-    from stream_moe.engine.loop import Engine, EngineSettings
-    from stream_moe.telemetry.access import load_access
 
-    flags = {
-        "bootstrap": bootstrap, "topic": topic, "predictions": predictions, "dead_letters": dead_letters,
-        "group": group, "guarantee": guarantee, "labels": labels, "journal": journal, "drifts": drifts,
-    }  # fmt: skip
-    kafka = KafkaSettings(**kafka_values(flags, config))
-    start_logs(quiet, json_logs, kafka.secrets())
-    make_learner = o.learner_factory(model, seed, settings, threads, device)
-    keys = KeySettings(
-        o.choice("--null-key", null_key, get_args(NullKey)), max_keys=max_keys, memory_bytes=key_memory << 20
-    )
-    per_key = o.choice("--model-per", model_per, o.MODEL_PER) == "key"
+    kafka = settings.kafka.settings()
+    start_logs(output.quiet, output.json_logs, kafka.secrets())
+    make_learner, loop = model.factory(), settings.engine_settings()
     events = KafkaSource(kafka)
-    source: Source = events
-    if kafka.labels is not None and kafka.journal_topic is not None:
-        source = JournaledSource(events, KafkaReader(kafka, kafka.labels), KafkaReader(kafka, kafka.journal_topic))
-    client_log = logging.getLogger("kafka")
-    client_log.setLevel(logging.CRITICAL)  # a broker that is not there is one line of ours, not fifty of the client's
-
-    def on_report(report: PartitionReport) -> None:
-        client_log.setLevel(logging.WARNING)
-        serving.on_report(report)
-
-    def on_group(report: GroupReport) -> None:
-        serving.on_group(replace(report, watchdog_fired=events.watchdog.fired))
-
-    display = make_display(f"{kafka.topic}   {model}, seed {seed}", None, quiet, json_logs)
-    serving = Serving(metrics_host, metrics_port, display, load_access(metrics_cert, metrics_key, metrics_auth_file))
+    source = _journaled(kafka, events)
+    title = f"{kafka.topic}   {model.name}, seed {model.seed}"
+    outputs = Outputs([make_display(title, None, output.quiet, output.json_logs), JsonFile(output.json)])
+    metrics = settings.metrics
+    serving = KafkaServing(events, metrics.host, metrics.port, outputs, metrics.access())
     with serving.server, ended_if_stuck(serving.health):
-        engine = Engine(
+        parts = EngineParts(
             source,
             KafkaSink(kafka, events),
-            lambda partition: open_store(state_dir, f"{kafka.group}-{kafka.topic}-{partition}"),
+            lambda partition: open_store(settings.state_dir, f"{kafka.group}-{kafka.topic}-{partition}"),
             make_learner,
-            EngineSettings(
-                model,
-                block_rows,
-                checkpoint_events,
-                checkpoint_seconds,
-                until_caught_up,
-                max_waiting=max_waiting,
-                label_seconds=label_seconds,
-                keys=keys if per_key else None,
-            ),
-            schema=load_schema(schema) if schema else None,
-            on_report=on_report,
-            on_group=on_group,
-            on_turn=serving.health.beat,
+            loop,
+            load_schema(settings.schema) if settings.schema else None,
         )
-        shown = {"state_dir": state_dir, "metrics": serving.server.url, "model": model, "seed": seed}
-        shown |= {"set": o.parse_settings(settings), "threads": threads, "device": o.find_device(model, device)}
-        shown |= {"schema": schema, "checkpoint_events": checkpoint_events, "checkpoint_seconds": checkpoint_seconds}
-        shown |= {"block_rows": block_rows, "max_waiting": max_waiting, "label_seconds": label_seconds}
-        log_settings("run", _kafka_settings(kafka) | shown)
-        with display, stop_on_signals(engine.stop):
-            engine.run()
-        content = {"model": model, "stream": kafka.topic, "seed": seed, **serving.result(engine, started)}
-    tell_result(content, quiet, json_logs)
-    o.write_json(json, content)
+        about = {"metrics": serving.server.url, "set": model.parameters, "device": model.find_device()}
+        log_settings("run", shown(settings) | _kafka_settings(kafka) | about)
+        serving.run(parts, {"model": model.name, "stream": kafka.topic, "seed": model.seed}, started)
+
+
+def _journaled(kafka: KafkaSettings, events: KafkaSource) -> Source:
+    """Return the events, with the labels between them where these have a topic of their own."""
+    if kafka.labels is None or kafka.journal_topic is None:
+        return events
+    from connectors.kafka import KafkaReader
+    from stream_moe.engine.journal import JournaledSource
+
+    return JournaledSource(events, KafkaReader(kafka, kafka.labels), KafkaReader(kafka, kafka.journal_topic))
 
 
 def _kafka_settings(kafka: KafkaSettings) -> dict[str, Any]:
@@ -178,7 +202,6 @@ def load_schema(name: str) -> Schema:
     """Read a schema from a JSON file, or take a benchmark's."""
     import json
 
-    from stream_moe.errors import ConfigError
     from stream_moe.streams import benchmark_names, open_stream
     from stream_moe.streams.specs import is_generated
     from stream_moe.types import Schema

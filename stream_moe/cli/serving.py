@@ -11,22 +11,38 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from stream_moe.cli.console import Display, Flow, Standing
+from stream_moe.cli.outputs import Ended, Flow, Outputs, Standing
 from stream_moe.errors import StuckError
 
 if TYPE_CHECKING:
-    from stream_moe.engine.loop import Engine
+    from stream_moe.cli.settings import MakeLearner
+    from stream_moe.engine.loop import Engine, EngineSettings
+    from stream_moe.ports import CheckpointStore, Sink, Source
     from stream_moe.report import GroupReport, PartitionReport
     from stream_moe.telemetry.access import Access
     from stream_moe.telemetry.board import Board
     from stream_moe.telemetry.health import Health
     from stream_moe.telemetry.http import TelemetryServer
+    from stream_moe.types import Schema
 
 STUCK_SECONDS = 300  # a turn is at most a block, a commit and the copy of a checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """What an engine is made of, apart from who is told of its blocks."""
+
+    source: Source
+    sink: Sink
+    open_store: Callable[[int], CheckpointStore]
+    make_learner: MakeLearner
+    settings: EngineSettings
+    schema: Schema | None
 
 
 class Serving:
@@ -36,13 +52,13 @@ class Serving:
     ----------
     host, port
         Where to listen; port None = the default port, or any free one if that is taken.
-    display
-        What a person sees of it.
+    outputs
+        What becomes of the run.
     access
         TLS and passwords; None = neither.
     """
 
-    def __init__(self, host: str, port: int | None, display: Display, access: Access | None = None) -> None:
+    def __init__(self, host: str, port: int | None, outputs: Outputs, access: Access | None = None) -> None:
         from stream_moe.telemetry.access import Access
         from stream_moe.telemetry.board import Board
         from stream_moe.telemetry.health import Health
@@ -53,11 +69,54 @@ class Serving:
         self.health: Health = Health(self.board)
         routes = make_routes(self.board, self.health.live, self.health.ready)
         self.server: TelemetryServer = TelemetryServer(routes, host, port, access or Access())
-        self.display = display
+        self.outputs = outputs
         self._first: tuple[float, float, int] | None = None  # time, CPU time and events after the first block
         self._last: tuple[float, float, int] = (0.0, 0.0, 0)
         self._seen: dict[int, int] = {}  # events of each partition
         self._phases: Counter[str] = Counter()  # seconds, of the blocks after the first
+
+    def run(
+        self,
+        parts: EngineParts,
+        about: dict[str, Any],
+        started: float,
+        on_signal: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run an engine to its end, or until a signal; hand its progress and its result to the outputs.
+
+        Parameters
+        ----------
+        parts
+            Of the engine.
+        about
+            First fields of the result.
+        started
+            `time.perf_counter()` when the command began.
+        on_signal
+            Called at a signal, before the engine is asked to stop.
+        """
+        from stream_moe.engine.loop import Engine
+
+        engine = Engine(
+            parts.source,
+            parts.sink,
+            parts.open_store,
+            parts.make_learner,
+            parts.settings,
+            schema=parts.schema,
+            on_report=self.on_report,
+            on_group=self.on_group,
+            on_turn=self.health.beat,
+        )
+
+        def stop() -> None:
+            on_signal()
+            engine.stop()
+
+        with self.outputs:
+            with stop_on_signals(stop):
+                engine.run()
+            self.outputs.end(Ended(about | self.result(engine, started)))
 
     def on_report(self, report: PartitionReport) -> None:
         """Publish a report and show where the run stands."""
@@ -80,7 +139,7 @@ class Serving:
         from stream_moe.report import total_learner, total_quality
 
         held = self.board.reports
-        if not self.display.is_due(sum(each.quality.events for each in held)):
+        if not self.outputs.is_due(sum(each.quality.events for each in held)):
             return
         quality = total_quality([each.quality for each in held])
         learner = total_learner([each.learner for each in held], [each.quality.events for each in held])
@@ -99,12 +158,12 @@ class Serving:
             checkpoint_time=None if None in kept else min(time for time in kept if time is not None),
         )
         seconds = self._last[0] - self._first[0] if self._first is not None else 0.0
-        self.display.update(Standing(quality.events, seconds, quality, learner, flow))
+        self.outputs.progress(Standing(quality.events, seconds, quality, learner, flow))
 
     def on_group(self, report: GroupReport) -> None:
         """Publish the group's report."""
         self.board.update_group(report)
-        self.display.tell_state(report.state)
+        self.outputs.state(report.state)
 
     def result(self, engine: Engine, started: float) -> dict[str, Any]:
         """The result of a finished run, in the fields of a replay's, plus the flow of records.

@@ -1,7 +1,8 @@
-"""Settings of Kafka: which place wins, and where a secret may lie."""
+"""Settings of the daemon: which place wins, and where a secret may lie."""
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -9,56 +10,122 @@ from typing import Any
 import pytest
 
 from connectors.kafka import KafkaSettings
-from stream_moe.cli.config import kafka_values
+from stream_moe.cli.flags import flags_of, shown
+from stream_moe.cli.run import RunSettings
+from stream_moe.cli.settings import Kafka
+from stream_moe.cli.sources import read
 from stream_moe.errors import ConfigError
 from tests.certificates import Authority
 
 CANARY = "canary-51c0"
 
 
-def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
+def settings(file: Path | None = None, **flags: Any) -> RunSettings:
+    """The settings of `run` with these options on its command line."""
+    options = {flag.option: flag for flag in flags_of(RunSettings)}
+    given = {options[name]: value for name, value in ({"state_dir": "state"} | flags).items()}
+    return read(RunSettings, given, file)
+
+
+def test_flag_over_environment_over_file_over_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "kafka.toml"
     file.write_text('[kafka]\ntopic = "file"\ngroup = "file"\npredictions = "file"\n')
-    environment = {"STREAM_MOE_KAFKA_TOPIC": "environment", "STREAM_MOE_KAFKA_GROUP": "environment"}
-    values = kafka_values({"topic": "flag", "group": None}, file, environment)
-    assert values == {
-        "bootstrap": "localhost:9092", "topic": "flag", "group": "environment", "predictions": "file"
-    }  # fmt: skip
+    monkeypatch.setenv("STREAM_MOE_KAFKA_TOPIC", "environment")
+    monkeypatch.setenv("STREAM_MOE_KAFKA_GROUP", "environment")
+    found = settings(file, topic="flag").kafka
+    assert found == Kafka(topic="flag", group="environment", predictions="file")
+    assert found.settings() == KafkaSettings("localhost:9092", "flag", "file", group="environment")
+
+
+def test_defaults_are_those_of_the_connector() -> None:
+    assert settings().kafka.settings() == KafkaSettings("localhost:9092", "events")
+
+
+def test_every_group_of_run_is_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        '[model]\nname = "knn"\nset = ["k=3"]\nseed = 2\n[engine]\nblock_rows = 10\ncheckpoint_seconds = 1\n'
+        '[metrics]\nport = 0\n[keys]\nper = "key"\n[output]\nquiet = true\n'
+    )
+    monkeypatch.setenv("STREAM_MOE_ENGINE_BLOCK_ROWS", "20")
+    monkeypatch.setenv("STREAM_MOE_MODEL_SEED", "3")
+    monkeypatch.setenv("STREAM_MOE_METRICS_PORT", "tcp://10.0.0.1:9108")  # as Kubernetes sets it for a service
+    found = settings(file, seed=4, metrics_port=1)
+    assert (found.model.name, found.model.parameters, found.model.seed) == ("knn", {"k": "3"}, 4)
+    assert (found.engine.block_rows, found.engine.checkpoint_seconds, found.engine.max_waiting) == (20, 1.0, 100_000)
+    assert (found.metrics.port, found.output.quiet) == (1, True)
+    loop = found.engine_settings()
+    assert (loop.model, loop.block_rows) == ("knn", 20)
+    with pytest.raises(ConfigError, match=r"STREAM_MOE_METRICS_PORT 'tcp:.*': it should be a valid int"):
+        settings(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[kafka]\ntopik = 'a'", "unknown key 'topik'; [kafka] takes bootstrap, topic"),
+        ("[engine]\nrows = 3", "unknown key 'rows'; [engine] takes until_caught_up"),
+        ("[river]\na = 3", r"unknown key 'river'; it takes the tables [kafka], [model]"),
+        ("kafka = 3", "unknown key 'kafka'; it takes the tables"),
+        ("[engine]\nblock_rows = 0", r"[engine] block_rows 0: it should be greater than or equal to 1"),
+        ("[model]\nset = 'k=3'", r"[model] set 'k=3': it should be a valid list"),
+        ("[metrics]\nport = 70000", r"[metrics] port 70000: it should be less than or equal to 65535"),
+        ("[kafka", "not TOML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(content: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=re.escape(said)) as caught:
+        settings(file)
+    assert f"--config {file}: " in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("key", ["sasl_password", "ssl_key_password"])
-@pytest.mark.parametrize("place", ["file", "file of a file", "environment", "file of the environment"])
-def test_secrets_come_from_files_or_the_environment(key: str, place: str, tmp_path: Path) -> None:
-    secret, file, environment = tmp_path / "secret", None, {}
-    secret.write_text(f"{CANARY}\n")
-    if place.startswith("file"):
-        file = tmp_path / "kafka.toml"
+@pytest.mark.parametrize("place", ["file", "file of a file", "environment", "file of the environment", "over a file"])
+def test_secrets_come_from_files_or_the_environment(
+    key: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, file = tmp_path / "secret", tmp_path / "kafka.toml"
+    secret.write_text("not this one\n" if place == "over a file" else f"{CANARY}\n")
     if place == "file":
-        (tmp_path / "kafka.toml").write_text(f'[kafka]\n{key} = "{CANARY}"\n')
-    elif place == "file of a file":
-        (tmp_path / "kafka.toml").write_text(f'[kafka]\n{key}_file = "{secret}"\n')
-    elif place == "environment":
-        environment = {f"STREAM_MOE_KAFKA_{key.upper()}": CANARY}
-    else:
-        environment, file = {f"STREAM_MOE_KAFKA_{key.upper()}_FILE": str(secret)}, None
-    values = kafka_values({}, file, environment)
-    assert values[key].get_secret_value() == CANARY
-    assert CANARY not in repr(values)
-    settings = KafkaSettings(**values)
-    assert settings.secrets() == [CANARY]
-    assert CANARY not in f"{settings} {settings!r}"
+        file.write_text(f'[kafka]\n{key} = "{CANARY}"\n')
+    elif place in {"file of a file", "over a file"}:
+        file.write_text(f'[kafka]\n{key}_file = "{secret}"\n')
+    if place in {"environment", "over a file"}:
+        monkeypatch.setenv(f"STREAM_MOE_KAFKA_{key.upper()}", CANARY)
+    elif place == "file of the environment":
+        monkeypatch.setenv(f"STREAM_MOE_KAFKA_{key.upper()}_FILE", str(secret))
+    found = settings(file if file.exists() else None)
+    kafka = found.kafka.settings()
+    value = getattr(kafka, key)
+    assert value.get_secret_value() == CANARY
+    assert kafka.secrets() == [CANARY]
+    assert CANARY not in f"{found} {found!r} {kafka} {kafka!r} {shown(found)}"
 
 
 @pytest.mark.parametrize(
     ("content", "said"), [(None, "No such file"), (b"", "is empty"), (b"\xff" + CANARY.encode(), "not UTF-8")]
 )
-def test_a_secret_that_cannot_be_read(content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_a_secret_that_cannot_be_read(
+    content: bytes | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "secret"
     if content is not None:
         file.write_bytes(content)
+    monkeypatch.setenv("STREAM_MOE_KAFKA_SASL_PASSWORD_FILE", str(file))
     with pytest.raises(ConfigError, match=said) as caught:
-        kafka_values({}, None, {"STREAM_MOE_KAFKA_SASL_PASSWORD_FILE": str(file)})
+        settings().kafka.settings()
     assert "sasl_password_file" in str(caught.value)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_secret_of_a_wrong_type_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "kafka.toml"
+    file.write_text(f'[kafka]\nsasl_password = ["{CANARY}"]\n')
+    with pytest.raises(ConfigError, match="sasl_password: it should be a valid string") as caught:
+        settings(file)
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
@@ -73,9 +140,9 @@ def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
         ({"ssl_cert": certificate, "ssl_key": tmp_path / "text"}, "must be PEM"),
     ]
     for options, said in cases:
-        settings = KafkaSettings("localhost:9092", "events", security_protocol="SSL", **options)
+        kafka = KafkaSettings("localhost:9092", "events", security_protocol="SSL", **options)
         with pytest.raises(ConfigError, match=said):
-            settings.client()
+            kafka.client()
     KafkaSettings("localhost:9092", "events", security_protocol="SSL", ssl_cert=certificate, ssl_key=key).client()
     with pytest.raises(ConfigError, match="ssl_key without ssl_cert"):
         KafkaSettings("localhost:9092", "events", security_protocol="SSL", ssl_key=key)

@@ -11,10 +11,11 @@ import pytest
 import typer.main
 import yaml
 
-from connectors.kafka import KafkaSettings
 from connectors.kafka.writer import COMMIT_SECONDS
 from stream_moe.cli import app
-from stream_moe.cli.config import kafka_values
+from stream_moe.cli.flags import flags_of
+from stream_moe.cli.run import RunSettings
+from stream_moe.cli.sources import read
 from stream_moe.telemetry.http import DEFAULT_PORT
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
@@ -81,17 +82,20 @@ def test_every_argument_is_an_option_of_run() -> None:
     RUN.make_context("run", list(flags)).close()
 
 
-def test_the_environment_makes_settings_of_kafka(tmp_path: Path) -> None:
+def test_the_environment_makes_settings_of_kafka(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, (mount,) = BY_KIND["ConfigMap"], [m for m in MEMBER["volumeMounts"] if m["name"] == "kafka"]
     assert MEMBER["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
     for name in ("password", "ca.pem"):
         (tmp_path / name).write_text("content")
     found = {key: value.replace(mount["mountPath"], str(tmp_path)) for key, value in config["data"].items()}
-    values = kafka_values({}, None, found)
-    assert set(found) == {f"STREAM_MOE_KAFKA_{key.upper()}" for key in values if key != "sasl_password"} | {
-        "STREAM_MOE_KAFKA_SASL_PASSWORD_FILE"
-    }
-    assert KafkaSettings(**values).secrets() == ["content"]
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    state_dir = next(flag for flag in flags_of(RunSettings) if flag.option == "state_dir")
+    kafka = read(RunSettings, {state_dir: "state"}, None).kafka
+    keys = {name.removeprefix("STREAM_MOE_KAFKA_").lower(): value for name, value in found.items()}
+    assert {"bootstrap", "topic", "sasl_password_file"} <= keys.keys()
+    assert {key: str(getattr(kafka, key)) for key in keys} == keys
+    assert kafka.settings().secrets() == ["content"]
 
 
 def test_no_secret_lies_here_and_each_that_is_named_is_a_file_of_the_mount() -> None:

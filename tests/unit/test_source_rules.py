@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from stream_moe.cli import app
-from stream_moe.cli.options import refuse_secrets
+from stream_moe.cli.flags import refuse_secrets
 from stream_moe.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -103,8 +104,7 @@ def test_flags_that_say_where_a_secret_lies_are_not_refused() -> None:
 
 def test_no_verb_takes_a_secret() -> None:
     """Each option of each verb passes the rule that refuses secrets."""
-    import inspect
-
-    for command in app.registered_commands:
-        assert command.callback is not None
-        refuse_secrets(f"--{name.replace('_', '-')}" for name in inspect.signature(command.callback).parameters)
+    verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    options = [option for verb in verbs.values() for each in verb.params for option in each.opts]
+    assert {"--state-dir", "--metrics-auth-file", "--set"} <= set(options)
+    refuse_secrets(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -16,8 +17,8 @@ from pydantic import SecretStr
 from rich.cells import cell_len
 from rich.console import Console
 
-from stream_moe.cli.console import Flow, Standing
 from stream_moe.cli.live import LiveView, timed_marks
+from stream_moe.cli.outputs import Flow, Standing
 from stream_moe.cli.start import log_settings
 from stream_moe.report import ExpertReport, LearnerReport, QualityReport
 from stream_moe.telemetry.logs import setup_logging
@@ -44,7 +45,8 @@ def standing(events: int, right: float, n_experts: int = 24, drifts: int = 0) ->
 def live_view(columns: int, encoding: str = "utf-8") -> LiveView:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=file, force_terminal=True, width=columns, height=24)
-    return LiveView("ströme.csv   driftmoe, seed 1", 10**12, console)
+    seconds = itertools.count()  # each look at the clock is a second later: every update is due
+    return LiveView("ströme.csv   driftmoe, seed 1", 10**12, console, clock=lambda: float(next(seconds)))
 
 
 @pytest.mark.parametrize("columns", [1, 10, 40, 80, 200])
@@ -53,7 +55,7 @@ def live_view(columns: int, encoding: str = "utf-8") -> LiveView:
 def test_the_view_fits_any_terminal(columns: int, rows: int, encoding: str) -> None:
     view = live_view(columns, encoding)
     for n in range(1, 400):
-        view.update(standing(10**9 * n, n % 100 / 100, drifts=n // 100), final=True)
+        view.progress(standing(10**9 * n, n % 100 / 100, drifts=n // 100))
     lines = view.frame(columns, rows)
     assert len(lines) <= max(rows - 1, 1)
     for line in lines:

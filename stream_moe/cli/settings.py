@@ -1,0 +1,228 @@
+"""The settings that verbs have in common, in groups; the command line, TOML, environment and log all read them here.
+
+A group is a table of `run --config` by the name of its field in `RunSettings`, and `STREAM_MOE_<TABLE>_<KEY>` in the
+environment; a field that is no option is read from there alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+
+import typer
+from annotated_types import Interval
+from typer import Argument, Option
+
+from stream_moe.errors import ConfigError
+from stream_moe.models.catalogue import build_model, check_name, model_names
+
+if TYPE_CHECKING:
+    from connectors.kafka import KafkaSettings
+    from stream_moe.models.contract import BlockClassifier
+    from stream_moe.ports import Stream
+    from stream_moe.types import Schema
+
+    MakeLearner: TypeAlias = Callable[[Schema], BlockClassifier]
+
+DEFAULT_MODEL = "driftmoe"
+ON_CUDA = {"driftmoe-data"}  # whose router a device can hold
+MODEL_PER = ("partition", "key")
+SECRETS = ("sasl_password", "ssl_key_password")  # of Kafka; each may be in a file, <name>_file
+
+ANY_PORT = "[default: 9108, any if taken]"
+AT_LEAST_0, AT_LEAST_1, PORTS = Interval(ge=0), Interval(ge=1), Interval(ge=0, le=65535)
+StreamName = Annotated[str, Argument(metavar="STREAM", help="Name of a stream, maybe with :OPTION=VALUE, or a file.")]
+Events = Annotated[int | None, AT_LEAST_1, Option(help="How many events; needed where a stream is endless.")]
+StreamSeed = Annotated[int, AT_LEAST_0, Option(help="Of a generated stream.")]
+Label = Annotated[str | None, Option(help="Label column of a file; its last one unless named.")]
+Nominal = Annotated[str, Option(metavar="A,B", help="Columns of a file to take as nominal.")]
+Rate = Annotated[float | None, Option(help="Events per second; unlimited unless given.")]
+ModelPer = Annotated[str, Option("--model-per", help="partition: one model for each; key: one for each record key.")]
+MaxKeys = Annotated[
+    int,
+    AT_LEAST_1,
+    Option(help="Keys that have a model, per partition; for one more the least recent is forgotten."),
+]
+JsonFile = Annotated[Path | None, Option("--json", help="Write the result to this file.")]
+JsonLogs = Annotated[bool, Option(help="Settings, progress and result as JSON lines on stderr instead.")]
+Quiet = Annotated[bool, Option(help="Print nothing but errors.")]
+Config = Annotated[Path | None, Option(help="TOML file with a [kafka] table: TLS, SASL and topic names.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A stream."""
+
+    stream: StreamName
+    events: Events = None
+    label: Label = None
+    nominal: Nominal = ""
+
+    def open(self, seed: int) -> Stream:
+        """Open it; DataError or ConfigError where that fails."""
+        from stream_moe.streams import open_stream
+
+        return open_stream(self.stream, seed=seed, label=self.label, nominal=split_names(self.nominal))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which model learns, and how it is built."""
+
+    name: Annotated[
+        str,
+        Option(
+            "--model",
+            help=f"Which model learns: {', '.join(model_names())}, river:CLASS(...) or capymoa:CLASS(...).",
+        ),
+    ] = DEFAULT_MODEL
+    seed: Annotated[int, AT_LEAST_0, Option(help="Of the model, and of a generated stream.")] = 1
+    set: Annotated[
+        list[str], Option("--set", metavar="KEY=VALUE", help="A parameter of the model; may be repeated.")
+    ] = field(default_factory=list)
+    threads: Annotated[int, Interval(ge=1, le=1024), Option(help="Threads over the experts; changes no result.")] = 1
+    device: Annotated[str, Option(help="Where the router lives: cpu, cuda or auto.")] = "auto"
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The words of --set taken apart; of a key given twice the last counts."""
+        found = {}
+        for setting in self.set:
+            key, equals, value = setting.partition("=")
+            if not (key and equals):
+                raise ConfigError(f"--set {setting!r}: write it as KEY=VALUE")
+            found[key.strip()] = value.strip()
+        return found
+
+    def factory(self) -> MakeLearner:
+        """Return what builds the model for a schema; ConfigError for a model or parameter that does not exist."""
+        check_name(self.name)
+        options, device, threads = self.parameters, self.find_device(), self.threads
+        if threads > (cores := os.cpu_count() or threads):
+            typer.echo(f"stream-moe: --threads {threads}: this machine has {cores} cores; {cores} are used", err=True)
+            threads = cores
+        return lambda schema: build_model(
+            self.name, schema, seed=self.seed, threads=threads, device=device, options=options
+        )
+
+    def find_device(self) -> str:
+        """Return cpu or cuda for what --device says."""
+        if self.device not in {"cpu", "cuda", "auto"}:
+            raise ConfigError(f"--device {self.device!r}: choose cpu, cuda or auto")
+        if self.device == "auto":
+            return "cuda" if self.name in ON_CUDA and _cuda_is_here() else "cpu"
+        if self.device == "cuda" and not _cuda_is_here():
+            raise ConfigError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+        return self.device
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpuModel(Model):
+    """A model that stays on the CPU."""
+
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kafka:
+    """Brokers, topics and credentials; None = as `KafkaSettings` has it."""
+
+    bootstrap: Annotated[str, Option(metavar="HOST:PORT", help="Kafka brokers, separated by commas.")] = (
+        "localhost:9092"
+    )
+    topic: Annotated[str, Option(help="Input topic.")] = "events"
+    labels: Annotated[
+        str | None, Option(help="Topic of the labels, if not the input topic; with as many partitions.")
+    ] = None
+    journal: Annotated[
+        str | None, Option(help="With --labels: topic for the order of the two.  [default: GROUP-TOPIC-journal]")
+    ] = None
+    predictions: Annotated[str, Option(help="Output topic.")] = "predictions"
+    dead_letters: Annotated[str, Option(help="Topic for what cannot be read.")] = "dead-letters"
+    drifts: Annotated[str | None, Option(help="Topic for drifts found, in the same transactions.")] = None
+    group: Annotated[str, Option(help="Consumer group.")] = "stream-moe"
+    guarantee: Annotated[str, Option(help="Or at-least-once.")] = "exactly-once"
+    security_protocol: str | None = None
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    sasl_password_file: Path | None = None
+    ssl_ca: Path | None = None
+    ssl_cert: Path | None = None
+    ssl_key: Path | None = None
+    ssl_key_password: str | None = field(default=None, repr=False)
+    ssl_key_password_file: Path | None = None
+    allow_plaintext_password: bool | None = None
+
+    def settings(self, **changes: Any) -> KafkaSettings:
+        """Return what the connector takes; ConfigError where settings do not fit together."""
+        from pydantic import SecretStr
+
+        from connectors.kafka import KafkaSettings
+
+        values = with_secrets({each.name: getattr(self, each.name) for each in fields(self)} | changes)
+        given = {name: value for name, value in values.items() if value is not None}
+        return KafkaSettings(**given | {name: SecretStr(given[name]) for name in SECRETS if name in given})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What is shown, and where the result goes."""
+
+    json: JsonFile = None
+    json_logs: JsonLogs = False
+    quiet: Quiet = False
+
+    @property
+    def speaks(self) -> bool:
+        """Whether a person reads what goes to stdout."""
+        return not (self.quiet or self.json_logs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainOutput(Output):
+    """Of a verb without logs."""
+
+    flags: ClassVar = ("json", "quiet")
+
+
+def with_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    """Read the secrets of Kafka that lie in files; ConfigError, which names the key, where that fails."""
+    values = dict(values)
+    for name in SECRETS:
+        if (file := values.pop(f"{name}_file", None)) is not None:
+            values[name] = _read_secret(Path(file), f"{name}_file")
+    return values
+
+
+def _read_secret(path: Path, what: str) -> str:
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{what}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:  # whose text would show the content
+        raise ConfigError(f"{what}: {path}: not UTF-8 text") from None
+    if not secret:
+        raise ConfigError(f"{what}: {path} is empty; write the secret into it")
+    return secret
+
+
+def _cuda_is_here() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def choice(flag: str, given: str, choices: Iterable[str]) -> Any:
+    """Return what was given; ConfigError unless it is one of the choices."""
+    if given not in choices:
+        raise ConfigError(f"{flag} {given!r}: choose {' or '.join(choices)}")
+    return given
+
+
+def split_names(names: str) -> list[str]:
+    """Split a comma-separated option."""
+    return [name.strip() for name in names.split(",") if name.strip()]

@@ -1,0 +1,108 @@
+"""Settings from several places: a flag wins over the environment, that over a TOML file, that over a default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, create_model
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from stream_moe.cli.flags import Flag, S, groups_of
+from stream_moe.cli.run import RunSettings
+from stream_moe.cli.settings import with_secrets
+from stream_moe.errors import ConfigError
+
+ENVIRONMENT = "STREAM_MOE_"
+TABLES = {name: [each.name for each in fields(group)] for name, group in groups_of(RunSettings).items()}
+
+
+def read(kind: type[S], given: dict[Flag, Any], file: Path | None) -> S:
+    """Make the settings of a verb.
+
+    Parameters
+    ----------
+    kind
+        Of the settings; its groups are tables of the file, and `STREAM_MOE_<TABLE>_<KEY>` in the environment.
+    given
+        The options that are on the command line.
+    file
+        TOML; None = none.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or a value or the name of a key does not fit. No secret is shown.
+    """
+    content = _content(file)
+
+    class Sources(BaseSettings):
+        model_config = SettingsConfigDict(
+            env_prefix=ENVIRONMENT, env_nested_delimiter="_", env_nested_max_split=1, extra="ignore"
+        )
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, content)
+
+    groups = groups_of(kind)
+    flags = {name: {flag.field: value for flag, value in given.items() if flag.group == name} for name in groups}
+    parts: dict[str, Any] = {name: (group, Field(default_factory=group)) for name, group in groups.items()}
+    try:
+        found = create_model("Settings", __base__=Sources, **parts)(**flags)
+    except ValidationError as error:
+        raise ConfigError(_first(error, file)) from None
+    except SettingsError as error:  # of a list, which the environment holds as JSON
+        raise ConfigError(f"{ENVIRONMENT}...: {error}; write a list as JSON") from None
+    own = {flag.field: value for flag, value in given.items() if not flag.group}
+    return kind(**own, **{name: getattr(found, name) for name in groups})
+
+
+def _content(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {file}: {error.strerror}") from None
+    except UnicodeDecodeError:  # whose text would show the content
+        raise ConfigError(f"--config {file}: not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {file}: not TOML: {error}") from None
+    for name, table in content.items():
+        if name not in TABLES or not isinstance(table, dict):
+            tables = ", ".join(f"[{table}]" for table in TABLES)
+            raise ConfigError(f"--config {file}: unknown key {name!r}; it takes the tables {tables}")
+        if unknown := [key for key in table if key not in TABLES[name]]:
+            takes = ", ".join(TABLES[name])
+            raise ConfigError(f"--config {file}: unknown key {unknown[0]!r}; [{name}] takes {takes}")
+    if "kafka" in content:  # now, so that a file which holds a secret gives way to a secret in the environment
+        content["kafka"] = with_secrets(content["kafka"])
+    return content
+
+
+def _first(error: ValidationError, file: Path | None) -> str:
+    """Say the first thing that is wrong, and where it was said, as one line; a value of Kafka's may be a secret."""
+    found = error.errors(include_url=False)[0]
+    table, *rest = map(str, found["loc"])
+    key = rest[0] if rest else ""
+    variable = f"{ENVIRONMENT}{table}_{key}".upper()
+    where = variable if variable in os.environ else f"--config {file}: [{table}] {key}"
+    value = "" if table == "kafka" else f" {found['input']!r}"
+    return f"{where}{value}: {found['msg'].replace('Input should', 'it should')}"

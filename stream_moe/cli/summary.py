@@ -1,0 +1,69 @@
+"""A result as a person wants it: the summary at the end of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+
+def print_summary(result: dict[str, Any]) -> None:
+    """Print a result (the dict that goes into the JSON) as a person wants it."""
+    if "accuracy" not in result:
+        typer.echo(f"\n{result['model']} on {result['stream']}: no partition for this member, nothing learnt")
+        return
+    experts = result["experts"]
+    error = result.get("calibration_error")  # a daemon keeps none
+    calibration = "" if error is None else f"     calibration error {error:.4f}"
+    lines = [
+        f"{result['model']} on {result['stream']}, seed {result['seed']}",
+        f"  accuracy        {result['accuracy']:.4%}   (recent {result['window_accuracy']:.2%})",
+        f"  kappa           {result['kappa']:.4f}     kappa_M {result['kappa_majority']:.4f}, "
+        f"kappa_temporal {result['kappa_temporal']:.4f}",
+        f"  log-loss        {result['log_loss']:.4f}" + calibration,
+        f"  G-mean          {result['g_mean']:.4f}",
+        f"  speed           {_speed(result)}start-up {result['startup_seconds']:.2f} s)",
+        f"  memory          {result['peak_memory_bytes'] / 2**20:,.0f} MiB at its peak",
+        f"  drift           {_drifts(result)}",
+        f"  state           {result['state_digest'][:16]}",
+    ]
+    if dead := result.get("dead_letters"):  # a replay has none
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in dead.items())
+        lines.append(f"  dead letters    {sum(dead.values()):,}: {reasons}")
+    lines += [f"  {name:<15} {value}" for name, value in result.get("metrics", {}).items()]
+    if len(experts) > 1:
+        lines.append(f"  asleep          {sum(e['asleep'] for e in experts)} of {len(experts)} experts")
+    lines += ["", "  expert                 routed   trained  accuracy   nodes  drifts"]
+    for number, expert in enumerate(experts):
+        lines.append(
+            f"  {number:>2} {expert['kind']:<18}{expert['routed']:>8,} {expert['trained']:>9,}"
+            f"{expert['accuracy']:>10.2%}{expert['nodes']:>8,}{expert['drifts']:>8}"
+        )
+    if len(parts := result.get("partitions", [])) > 1:
+        lines += ["", "  partition    position    events  accuracy  state"]
+        lines += [
+            f"  {part['partition']:>9}{part['position']:>12,}{part['events']:>10,}{part['accuracy']:>10.2%}  "
+            f"{part['state_digest'][:16]}"
+            for part in parts
+        ]
+    typer.echo("\n" + "\n".join(lines))
+
+
+def _speed(result: dict[str, Any]) -> str:
+    """Tell the speed over the events that were timed: a daemon's without the first block, and of this process."""
+    if not result["seconds"]:
+        return "not known: all was one block ("
+    timed = round(result["events_per_second"] * result["seconds"])
+    per_cpu = f", {result['events_per_cpu_second']:,.0f} a CPU-second" if result["events_per_cpu_second"] else ""
+    speed = f"{result['events_per_second']:,.0f} events/s{per_cpu}"
+    return f"{speed} ({timed:,} events in {_seconds(result['seconds'])} s, "
+
+
+def _drifts(result: dict[str, Any]) -> str:
+    counts = result.get("drifts_by_scope") or {"mixture": result["drifts"]}
+    names = {"mixture": "the mixture", "expert": "experts", "feature": "features", "label": "labels"}
+    return ", ".join(f"{counts[scope]:,} in {name}" for scope, name in names.items() if scope in counts)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.2f}" if seconds >= 1 else f"{seconds:.2g}"  # a short run took some time as well
