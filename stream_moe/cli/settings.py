@@ -18,6 +18,7 @@ from typer import Argument, Option
 
 from stream_moe.errors import ConfigError
 from stream_moe.models.catalogue import build_model, check_name, model_names
+from stream_moe.telemetry import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from connectors.kafka import KafkaSettings
@@ -32,7 +33,7 @@ ON_CUDA = {"driftmoe-data"}  # whose router a device can hold
 MODEL_PER = ("partition", "key")
 SECRETS = ("sasl_password", "ssl_key_password")  # of Kafka; each may be in a file, <name>_file
 
-ANY_PORT = "[default: 9108, any if taken]"
+ANY_PORT = f"[default: {DEFAULT_PORT}, any if taken]"
 AT_LEAST_0, AT_LEAST_1, PORTS = Interval(ge=0), Interval(ge=1), Interval(ge=0, le=65535)
 StreamName = Annotated[str, Argument(metavar="STREAM", help="Name of a stream, maybe with :OPTION=VALUE, or a file.")]
 Events = Annotated[int | None, AT_LEAST_1, Option(help="How many events; needed where a stream is endless.")]

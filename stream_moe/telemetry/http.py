@@ -22,11 +22,11 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from stream_moe.errors import ConfigError
+from stream_moe.telemetry import DEFAULT_PORT
 from stream_moe.telemetry.access import Access
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 9108
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 # An answer costs the engine about half a millisecond, as they share the interpreter lock. So many are given a second

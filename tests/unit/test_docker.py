@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stream_moe.telemetry.http import DEFAULT_PORT
+from stream_moe.telemetry import DEFAULT_PORT
 from stream_moe.telemetry.table import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]

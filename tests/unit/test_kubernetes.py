@@ -16,7 +16,7 @@ from stream_moe.cli import app
 from stream_moe.cli.flags import flags_of
 from stream_moe.cli.run import RunSettings
 from stream_moe.cli.sources import read
-from stream_moe.telemetry.http import DEFAULT_PORT
+from stream_moe.telemetry import DEFAULT_PORT
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 FILES = sorted((DOCKER / "kubernetes").glob("*.yaml"))
