@@ -23,7 +23,7 @@ GROUP = 32  # events averaged into one entry of the window
 LEVELS, BUCKETS = 28, 5  # as ADWIN: at most 5 buckets of each size 2^level, one more while merging
 MIN_ENTRIES = 5  # on each side of a cut
 STABLE, WARNING, DRIFT = range(3)
-MOST_TOLD = 1024
+MOST_FOUND = 1024  # drifts that wait to be taken
 
 
 class WindowArrays(NamedTuple):
@@ -81,7 +81,7 @@ def bound(harmonic: float, variance: float, log_term: float, group: int) -> floa
 
 @compiled(_nrt=False)
 def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float, group: int) -> tuple[int, float, float]:
-    """Return what the clearest cut of the window says, how many entries before it are stale, and the mean's rise.
+    """Return the evidence of the window's clearest cut, how many entries before it are stale, and the mean's rise.
 
     Only a RISING mean is drift; a falling one (an expert that learns) shortens the window just the same.
     The paper drops the oldest bucket and tests again; dropping all that lies before the clearest cut makes one
@@ -128,9 +128,29 @@ def cut_evidence(w: WindowArrays, k: int, delta: float, warning_delta: float, gr
 
 
 @compiled(_nrt=False)
+def take_group(w: WindowArrays, k: int, group: int, delta: float, warning_delta: float) -> tuple[int, float]:
+    """Take the full group into window k, test, and forget what lies before the clearest cut; return its evidence.
+
+    Any change of the mean forgets, but only a rising one is a drift. The second value is how far the mean has risen.
+    """
+    insert(w, k, w.partial[k] / group)
+    w.partial[k], w.waiting[k] = 0.0, 0
+    if w.width[k] <= 2 * MIN_ENTRIES:
+        return STABLE, 0.0
+    evidence, stale, rise = cut_evidence(w, k, delta, warning_delta, group)
+    level = LEVELS - 1
+    while stale > 0.0:
+        while w.filled[k, level] == 0:
+            level -= 1
+        drop_oldest(w, k, level)
+        stale -= 2.0**level
+    return evidence, rise
+
+
+@compiled(_nrt=False)
 def watch(w: WindowArrays, errors: Float32, delta: float, warning_delta: float, found: Float64) -> int:
     """Take errors [n, K] in order: insert, test, count. Return how many drifts `found` [m, 3] now holds."""
-    told = 0
+    n_found = 0
     for t in range(errors.shape[0]):
         w.events[0] += 1
         for k in range(errors.shape[1]):
@@ -140,26 +160,16 @@ def watch(w: WindowArrays, errors: Float32, delta: float, warning_delta: float, 
             w.waiting[k] += 1
             if w.waiting[k] < GROUP:
                 continue
-            insert(w, k, w.partial[k] / GROUP)
-            w.partial[k], w.waiting[k] = 0.0, 0
-            if w.width[k] <= 2 * MIN_ENTRIES:
-                continue
-            evidence, stale, rise = cut_evidence(w, k, delta, warning_delta, GROUP)
-            level = LEVELS - 1
-            while stale > 0.0:
-                while w.filled[k, level] == 0:
-                    level -= 1
-                drop_oldest(w, k, level)
-                stale -= 2.0**level
+            evidence, rise = take_group(w, k, GROUP, delta, warning_delta)
             if evidence == DRIFT:
                 w.drifts[k] += 1
                 w.last_drift[k] = w.events[0]
-                found[told, 0], found[told, 1], found[told, 2] = k, w.events[0], rise
-                told += 1
+                found[n_found, 0], found[n_found, 1], found[n_found, 2] = k, w.events[0], rise
+                n_found += 1
             elif evidence == WARNING and w.level[k] == STABLE:
                 w.warnings[k] += 1
             w.level[k] = WARNING if evidence == WARNING else STABLE
-    return told
+    return n_found
 
 
 class Rise(NamedTuple):
@@ -180,6 +190,11 @@ class DriftMonitor:
     delta, warning_delta
         Probability of a false alarm, and of a false warning, at each test.
 
+    Attributes
+    ----------
+    windows
+        The arrays that compiled code works on; an adaptive tree's kernel feeds them itself.
+
     Examples
     --------
     >>> import numpy as np
@@ -193,57 +208,60 @@ class DriftMonitor:
 
     def __init__(self, n_streams: int, *, delta: float = 0.002, warning_delta: float = 0.02) -> None:
         self.delta, self.warning_delta = delta, warning_delta
-        self._windows = self._allocate(n_streams)
-        self._found: deque[Rise] = deque(maxlen=MOST_TOLD)  # not of the state: what nobody asked for is dropped
+        self.windows = self._allocate(n_streams)
+        self._found: deque[Rise] = deque(maxlen=MOST_FOUND)  # not of the state: the oldest are dropped
 
     @property
     def warnings(self) -> Int64:
-        return self._windows.warnings
+        """int64 [K], warnings since the start."""
+        return self.windows.warnings
 
     @property
     def drifts(self) -> Int64:
-        return self._windows.drifts
+        """int64 [K], drifts since the start."""
+        return self.windows.drifts
 
     @property
     def last_drift(self) -> Int64:
-        return self._windows.last_drift
+        """int64 [K], the event at which the latest drift was seen; -1 = never."""
+        return self.windows.last_drift
 
     def update(self, errors: Float32) -> None:
         """Take the next errors, float32 [n, K] in [0, 1] or NaN = this stream has none, in order."""
         n, k = errors.shape
         found = np.empty((k * (n // GROUP + 1), 3))  # a stream is tested once in a group
-        told = watch(self._windows, errors, self.delta, self.warning_delta, found)
-        self._found.extend(Rise(int(stream), int(event), rise) for stream, event, rise in found[:told].tolist())
+        n_found = watch(self.windows, errors, self.delta, self.warning_delta, found)
+        self._found.extend(Rise(int(stream), int(event), rise) for stream, event, rise in found[:n_found].tolist())
 
     def take_found(self) -> list[Rise]:
-        """Return the drifts found since this was last asked, oldest first; at most the latest 1,024."""
+        """Return the drifts found since the last call, oldest first; at most the latest 1,024."""
         found = list(self._found)
         self._found.clear()
         return found
 
     def forget(self) -> None:
         """Empty the windows, as if every stream began anew; counts stay."""
-        for array in (self._windows.filled, self._windows.width, self._windows.partial, self._windows.waiting):
+        for array in (self.windows.filled, self.windows.width, self.windows.partial, self.windows.waiting):
             array[:] = 0
-        self._windows.level[:] = STABLE
+        self.windows.level[:] = STABLE
 
     def grow(self, n_streams: int) -> None:
         """Make room for more streams; the LAST stream (the mixture) stays the last."""
-        old, self._windows = self._windows, self._allocate(n_streams)
-        for new, kept in zip(self._windows[:-1], old[:-1], strict=True):
+        old, self.windows = self.windows, self._allocate(n_streams)
+        for new, kept in zip(self.windows[:-1], old[:-1], strict=True):
             new[: len(kept) - 1], new[-1] = kept[:-1], kept[-1]
-        self._windows.events[:] = old.events
+        self.windows.events[:] = old.events
 
     def snapshot(self) -> Snapshot:
         # Buckets beyond `filled` hold what was there before: cleared, so that equal states give equal bytes.
-        arrays: dict[str, np.ndarray[Any, Any]] = {n: a.copy() for n, a in self._windows._asdict().items()}
+        arrays: dict[str, np.ndarray[Any, Any]] = {n: a.copy() for n, a in self.windows._asdict().items()}
         unused = np.arange(BUCKETS + 1) >= arrays["filled"][..., None]
         arrays["total"][unused] = arrays["square"][unused] = 0.0
         return arrays, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        fill(self._windows._asdict(), snapshot[0], "drift monitor")
-        if self._windows.filled.min(initial=0) < 0 or self._windows.filled.max(initial=0) > BUCKETS:
+        fill(self.windows._asdict(), snapshot[0], "drift monitor")
+        if self.windows.filled.min(initial=0) < 0 or self.windows.filled.max(initial=0) > BUCKETS:
             raise CheckpointError(f"drift monitor: levels of the window do not hold 0 to {BUCKETS} buckets")
 
     @staticmethod

@@ -10,7 +10,7 @@ The level holds for any distribution and for ever. For two windows of n >= 458 i
 P(distance > e) <= 2 exp(-n e^2) (Wei and Dudley, Two-sample Dvoretzky-Kiefer-Wolfowitz inequalities, 2012; for one
 category's rate, Hoeffding, 1963), and the k-th test of a column after its reference gets alpha / (d m k (k + 1)):
 summed over all tests, the d columns and the m rates of a nominal one, that is alpha. Values that depend on each other
-(a day's course, sorted data) are not covered: there the reference differs from the present, and that is told.
+(a day's course, sorted data) are not covered: there the reference differs from the present, and that is reported.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def threshold(columns: int, rates: int, tests: int, alpha: float) -> float:
 
 @compiled(_nrt=False)
 def compare_columns(
-    w: Windows, n_categories: Int32, alpha: float, warning_alpha: float, found: Float64, told: int
+    w: Windows, n_categories: Int32, alpha: float, warning_alpha: float, found: Float64, n_found: int
 ) -> int:  # fmt: skip
     """Test every column whose windows are full; those beyond the threshold start a new reference."""
-    d, first, warned = len(n_categories), told, 0
+    d, first, warned = len(n_categories), n_found, 0
     for j in range(d):
         if w.filled[j] < WINDOW or w.since[j] < WINDOW:
             continue
@@ -119,20 +119,20 @@ def compare_columns(
         rates = min(n_categories[j], MOST) + 1 if n_categories[j] > 0 else 1
         w.strength[j], at = distance(w.before[j], w.now[j], n_categories[j])
         if w.strength[j] > threshold(d, rates, w.tests[j], alpha):
-            found[told, 0], found[told, 1] = w.head[SEEN], j
-            found[told, 2], found[told, 3] = w.strength[j], at
-            told += 1
+            found[n_found, 0], found[n_found, 1] = w.head[SEEN], j
+            found[n_found, 2], found[n_found, 3] = w.strength[j], at
+            n_found += 1
             w.filled[j] = 0
         elif w.strength[j] > threshold(d, rates, w.tests[j], warning_alpha):
             warned = 1
-    if told > first:
+    if n_found > first:
         w.head[DRIFTS] += 1
         w.head[SILENT] = w.head[SAMPLES] + WINDOW
         warned = 0
     elif warned and not w.head[WARNED]:
         w.head[WARNINGS] += 1
     w.head[WARNED] = warned
-    return told
+    return n_found
 
 
 @compiled
@@ -140,7 +140,7 @@ def take_samples(
     w: Windows, x: Float32, n_categories: Int32, thin: int, alpha: float, warning_alpha: float, found: Float64
 ) -> int:
     """Sample one event of every `thin` and test; what is found goes into `found`, and how much is returned."""
-    begin, told, d = w.head[SEEN], 0, len(n_categories)
+    begin, n_found, d = w.head[SEEN], 0, len(n_categories)
     end = begin + len(x)
     for run in range(begin // thin, (end + thin - 1) // thin):
         at = run * thin + scrambled(run) % thin
@@ -163,9 +163,9 @@ def take_samples(
             w.now[j, b] += 1
             w.since[j] += 1
         if w.head[SAMPLES] % EVERY == 0 and w.head[SAMPLES] >= w.head[SILENT]:
-            told = compare_columns(w, n_categories, alpha, warning_alpha, found, told)
+            n_found = compare_columns(w, n_categories, alpha, warning_alpha, found, n_found)
     w.head[SEEN] = end
-    return told
+    return n_found
 
 
 class Shift(NamedTuple):
@@ -180,7 +180,8 @@ class Shift(NamedTuple):
 class DistributionMonitor:
     """Watches d columns for a change of their distributions; needs no labels.
 
-    After a detection it is silent for a window, so that one change is one alarm; what changes meanwhile is told then.
+    After a detection it is silent for a window, so that one change is one alarm; what changes meanwhile it reports
+    afterwards.
 
     Parameters
     ----------
@@ -238,13 +239,13 @@ class DistributionMonitor:
         self._windows.head[SEEN] = seen
 
     def update(self, x: Float32) -> list[Shift]:
-        """Take the next events float32 [n, d], in order; return what they give away."""
+        """Take the next events float32 [n, d], in order; return the changes found."""
         x, d = np.ascontiguousarray(x, np.float32), len(self.n_categories)
         found = np.empty((d * (1 + len(x) // (self.thin * EVERY) + 1), 4))
-        told = take_samples(self._windows, x, self.n_categories, self.thin, self.alpha, self.warning_alpha, found)
+        n_found = take_samples(self._windows, x, self.n_categories, self.thin, self.alpha, self.warning_alpha, found)
         shifts: list[Shift] = []
-        for event in dict.fromkeys(found[:told, 0].tolist()):
-            rows = found[:told][found[:told, 0] == event]
+        for event in dict.fromkeys(found[:n_found, 0].tolist()):
+            rows = found[:n_found][found[:n_found, 0] == event]
             rows = rows[np.argsort(-rows[:, 2], kind="stable")]
             shifts.append(Shift(int(event), rows[:, 1].astype(int).tolist(), float(rows[0, 2]), int(rows[0, 3])))
         return shifts

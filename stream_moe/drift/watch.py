@@ -84,7 +84,7 @@ class DriftWatch:
         """
         found: list[tuple[int, Drift]] = []
 
-        def tell(read: int, scope: str, detector: str, which: str, strength: float | None, within: int = 0) -> None:
+        def note(read: int, scope: str, detector: str, which: str, strength: float | None, within: int = 0) -> None:
             """Note what was found after `read` events of this block; its place is that of the last one read."""
             offset, ms = (int(offsets[read - 1]), int(timestamps[read - 1])) if read else self._last
             self._last_ms[scope] = max(self._last_ms[scope], ms)
@@ -94,16 +94,16 @@ class DriftWatch:
         for shift in self._features.update(x):
             names = [self._schema.features[j].name for j in shift.columns]
             which = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
-            tell(shift.event - self.events, *FEATURES, which, shift.strength)
+            note(shift.event - self.events, *FEATURES, which, shift.strength)
         for shift in self._labels.update(y[:, None].astype(np.float32)):
             shared = shift.bin == MOST and self._schema.n_classes > MOST
             which = "other" if shared else self._schema.classes[max(shift.bin - 1, 0)]
-            tell(int(reached[shift.event - self.labels - 1]), *LABELS, which, shift.strength)
+            note(int(reached[shift.event - self.labels - 1]), *LABELS, which, shift.strength)
         for drift in learner.take_drifts():
             row = len(y) - 1 if drift.event is None else min(max(drift.event - self.labels - 1, 0), len(y) - 1)
             read = int(reached[row]) if len(y) else 0
             within = len(y) if drift.event is None else 0
-            tell(read, drift.scope, drift.detector, drift.which, drift.strength, within)
+            note(read, drift.scope, drift.detector, drift.which, drift.strength, within)
         self.events, self.labels = self.events + len(x), self.labels + len(y)
         if len(x):
             self._last = int(offsets[-1]), int(timestamps[-1])

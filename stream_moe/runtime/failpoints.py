@@ -18,11 +18,11 @@ _reached: Counter[str] = Counter()
 
 def reach(name: str) -> None:
     """Say that a place was reached; OSError where the environment asks for one there."""
-    asked = os.environ.get(VARIABLE)
-    if asked is None:
+    wanted = os.environ.get(VARIABLE)
+    if wanted is None:
         return
     _reached[name] += 1
-    for one in asked.split(","):
+    for one in wanted.split(","):
         place, at, what = (one + "::").split(":")[:3]
         if place == name and int(at or 1) == _reached[name]:
             if what.startswith("E"):

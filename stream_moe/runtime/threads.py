@@ -27,8 +27,8 @@ PATIENCE = 40_000
 class WorkerThreads:
     """A few threads, asleep between calls.
 
-    What they are given in one call must not depend on each other: then a result does not depend on how many
-    threads there are. A mini-batch hands over four times, so whoever waits looks for a while before it sleeps.
+    The tasks of one call must not depend on each other: then a result does not depend on how many threads there are.
+    A mini-batch hands tasks over four times, so a thread that waits looks out for a while before it sleeps.
 
     Parameters
     ----------
@@ -45,28 +45,28 @@ class WorkerThreads:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._seats = [_Seat() for _ in range(threads - 1)]
-        for seat in self._seats:
-            threading.Thread(target=seat.serve, name="workers", daemon=True).start()
-            weakref.finalize(self, seat.dismiss)
+        self._helpers = [_Helper() for _ in range(threads - 1)]
+        for helper in self._helpers:
+            threading.Thread(target=helper.serve, name="workers", daemon=True).start()
+            weakref.finalize(self, helper.dismiss)
 
     def each(self, tasks: Iterable[Task]) -> None:
         """Run all tasks, whoever is free taking the next, and raise the first failure."""
         waiting = iter(list(tasks))  # whose `next` is one step under the interpreter's lock
-        for seat in self._seats:
-            seat.begin(waiting)
+        for helper in self._helpers:
+            helper.begin(waiting)
         failures = []
         try:
             _work(waiting)
-        except BaseException as error:  # the others must be done with the caller's arrays before it is told
+        except BaseException as error:  # the others must be done with the caller's arrays before it is raised
             failures.append(error)
-        failures += [failure for seat in self._seats if (failure := seat.finish()) is not None]
+        failures += [failure for helper in self._helpers if (failure := helper.finish()) is not None]
         if failures:
             raise failures[0]
 
 
-class _Seat:
-    """Where one helping thread waits: it holds no reference to its workers, which may so be collected."""
+class _Helper:
+    """One of the threads and its task: it holds no reference to the `WorkerThreads`, so they may be collected."""
 
     def __init__(self) -> None:
         self._go, self._done = _Signal(), _Signal()

@@ -78,9 +78,9 @@ def test_gain_of_a_nominal_split_by_hand() -> None:
     table = np.array([[20, 3, 5], [2, 30, 4]])  # class by colour
     x = np.concatenate([np.repeat(np.arange(3), row) for row in table])
     learn(tree, x[:, None], np.repeat([0, 1], table.sum(1)))
-    before = kernel.entropy(tree._tree.mass[0])
+    before = kernel.entropy(tree.arrays.mass[0])
     assert before == pytest.approx(entropy(table.sum(1)))
-    gain = kernel.nominal_merit(tree._tree, tree._layout, 0, 0, before, np.empty(2))
+    gain = kernel.nominal_merit(tree.arrays, tree.layout, 0, 0, before, np.empty(2))
     after = sum(table[:, k].sum() * entropy(table[:, k]) for k in range(3)) / table.sum()
     assert gain == pytest.approx(before - after, abs=1e-12)
 
@@ -107,7 +107,7 @@ def test_gain_of_a_numeric_split_by_hand() -> None:
         right = [200 - left[0], 100 - left[1]]
         gains[threshold] = before - (sum(left) * entropy(left) + sum(right) * entropy(right)) / 300
     best = max(gains, key=gains.__getitem__)
-    gain, at = kernel.numeric_merit(tree._tree, 0, 0, before, np.empty(2), np.empty(2))
+    gain, at = kernel.numeric_merit(tree.arrays, 0, 0, before, np.empty(2), np.empty(2))
     assert gain == pytest.approx(gains[best], rel=1e-6)
     assert at == pytest.approx(best, rel=1e-6)
 
@@ -122,7 +122,7 @@ def test_it_splits_when_the_hoeffding_bound_allows_and_not_before() -> None:
         assert tree.n_splits == 0
     learn(tree, x[8:], x[8:, 0])
     assert tree.n_splits == 1
-    assert tree._tree.feature[0] == 0
+    assert tree.arrays.feature[0] == 0
     assert predict(tree, [[0, 1], [1, 0]]).argmax(1).tolist() == [0, 1]
 
 
@@ -148,7 +148,7 @@ def test_the_cap_on_memory_holds() -> None:
     schema, cap = Schema.numeric(4, ["0", "1", "2"]), 6000
     tree = HoeffdingTree(schema, max_bytes=cap)
     learn(tree, x, y)
-    leaves = sum(getattr(tree._tree, name).nbytes for name in ("mass", "seen", "constant", "numeric", "nominal"))
+    leaves = sum(getattr(tree.arrays, name).nbytes for name in ("mass", "seen", "constant", "numeric", "nominal"))
     assert 1 < tree.n_nodes < 20
     assert leaves <= cap
     with pytest.raises(ConfigError, match="max_bytes 100"):
@@ -180,7 +180,7 @@ def test_a_category_that_comes_after_the_split_follows_the_heaviest_branch() -> 
     for late in (2, 3):
         assert np.array_equal(predict(tree, [[late]]), heaviest)
     learn(tree, np.full((500, 1), 3), np.ones(500))
-    assert tree._tree.mass[: tree._tree.head[tree_arrays.SLOTS]].sum() == pytest.approx(2500, rel=0.1)
+    assert tree.arrays.mass[: tree.arrays.head[tree_arrays.SLOTS]].sum() == pytest.approx(2500, rel=0.1)
     assert predict(tree, [[3]])[0, 1] > 0.99
 
 
@@ -214,7 +214,7 @@ def test_weight_two_equals_twice_the_event_in_the_counts() -> None:
     heavy.step(x, y, np.full(100, 2.0), proba)
     learn(twice, np.repeat(x, 2, 0), np.repeat(y, 2))
     for name in ("mass", "seen", "numeric", "nominal"):
-        assert getattr(heavy._tree, name) == pytest.approx(getattr(twice._tree, name)), name
+        assert getattr(heavy.arrays, name) == pytest.approx(getattr(twice.arrays, name)), name
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class MoaExpert(Expert):
     -----
     Votes are scaled to sum to 1 (an infinite one takes all); while there are none, all classes are equal. MOA's state
     cannot be stored without Java's serialization, so `snapshot` gives a fingerprint: a running hash over settings,
-    events learnt and what was said to each before. That compares two runs; `restore` raises CheckpointError unless
+    events learnt and the predictions of each before. That compares two runs; `restore` raises CheckpointError unless
     both are just the same. Its memory is of the Java heap and not counted.
     """
 
@@ -65,7 +65,7 @@ class MoaExpert(Expert):
         try:
             learner = found(schema=header, **parameters).moa_learner
         except Exception as error:  # of Python or of Java: whatever the class says to a value that does not fit
-            raise ConfigError(f"{self.kind}: {_told(error)}") from error
+            raise ConfigError(f"{self.kind}: {_reported(error)}") from error
         self._loop = compose_loop(learner, header.get_moa_header(), self.n_classes)
         self._hash = hashlib.sha256(f"{classifier}{sorted(parameters.items())}".encode())
 
@@ -74,13 +74,13 @@ class MoaExpert(Expert):
         import jpype
 
         learnt = (y >= 0) & (weight > 0)
-        rows = np.column_stack([x.astype(float), np.full(len(x), np.nan)])  # NaN: the class, not told yet
+        rows = np.column_stack([x.astype(float), np.full(len(x), np.nan)])  # NaN: the class, not given yet
         votes = jpype.JArray(jpype.JDouble, 2)(len(x))
         columns = (jpype.JArray.of(a) for a in (rows, y.astype(float), np.where(learnt, weight, 0.0)))
         try:
             self._loop.invokeWithArguments([*columns, votes])
         except jpype.JException as error:
-            raise DataError(f"{self.kind}: failed inside MOA: {_told(error)}") from error
+            raise DataError(f"{self.kind}: failed inside MOA: {_reported(error)}") from error
         proba[:] = shares(np.array(votes).reshape(proba.shape))
         self._hash.update(np.column_stack([rows[:, :-1], y, weight, proba])[learnt].tobytes())
 
@@ -116,16 +116,16 @@ def shares(votes: Float64) -> Float64:
     return votes / votes.sum(1, keepdims=True)
 
 
-def moa_classifiers(asked: str) -> dict[str, type[Any]]:
+def moa_classifiers(wanted: str) -> dict[str, type[Any]]:
     """Return CapyMOA's classes that are nothing but a MOA learner, by name; ConfigError where it cannot be loaded."""
     try:
         import capymoa.classifier as offered
         from capymoa.base import MOAClassifier
     except ImportError as error:
-        raise ConfigError(f"{asked}: needs CapyMOA, which is not here ({error}); {INSTALL}") from None
+        raise ConfigError(f"{wanted}: needs CapyMOA, which is not here ({error}); {INSTALL}") from None
     except (RuntimeError, OSError) as error:  # CapyMOA found no Java, or jpype no virtual machine
         raise ConfigError(
-            f"{asked}: needs Java 17 or newer, which cannot be started ({_told(error)}); install one, and let "
+            f"{wanted}: needs Java 17 or newer, which cannot be started ({_reported(error)}); install one, and let "
             "JAVA_HOME or PATH name it"
         ) from None
     kinds: dict[str, Any] = {name: getattr(offered, name, None) for name in offered.__all__}
@@ -157,5 +157,5 @@ def _numbered(n: int) -> list[str]:
     return [str(i) for i in range(n)]
 
 
-def _told(error: BaseException) -> str:
+def _reported(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(error)[:200]}"

@@ -1,7 +1,7 @@
 """MOA's own loop over a block, put together in Java without a line of Java: test, then train, and keep every vote.
 
 CapyMOA offers two ways: one call a step from Python, less than half as fast for a Hoeffding tree
-(`python -m benchmarks.moa`), or a whole evaluation in Java, which tells its final scores only.
+(`python -m benchmarks.moa`), or a whole evaluation in Java, which gives its final scores only.
 `java.lang.invoke.MethodHandles` composes calls and loops into code that Java compiles as it does any other.
 """
 
@@ -55,12 +55,12 @@ def compose_loop(learner: Any, header: Any, n_classes: int) -> Any:
         )
 
     attach = of_event(handles.insertArguments(method(instance, "setDataset", void, dataset), 1, [header]), INSTANCE)
-    say = method(classifier, "getVotesForInstance", vector, instance).bindTo(learner)
+    vote = method(classifier, "getVotesForInstance", vector, instance).bindTo(learner)
     # MOA votes for the classes seen so far only.
     pad = handles.insertArguments(
         static("java.util.Arrays", "copyOf", vector, vector, whole), 1, [jpype.JInt(n_classes)]
     )
-    store = handles.filterArguments(handles.arrayElementSetter(matrix), 2, [handles.filterReturnValue(say, pad)])
+    store = handles.filterArguments(handles.arrayElementSetter(matrix), 2, [handles.filterReturnValue(vote, pad)])
     test = of_event(store, VOTES, INDEX, INSTANCE)
     learn = of_event(method(classifier, "trainOnInstance", void, instance).bindTo(learner), INSTANCE)
     train = in_turn(set_to_element("setWeight", WEIGHTS), set_to_element("setClassValue", LABELS), learn)

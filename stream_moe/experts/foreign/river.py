@@ -38,7 +38,7 @@ class RiverExpert(Expert):
     two classes only gets them as False and True, which is what river's have them as.
 
     A river model is a web of Python objects that only pickle could store, and checkpoints hold no pickle. So
-    `snapshot` gives a fingerprint: a running hash over parameters, events learnt and what was said to each before,
+    `snapshot` gives a fingerprint: a running hash over parameters, events learnt and the predictions of each before,
     enough to compare two runs, and `restore` raises CheckpointError unless this model has learnt just the same.
 
     Examples

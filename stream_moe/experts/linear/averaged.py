@@ -39,13 +39,13 @@ class State(NamedTuple):
 
 @compiled
 def learn(
-    s: State, value: Float64, index: Int64, newest: Float64, said: float, classes: float,
+    s: State, value: Float64, index: Int64, newest: Float64, answered: float, classes: float,
     y: int, weight: float, rate: float, memory: float, patience: float,
 ) -> None:  # fmt: skip
-    """One step; `newest` [C] is the softmax of the newest iterate, `said` the probability answered for y."""
+    """One step; `newest` [C] is the softmax of the newest iterate, `answered` the probability answered for y."""
     blur = s.noise[0] / classes
     clean = (1.0 - s.noise[0]) * newest[y]
-    s.evidence[0] = max(0.0, s.evidence[0] + math.log((clean + blur) / said))
+    s.evidence[0] = max(0.0, s.evidence[0] + math.log((clean + blur) / answered))
     if s.evidence[0] > patience:
         s.evidence[0] = 0.0
         s.changes[0] += 1
@@ -113,7 +113,7 @@ class AveragedSoftmax(ArrayState):
     -----
     With weights w the model is p(c | x) = (1 - e) softmax(x w)_c + e / C over the classes seen. A gradient counts by
     the posterior probability that its label is no noise, and e follows the mean of that: the closer a wrong label is
-    to the border the more it counts, and the border may be as sharp as the data say. Where e reaches a half it is
+    to the border the more it counts, and the border becomes as sharp as the data show. Where e reaches a half it is
     the weights that are wrong, and every label counts in full.
     The evidence is the cumulative sum, never below 0, of the log-likelihood ratio of newest iterate and average
     (Page, 1954): while nothing changes the average is the better of the two and the sum stays small.

@@ -1,4 +1,4 @@
-"""Class rates of feature values, mixed: what has been true of THIS flight number, this hour, this pair of them.
+"""Target encoding online: the class rates of THIS flight number, this hour, this pair of them, mixed.
 
 Every value of a feature, every stretch of a numeric one and some pairs of values are contexts. Of each context
 it keeps how often every class came lately, at three speeds, and the answer is the geometric mean of all those
@@ -126,7 +126,7 @@ def settle(c: Contexts, r: Rates, m: int, hashed: int) -> int:
 
 @compiled(_nrt=False)
 def answer(c: Contexts, r: Rates, s: Scratch, proba: Float64) -> None:
-    """Write the weighted geometric mean of the rates; a value that is missing or new says nothing."""
+    """Write the weighted geometric mean of the rates; a value that is missing or new has no part in it."""
     n_rates, n_classes = r.overall.shape
     seen = r.seen.sum()
     if seen == 0.0:
@@ -253,7 +253,7 @@ class TargetEncoding(ArrayState):
     -----
     A numeric feature's stretches are a quarter of a deviation, half of one in pairs, by the moments of the events
     learnt before. A value new to its table takes the lightest of four rows: an id that never returns takes the
-    rows of other such ids. An event's weight says only whether it is learnt.
+    rows of other such ids. An event's weight decides only whether it is learnt.
     Source of the mixing: Mattern (2013), Linear and geometric mixtures; of mixing contexts: Mahoney (2005),
     Adaptive weighing of context models for lossless data compression.
 

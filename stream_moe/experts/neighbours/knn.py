@@ -155,7 +155,7 @@ class WindowKNN(ArrayState):
     k
         Neighbours that vote.
     window
-        W, how many of the latest events are kept; an event's weight says only whether it is.
+        W, how many of the latest events are kept; an event's weight decides only whether it is.
 
     Notes
     -----

@@ -5,7 +5,7 @@ r^-(d-1) exp(-r^2 / 2 s^2) / s. It is steep at the centre in any dimension, so t
 well decides more than the many events around it, which is all that neighbours can see.
 
 A centre is tracked as by a Kalman filter of constant velocity. Under this density an event at distance r
-says as much of the centre as a Gaussian measurement of variance r^2 / d does: a near event pulls hard and a
+tells as much of the centre as a Gaussian measurement of variance r^2 / d does: a near event pulls hard and a
 far one hardly at all, which keeps a centre from being captured by the next cluster.
 """
 

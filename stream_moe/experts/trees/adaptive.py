@@ -19,7 +19,7 @@ from stream_moe.types import Bool, Feature, Float32, Float64, Int32, Int64, Sche
 
 MOST_BYTES = 2**26  # of one tree's leaves: a pool of two dozen stays below 2 GB
 ARCHIVE_BYTES = 2**24  # of the leaves of all the trees that one archive holds
-RECENT = 100  # events on which the archive is asked, at most
+RECENT = 100  # events on which the archived trees are compared, at most
 
 
 class Planted(NamedTuple):
@@ -36,15 +36,15 @@ class Planted(NamedTuple):
 
     @property
     def bytes_used(self) -> int:
-        """Of its leaves; what is allocated beyond them depends on when the arrays grew."""
-        arrays = self.tree._tree
+        """Of its leaves' two large arrays: by these an archive is full, so to count more would change results."""
+        arrays = self.tree.arrays
         return int(arrays.head[tree_arrays.SLOTS]) * (arrays.numeric[0].nbytes + arrays.nominal[0].nbytes)
 
     def errors(self, x: Float32, y: Int32) -> int:
         """How many of the events it gets wrong; it learns nothing."""
-        said = np.empty((len(y), self.tree.n_classes))
-        self.tree.step(self.view(x), unknown_labels(len(y)), np.zeros(len(y)), said)
-        return int((said.argmax(1) != y).sum())
+        proba = np.empty((len(y), self.tree.n_classes))
+        self.tree.step(self.view(x), unknown_labels(len(y)), np.zeros(len(y)), proba)
+        return int((proba.argmax(1) != y).sum())
 
 
 class AdaptiveTree(Expert):
@@ -80,8 +80,8 @@ class AdaptiveTree(Expert):
     random patches (2019); bagging by weight: Bifet et al., Leveraging bagging (2010); warning, successor and
     swap: Gomes et al., Adaptive random forests (2017), whose detectors are far calmer (1e-5, 1e-4); trees that
     come back: Gonçalves and de Barros, RCD: a recurring concept drift framework (2013). The detector says where
-    the change lies; of what came after it, at most the last 100 events are asked about. The successor has learnt
-    these events, an archived tree has not: it must be better on unseen events than the other on seen ones.
+    the change lies; the trees are compared on what came after it, at most the last 100 events. The successor has
+    learnt these events, an archived tree has not: it must be better on unseen events than the other on seen ones.
 
     Examples
     --------
@@ -162,29 +162,29 @@ class AdaptiveTree(Expert):
         """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
         drawn, spare = np.empty(len(x)), np.empty(proba.shape)
         self._learnt = kernel.draw_weights(self._seed, self._member, self._learnt, self._steps, y, weight, drawn)
-        progress, monitor = np.zeros(3, np.int64), self._monitor
-        fore_x = back_x = self._fore.view(x)
-        if self._back is not None:
-            back_x = self._back.view(x)
+        monitor, labels = self._monitor, kernel.Labels(y, weight, drawn)
+        detector = kernel.Detector(monitor.windows, self._group, monitor.delta, monitor.warning_delta)
+        progress = np.zeros(3, np.int64)
+        fore_x, back_x = self._fore.view(x), (self._back or self._fore).view(x)
         while True:
             fore, back = self._fore.tree, (self._back or self._fore).tree
             outcome = kernel.run(
-                fore._tree, fore._layout, fore_x, back._tree, back._layout, back_x, self._back is not None,
-                monitor._windows, self._group, monitor.delta, monitor.warning_delta,
-                y, weight, drawn, proba, spare, *fore._scratch, progress,
+                kernel.Side(fore.arrays, fore.layout, fore.scratch, fore_x, proba),
+                kernel.Side(back.arrays, back.layout, back.scratch, back_x, spare),
+                self._back is not None, detector, labels, progress,
             )  # fmt: skip
             if outcome == kernel.DONE:
                 self._recent = self._latest(x, y, weight, RECENT)
                 return
             if outcome == kernel.GROW_FORE:
-                fore._reserve(int(fore._tree.head[tree_arrays.NEEDED]))
+                fore.make_room()
             elif outcome == kernel.GROW_BACK:
-                back._reserve(int(back._tree.head[tree_arrays.NEEDED]))
+                back.make_room()
             elif outcome == kernel.WARNED:
                 self._back = self._plant()
                 back_x, progress[kernel.BACK] = self._back.view(x), progress[kernel.WATCHED]
             else:
-                watched, since = int(progress[kernel.WATCHED]), int(monitor._windows.width[0]) * self._group
+                watched, since = int(progress[kernel.WATCHED]), int(monitor.windows.width[0]) * self._group
                 after = self._latest(x[:watched], y[:watched], weight[:watched], min(since, RECENT))
                 self._swap(*after)
                 fore_x = self._fore.view(x)

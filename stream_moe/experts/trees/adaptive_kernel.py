@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
 
-from stream_moe.drift.adwin import (
-    DRIFT,
-    LEVELS,
-    MIN_ENTRIES,
-    STABLE,
-    WARNING,
-    WindowArrays,
-    cut_evidence,
-    drop_oldest,
-    insert,
-)
+from stream_moe.drift.adwin import DRIFT, STABLE, WARNING, WindowArrays, take_group
 from stream_moe.experts.trees import kernel as tree_kernel
-from stream_moe.experts.trees.arrays import PENDING, TreeArrays, TreeLayout
+from stream_moe.experts.trees.arrays import PENDING, Scratch, TreeArrays, TreeLayout
 from stream_moe.runtime.compiled import compiled
 from stream_moe.runtime.draws import poisson, uniform
 from stream_moe.types import Float32, Float64, Int32, Int64
@@ -25,6 +15,33 @@ from stream_moe.types import Float32, Float64, Int32, Int64
 DONE, GROW_FORE, GROW_BACK, WARNED, DRIFTED = range(5)
 # Entries of `progress`: rows of the block each tree and the detector have done.
 FORE, BACK, WATCHED = range(3)
+
+
+class Side(NamedTuple):
+    """One of the two trees, and the block as it sees it."""
+
+    tree: TreeArrays
+    layout: TreeLayout
+    scratch: Scratch
+    x: Float32  # [n, m] its columns
+    proba: Float64  # [n, C], out
+
+
+class Labels(NamedTuple):
+    """What is learnt of a block of n events."""
+
+    y: Int32  # [n]
+    weight: Float64  # [n] 0 = predict only
+    drawn: Float64  # [n] the weight times a Poisson number
+
+
+class Detector(NamedTuple):
+    """The detector of the tree's error."""
+
+    windows: WindowArrays  # of one stream
+    group: int  # events in one entry of the window
+    delta: float
+    warning_delta: float
 
 
 @compiled
@@ -43,56 +60,18 @@ def draw_weights(
 
 
 @compiled
-def watch_error(w: WindowArrays, group: int, delta: float, warning_delta: float) -> int:
-    """Take the full group into the window and test; a change of either sign forgets what was before it."""
-    insert(w, 0, w.partial[0] / group)
-    w.partial[0], w.waiting[0] = 0.0, 0
-    if w.width[0] <= 2 * MIN_ENTRIES:
-        return STABLE
-    evidence, stale, _ = cut_evidence(w, 0, delta, warning_delta, group)
-    level = LEVELS - 1
-    while stale > 0.0:
-        while w.filled[0, level] == 0:
-            level -= 1
-        drop_oldest(w, 0, level)
-        stale -= 2.0**level
-    return evidence
-
-
-@compiled
-def run(
-    fore: TreeArrays,
-    fore_layout: TreeLayout,
-    fore_x: Float32,
-    back: TreeArrays,
-    back_layout: TreeLayout,
-    back_x: Float32,
-    has_back: bool,
-    w: WindowArrays,
-    group: int,
-    delta: float,
-    warning_delta: float,
-    y: Int32,
-    weight: Float64,
-    drawn: Float64,
-    proba: Float64,
-    back_proba: Float64,
-    left: Float64,
-    right: Float64,
-    progress: Int64,
-) -> int:
-    """Go on through the block until it is done, a tree must grow, or the detector has something to say.
+def run(fore: Side, back: Side, has_back: bool, detector: Detector, labels: Labels, progress: Int64) -> int:
+    """Go on through the block until it is done, a tree must grow, or the detector warns or finds a drift.
 
     The trees run ahead of the detector by at most the rows that fill its group, so that a warning or a drift
     takes effect at the same event in any split of the stream.
     """
+    w, group = detector.windows, detector.group
+    y, weight = labels.y, labels.weight
     n = y.shape[0]
-    # Each for the tree it belongs to: they see other columns.
-    value, place = np.empty(fore_layout.numeric.shape[0]), np.empty(fore_layout.nominal.shape[0], np.int64)
-    back_value, back_place = np.empty(back_layout.numeric.shape[0]), np.empty(back_layout.nominal.shape[0], np.int64)
-    if not tree_kernel.resume(fore, fore_layout, left, right):
+    if not tree_kernel.resume(fore.tree, fore.layout, fore.scratch):
         return GROW_FORE
-    if not tree_kernel.resume(back, back_layout, left, right):
+    if not tree_kernel.resume(back.tree, back.layout, back.scratch):
         return GROW_BACK
     while True:
         stop, room = progress[WATCHED], group - w.waiting[0]
@@ -101,41 +80,26 @@ def run(
                 room -= 1
             stop += 1
         if progress[FORE] < stop:
-            progress[FORE] = tree_kernel.step_rows(
-                fore, fore_layout, fore_x, y, drawn, progress[FORE], stop, proba, left, right, value, place
-            )
-            if fore.head[PENDING] >= 0:
+            progress[FORE] = advance(fore, labels, progress[FORE], stop)
+            if fore.tree.head[PENDING] >= 0:
                 return GROW_FORE
         if has_back and progress[BACK] < stop:
-            progress[BACK] = tree_kernel.step_rows(
-                back,
-                back_layout,
-                back_x,
-                y,
-                drawn,
-                progress[BACK],
-                stop,
-                back_proba,
-                left,
-                right,
-                back_value,
-                back_place,
-            )
-            if back.head[PENDING] >= 0:
+            progress[BACK] = advance(back, labels, progress[BACK], stop)
+            if back.tree.head[PENDING] >= 0:
                 return GROW_BACK
         for t in range(progress[WATCHED], stop):
             if y[t] >= 0 and weight[t] > 0.0:
                 w.events[0] += 1
                 w.waiting[0] += 1
-                said = 0
-                for c in range(1, proba.shape[1]):
-                    if proba[t, c] > proba[t, said]:
-                        said = c
-                if said != y[t]:
+                named = 0
+                for c in range(1, fore.proba.shape[1]):
+                    if fore.proba[t, c] > fore.proba[t, named]:
+                        named = c
+                if named != y[t]:
                     w.partial[0] += 1.0
         progress[WATCHED] = stop
         if w.waiting[0] == group:
-            evidence = watch_error(w, group, delta, warning_delta)
+            evidence, _ = take_group(w, 0, group, detector.delta, detector.warning_delta)
             warned = evidence == WARNING and w.level[0] == STABLE
             w.level[0] = WARNING if evidence == WARNING else STABLE
             if evidence == DRIFT:
@@ -147,3 +111,11 @@ def run(
                 return WARNED
         if stop == n:
             return DONE
+
+
+@compiled
+def advance(side: Side, labels: Labels, start: int, stop: int) -> int:
+    """Step a tree through rows `start` to `stop`; return the first row not done."""
+    return tree_kernel.step_rows(
+        side.tree, side.layout, side.x, labels.y, labels.drawn, start, stop, side.proba, side.scratch
+    )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
+from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float64, Int32, Int64
 
 # Rows of `TreeArrays.numeric`: per slot, class and numeric feature.
@@ -51,3 +54,19 @@ class TreeLayout(NamedTuple):
     prediction: int
     max_nodes: int
     max_slots: int
+
+
+class Scratch(NamedTuple):
+    """Work space of one thread in trees of one layout."""
+
+    left: Float64  # [C] class weight on one side of a split
+    right: Float64  # [C] and on the other
+    value: Float64  # [dn] numeric values of the row
+    place: Int64  # [dm] where its nominal values stand in V, -1 = missing
+
+
+@compiled
+def new_scratch(layout: TreeLayout, n_classes: int) -> Scratch:
+    """Allocate the work space."""
+    numeric, nominal = layout.numeric.shape[0], layout.nominal.shape[0]
+    return Scratch(np.empty(n_classes), np.empty(n_classes), np.empty(numeric), np.empty(nominal, np.int64))

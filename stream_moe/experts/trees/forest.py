@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from stream_moe.experts.trees.arrays import NEEDED, PENDING, TreeArrays, TreeLayout
+from stream_moe.experts.trees.arrays import PENDING, TreeArrays, TreeLayout, new_scratch
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.experts.trees.kernel import step
 from stream_moe.runtime.compiled import compiled
@@ -54,23 +54,23 @@ class Forest:
         y, weight = np.ascontiguousarray(y), np.ascontiguousarray(weight)
         done, waiting = np.zeros(len(self._trees), np.int64), np.ones(len(self._trees), np.bool_)
         while waiting.any():
-            if [id(tree._tree) for tree in self._trees] != [id(view) for view in self._views]:
+            if [id(tree.arrays) for tree in self._trees] != [id(view) for view in self._views]:
                 self._gather()
             number = np.zeros(1, np.int64)
             work = partial(
-                step_trees, number, waiting, self._arrays, self._trees[0]._layout, x, y, weight, done, proba
+                step_trees, number, waiting, self._arrays, self._trees[0].layout, x, y, weight, done, proba
             )
             workers.each([work] * min(workers.threads, len(self._trees)))
             waiting = self._arrays.head[:, PENDING] >= 0  # of the rest, those that must grow first
             for e in waiting.nonzero()[0]:
-                self._trees[e]._reserve(int(self._arrays.head[e, NEEDED]))
+                self._trees[e].make_room()
 
     def _gather(self) -> None:
         """Lay all trees out anew, with as much room for each as the largest has.
 
         Memory that a smaller tree never writes to is not taken from the system.
         """
-        own = [tree._tree for tree in self._trees]
+        own = [tree.arrays for tree in self._trees]
         self._arrays = TreeArrays(
             *(
                 np.zeros((len(own), max(len(a) for a in same), *same[0].shape[1:]), same[0].dtype)
@@ -79,7 +79,7 @@ class Forest:
         )
         self._views = [TreeArrays(*(array[e] for array in self._arrays)) for e in range(len(own))]
         for tree, view in zip(self._trees, self._views, strict=True):
-            tree._move_to(view)
+            tree.move_to(view)
 
 
 @compiled
@@ -95,15 +95,15 @@ def step_trees(
     proba: Float64,
 ) -> None:
     """Step tree after tree, from row `done[e]` on, by the numbers drawn from `number`, which all threads share."""
-    feature, threshold, child, default, slot, mass, seen, constant, numeric, nominal, leaf, head = forest
-    left, right = np.empty(proba.shape[2]), np.empty(proba.shape[2])
+    scratch = new_scratch(layout, proba.shape[2])
     while True:
         e = take_number(number)
         if e >= len(waiting):
             return
         if waiting[e]:
             tree = TreeArrays(
-                feature[e], threshold[e], child[e], default[e], slot[e], mass[e], seen[e], constant[e], numeric[e],
-                nominal[e], leaf[e], head[e],
+                forest.feature[e], forest.threshold[e], forest.child[e], forest.default[e], forest.slot[e],
+                forest.mass[e], forest.seen[e], forest.constant[e], forest.numeric[e], forest.nominal[e],
+                forest.leaf[e], forest.head[e],
             )  # fmt: skip
-            done[e] = step(tree, layout, x, y[e], weight[e], done[e], proba[e], left, right)
+            done[e] = step(tree, layout, x, y[e], weight[e], done[e], proba[e], scratch)

@@ -1,4 +1,4 @@
-"""The Hoeffding tree as an expert: owns the arrays that `tree_kernel` works on, and makes them grow."""
+"""The Hoeffding tree as an expert: owns the arrays that the kernel works on, and makes them grow."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ class HoeffdingTree(Expert):
         Cap on nodes; a leaf that would exceed it goes on learning unsplit.
     max_bytes
         Cap on the leaves' statistics, in bytes.
+
+    Attributes
+    ----------
+    arrays, layout, scratch
+        What compiled code works on: of an adaptive tree or a forest, too.
 
     Notes
     -----
@@ -82,18 +87,18 @@ class HoeffdingTree(Expert):
         self._max_nodes, self._max_bytes = max_nodes, max_bytes
         self._set_layout(schema)
         self._allocate(1, 1)  # of thousands of models, one for each key, most never split
-        self._tree.feature[0], self._tree.slot[0] = -1, 0
-        self._tree.numeric[:, :, tree_arrays.LOW] = np.inf
-        self._tree.numeric[:, :, tree_arrays.HIGH] = -np.inf
-        self._tree.head[:] = (1, 1, 0, -1, 0)
+        self.arrays.feature[0], self.arrays.slot[0] = -1, 0
+        self.arrays.numeric[:, :, tree_arrays.LOW] = np.inf
+        self.arrays.numeric[:, :, tree_arrays.HIGH] = -np.inf
+        self.arrays.head[:] = (1, 1, 0, -1, 0)
 
     @property
     def n_nodes(self) -> int:
-        return int(self._tree.head[tree_arrays.NODES])
+        return int(self.arrays.head[tree_arrays.NODES])
 
     @property
     def n_splits(self) -> int:
-        return int(self._tree.head[tree_arrays.SPLITS])
+        return int(self.arrays.head[tree_arrays.SPLITS])
 
     @property
     def memory_bytes(self) -> int:
@@ -101,17 +106,17 @@ class HoeffdingTree(Expert):
 
     def is_like(self, other: HoeffdingTree) -> bool:
         """Whether both are of equal parameters over equal features and classes."""
-        pairs: Any = zip(self._layout, other._layout, strict=True)
+        pairs: Any = zip(self.layout, other.layout, strict=True)
         return self._shapes == other._shapes and all(np.array_equal(a, b) for a, b in pairs)
 
     def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
         """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
         done = 0
         while True:
-            done = tree_kernel.step(self._tree, self._layout, x, y, weight, done, proba, *self._scratch)
-            if self._tree.head[tree_arrays.PENDING] < 0:
+            done = tree_kernel.step(self.arrays, self.layout, x, y, weight, done, proba, self.scratch)
+            if self.arrays.head[tree_arrays.PENDING] < 0:
                 return
-            self._reserve(int(self._tree.head[tree_arrays.NEEDED]))
+            self.make_room()
 
     def snapshot(self) -> Snapshot:
         return {name: array.copy() for name, array in self._in_use().items()}, {}
@@ -119,17 +124,17 @@ class HoeffdingTree(Expert):
     def restore(self, snapshot: Snapshot) -> None:
         arrays, _ = snapshot
         nodes, slots = len(arrays["feature"]), len(arrays["mass"])
-        if nodes > self._max_nodes or slots > self._layout.max_slots:
+        if nodes > self._max_nodes or slots > self.layout.max_slots:
             raise CheckpointError(f"tree: {nodes} nodes and {slots} leaves, more than max_nodes and max_bytes allow")
         self._allocate(nodes, slots)
-        fill(self._tree._asdict(), arrays, "tree")
-        at_rest = (*self._tree.head.tolist(),) == (nodes, slots, self.n_splits, -1, 0)  # no split is half done
+        fill(self.arrays._asdict(), arrays, "tree")
+        at_rest = (*self.arrays.head.tolist(),) == (nodes, slots, self.n_splits, -1, 0)  # no split is half done
         if not (at_rest and self._leads_to_leaves()):
             raise CheckpointError("tree: a node leads to none, a leaf has no statistics, or a split is half done")
 
     def _leads_to_leaves(self) -> bool:
         """Whether every walk ends in a leaf with a slot: compiled code checks no index."""
-        tree, layout = self._tree, self._layout
+        tree, layout = self.arrays, self.layout
         nodes, d = len(tree.feature), len(layout.position)
         nominal = layout.is_nominal[np.clip(tree.feature, 0, d - 1)] == 1
         branches = np.where(nominal, tree.threshold, 2.0)
@@ -139,29 +144,29 @@ class HoeffdingTree(Expert):
         return nodes > 0 and bool(np.where(tree.feature >= 0, inner, leaf).all())
 
     def grow(self, schema: Schema) -> None:
-        old, old_layout = self._tree, self._layout
+        old, old_layout = self.arrays, self.layout
         self._set_layout(schema)
         self._allocate(len(old.feature), len(old.mass))
-        new, n_classes = self._tree, old.mass.shape[1]
+        new, n_classes = self.arrays, old.mass.shape[1]
         for name in (*_PER_NODE, "head", "leaf"):
             getattr(new, name)[...] = getattr(old, name)
         new.numeric[:, :, tree_arrays.LOW], new.numeric[:, :, tree_arrays.HIGH] = np.inf, -np.inf
         for name in ("mass", "seen", "constant"):
             getattr(new, name)[:, :n_classes] = getattr(old, name)
         for column, kind in enumerate(old_layout.is_nominal):
-            source, target = old_layout.position[column], self._layout.position[column]
+            source, target = old_layout.position[column], self.layout.position[column]
             if kind:
                 start, width = old_layout.offset[source], old_layout.cardinality[source]
-                to = self._layout.offset[target]
+                to = self.layout.offset[target]
                 new.nominal[:, :, to : to + width, :n_classes] = old.nominal[:, :, start : start + width]
             else:
                 new.numeric[:, :n_classes, :, target] = old.numeric[..., source]
-        if not np.array_equal(old_layout.cardinality, self._layout.cardinality):
+        if not np.array_equal(old_layout.cardinality, self.layout.cardinality):
             self._recompute_constants()
 
     def _recompute_constants(self) -> None:
         """Make the constants anew: they depend on the number of categories, which `grow` has changed."""
-        tree, layout = self._tree, self._layout
+        tree, layout = self.arrays, self.layout
         constant = tree.numeric[:, :, tree_arrays.LOG_NORM].sum(-1)
         constant -= np.log(tree.nominal[:, tree_arrays.TOTAL, layout.offset] + layout.cardinality[:, None]).sum(1)
         # The first term is the logarithm of the class's prior, up to a constant.
@@ -184,16 +189,16 @@ class HoeffdingTree(Expert):
                 f"tree: one leaf of this schema takes {slot_bytes} bytes and one node; max_bytes "
                 f"{self._max_bytes} or max_nodes {self._max_nodes} is below that, raise it"
             )
-        self._layout = tree_arrays.TreeLayout(
+        self.layout = tree_arrays.TreeLayout(
             numeric, nominal, offset, widths, position, is_nominal.astype(np.int64),
             float(self._parameters[0]), float(self._parameters[1]), float(self._parameters[2]),
             self._parameters[3], self._max_nodes, max_slots,
         )  # fmt: skip
-        self._scratch = np.empty(schema.n_classes), np.empty(schema.n_classes)
+        self.scratch = tree_arrays.new_scratch(self.layout, schema.n_classes)
 
     def _allocate(self, nodes: int, slots: int) -> None:
         classes, numeric, categories = self._shapes
-        self._tree = tree_arrays.TreeArrays(
+        self.arrays = tree_arrays.TreeArrays(
             feature=np.zeros(nodes, np.int32),
             threshold=np.zeros(nodes),
             child=np.zeros(nodes, np.int32),
@@ -208,23 +213,23 @@ class HoeffdingTree(Expert):
             head=np.zeros(5, np.int64),
         )
 
-    def _reserve(self, width: int) -> None:
-        """Make room for one more split into `width` branches: at least half as much again, so that it is rare."""
-        old = self._tree
+    def make_room(self) -> None:
+        """Make room for the split that waits: for at least half as much again, so that it is rare."""
+        old, width = self.arrays, int(self.arrays.head[tree_arrays.NEEDED])
         nodes = max(len(old.feature) * 3 // 2, self.n_nodes + width)
         slots = max(len(old.mass) * 3 // 2, int(old.head[tree_arrays.SLOTS]) + width)
-        self._allocate(min(nodes, self._layout.max_nodes), min(slots, self._layout.max_slots))
-        larger, self._tree = self._tree, old
-        self._move_to(larger)
+        self._allocate(min(nodes, self.layout.max_nodes), min(slots, self.layout.max_slots))
+        larger, self.arrays = self.arrays, old
+        self.move_to(larger)
 
-    def _move_to(self, arrays: tree_arrays.TreeArrays) -> None:
-        """Live in these arrays, all zero and at least as long, from now on."""
+    def move_to(self, arrays: tree_arrays.TreeArrays) -> None:
+        """Keep the state in these arrays, all zero and at least as long, from now on."""
         for name, array in self._in_use().items():
             getattr(arrays, name)[: len(array)] = array
-        self._tree = arrays
+        self.arrays = arrays
 
     def _in_use(self) -> Arrays:
         """The arrays without the room that is left in them."""
-        nodes, slots = self._tree.head[tree_arrays.NODES], self._tree.head[tree_arrays.SLOTS]
-        lengths = dict.fromkeys(_PER_NODE, nodes) | dict.fromkeys(_PER_SLOT, slots) | {"head": len(self._tree.head)}
-        return {name: getattr(self._tree, name)[:length] for name, length in lengths.items()}
+        nodes, slots = self.arrays.head[tree_arrays.NODES], self.arrays.head[tree_arrays.SLOTS]
+        lengths = dict.fromkeys(_PER_NODE, nodes) | dict.fromkeys(_PER_SLOT, slots) | {"head": len(self.arrays.head)}
+        return {name: getattr(self.arrays, name)[:length] for name, length in lengths.items()}

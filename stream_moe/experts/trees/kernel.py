@@ -33,12 +33,13 @@ from stream_moe.experts.trees.arrays import (
     TOTAL,
     WEIGHT,
     N,
+    Scratch,
     TreeArrays,
     TreeLayout,
 )
 from stream_moe.experts.trees.split import attempt_split
 from stream_moe.runtime.compiled import compiled
-from stream_moe.types import Float32, Float64, Int32, Int64
+from stream_moe.types import Float32, Float64, Int32
 
 ZERO_VARIANCE_PRECISION = 1e300  # density 1 at the mean, 0 elsewhere, without a branch in the inner loop
 LOG_1P = np.log1p(np.arange(4096.0))  # most weights are whole and small: no logarithm per value learnt
@@ -49,50 +50,37 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 @compiled(_nrt=False)
-def find_leaf(
-    feature: Int32, threshold: Float64, child: Int32, default: Int32, is_nominal: Int64, x: Float32, t: int
-) -> int:
+def find_leaf(tree: TreeArrays, layout: TreeLayout, x: Float32, t: int) -> int:
     """Return the leaf that row t falls into."""
     node = 0
-    while feature[node] >= 0:
-        value = x[t, feature[node]]
-        if is_nominal[feature[node]]:
+    while tree.feature[node] >= 0:
+        value = x[t, tree.feature[node]]
+        if layout.is_nominal[tree.feature[node]]:
             # A category that came after the split has no branch here.
-            known = value >= 0.0 and value < threshold[node]
-            node = child[node] + (np.int32(value) if known else default[node])
-        elif value <= threshold[node]:
-            node = child[node]
-        elif value > threshold[node]:
-            node = child[node] + 1
+            known = value >= 0.0 and value < tree.threshold[node]
+            node = tree.child[node] + (np.int32(value) if known else tree.default[node])
+        elif value <= tree.threshold[node]:
+            node = tree.child[node]
+        elif value > tree.threshold[node]:
+            node = tree.child[node] + 1
         else:
-            node = child[node] + default[node]
+            node = tree.child[node] + tree.default[node]
     return node
 
 
 @compiled(_nrt=False)
-def gather(
-    columns: Int64,
-    nominal_columns: Int64,
-    offset: Int64,
-    cardinality: Int64,
-    x: Float32,
-    t: int,
-    value: Float64,
-    place: Int64,
-) -> bool:
-    """Write the numeric values of row t, and where its nominal ones stand in V (-1 = missing).
-
-    Return whether nothing is missing.
-    """
+def gather(layout: TreeLayout, x: Float32, t: int, scratch: Scratch) -> bool:
+    """Write the values and places of row t; return whether nothing is missing."""
+    value, place = scratch.value, scratch.place
     complete = True
     for j in range(value.shape[0]):
-        value[j] = x[t, columns[j]]
+        value[j] = x[t, layout.numeric[j]]
         if math.isnan(value[j]):
             complete = False
     for j in range(place.shape[0]):
-        category = x[t, nominal_columns[j]]
-        if category >= 0.0 and category < cardinality[j]:
-            place[j] = offset[j] + np.int64(category)
+        category = x[t, layout.nominal[j]]
+        if category >= 0.0 and category < layout.cardinality[j]:
+            place[j] = layout.offset[j] + np.int64(category)
         else:
             place[j], complete = -1, False
     return complete
@@ -100,20 +88,11 @@ def gather(
 
 @compiled(_nrt=False, fastmath=_FAST)
 def bayes_scores(
-    seen: Float64,
-    constant: Float64,
-    numeric: Float64,
-    nominal: Float64,
-    offset: Int64,
-    cardinality: Int64,
-    slot: int,
-    value: Float64,
-    place: Int64,
-    complete: bool,
-    score: Float64,
-    t: int,
+    tree: TreeArrays, layout: TreeLayout, slot: int, scratch: Scratch, complete: bool, score: Float64, t: int
 ) -> bool:
     """Write log p(c) p(x | c) into `score[t]`; False if no class of this leaf has any density at x."""
+    seen, constant, numeric, nominal = tree.seen, tree.constant, tree.numeric, tree.nominal
+    offset, cardinality, value, place = layout.offset, layout.cardinality, scratch.value, scratch.place
     for c in range(score.shape[1]):
         if seen[slot, c] <= 0.0:
             score[t, c] = -np.inf
@@ -155,21 +134,10 @@ def bayes_scores(
 
 
 @compiled(_nrt=False, fastmath=_FAST)
-def observe(
-    mass: Float64,
-    seen: Float64,
-    constant: Float64,
-    numeric: Float64,
-    nominal: Float64,
-    offset: Int64,
-    cardinality: Int64,
-    slot: int,
-    value: Float64,
-    place: Int64,
-    y: int,
-    weight: float,
-) -> None:
+def observe(tree: TreeArrays, layout: TreeLayout, slot: int, scratch: Scratch, y: int, weight: float) -> None:
     """Learn one event into the statistics of a leaf."""
+    mass, seen, constant, numeric, nominal = tree.mass, tree.seen, tree.constant, tree.numeric, tree.nominal
+    offset, cardinality, value, place = layout.offset, layout.cardinality, scratch.value, scratch.place
     mass[slot, y] += weight
     seen[slot, y] += weight
     total_constant = math.log(mass[slot, y])
@@ -221,24 +189,17 @@ def softmax_in_place(score: Float64, t: int, top: float) -> None:
 
 @compiled(_nrt=False)
 def answer(
-    mass: Float64,
-    seen: Float64,
-    constant: Float64,
-    numeric: Float64,
-    nominal: Float64,
-    leaf: Float64,
-    offset: Int64,
-    cardinality: Int64,
-    prediction: int,
+    tree: TreeArrays,
+    layout: TreeLayout,
     slot: int,
-    value: Float64,
-    place: Int64,
+    scratch: Scratch,
     complete: bool,
     learns: bool,
     proba: Float64,
     t: int,
 ) -> tuple[int, int]:
     """Write class probabilities of a leaf; return the majority class and the naive Bayes class (-1: not made)."""
+    mass, leaf, prediction = tree.mass, tree.leaf, layout.prediction
     majority, bayes, total = 0, -1, 0.0
     for c in range(proba.shape[1]):
         total += mass[slot, c]
@@ -248,9 +209,7 @@ def answer(
         prediction == ADAPTIVE and leaf[slot, MAJORITY_RIGHT] > leaf[slot, BAYES_RIGHT]
     )
     if not by_majority or (learns and prediction == ADAPTIVE):
-        if bayes_scores(
-            seen, constant, numeric, nominal, offset, cardinality, slot, value, place, complete, proba, t
-        ):
+        if bayes_scores(tree, layout, slot, scratch, complete, proba, t):
             bayes = 0
             for c in range(1, proba.shape[1]):
                 if proba[t, c] > proba[t, bayes]:
@@ -275,51 +234,44 @@ def step_rows(
     start: int,
     stop: int,
     proba: Float64,
-    left: Float64,
-    right: Float64,
-    value: Float64,
-    place: Int64,
+    scratch: Scratch,
 ) -> int:
     """Test, then train, row by row from `start` to `stop`; return the first row not done.
 
-    That is `stop`, or fewer where the tree must grow first: make room, `resume`, and go on from there. value [dn]
-    and place [dm] are scratch, the rest is as for `step`.
+    That is `stop`, or fewer where the tree must grow first: make room, `resume`, and go on from there. The rest is as
+    for `step`.
     """
-    feature, threshold, child, default, slots, mass, seen, constant, numeric, nominal, leaf, head = tree
-    columns, nominal_columns, offset, cardinality, _, is_nominal, grace_period, _, _, prediction, _, _ = layout
+    mass, leaf = tree.mass, tree.leaf
     for t in range(start, stop):
-        node = find_leaf(feature, threshold, child, default, is_nominal, x, t)
-        slot = slots[node]
-        complete = gather(columns, nominal_columns, offset, cardinality, x, t, value, place)
+        node = find_leaf(tree, layout, x, t)
+        slot = tree.slot[node]
+        complete = gather(layout, x, t, scratch)
         learns = y[t] >= 0 and weight[t] > 0.0
-        majority, bayes = answer(
-            mass, seen, constant, numeric, nominal, leaf, offset, cardinality, prediction, slot, value, place,
-            complete, learns, proba, t,
-        )  # fmt: skip
+        majority, bayes = answer(tree, layout, slot, scratch, complete, learns, proba, t)
         if not learns:
             continue
         if majority == y[t]:
             leaf[slot, MAJORITY_RIGHT] += weight[t]
         if bayes == y[t]:
             leaf[slot, BAYES_RIGHT] += weight[t]
-        observe(mass, seen, constant, numeric, nominal, offset, cardinality, slot, value, place, y[t], weight[t])
+        observe(tree, layout, slot, scratch, y[t], weight[t])
         total, heaviest = 0.0, 0.0
         for c in range(proba.shape[1]):
             total += mass[slot, c]
             heaviest = max(heaviest, mass[slot, c])
-        if total - leaf[slot, LAST_ATTEMPT] >= grace_period:
+        if total - leaf[slot, LAST_ATTEMPT] >= layout.grace_period:
             leaf[slot, LAST_ATTEMPT] = total
-            if total > heaviest and not attempt_split(tree, layout, node, left, right):
-                head[PENDING] = node
+            if total > heaviest and not attempt_split(tree, layout, node, scratch):
+                tree.head[PENDING] = node
                 return t + 1
     return stop
 
 
 @compiled
-def resume(tree: TreeArrays, layout: TreeLayout, left: Float64, right: Float64) -> bool:
+def resume(tree: TreeArrays, layout: TreeLayout, scratch: Scratch) -> bool:
     """Make the split that waited for room, if there is one; False if there still is no room."""
     if tree.head[PENDING] >= 0:
-        if not attempt_split(tree, layout, tree.head[PENDING], left, right):
+        if not attempt_split(tree, layout, tree.head[PENDING], scratch):
             return False
         tree.head[PENDING], tree.head[NEEDED] = -1, 0  # when the arrays grew is no state
     return True
@@ -334,15 +286,13 @@ def step(
     weight: Float64,
     start: int,
     proba: Float64,
-    left: Float64,
-    right: Float64,
+    scratch: Scratch,
 ) -> int:
     """Test, then train, row by row from `start`; return the first row not done (n, or fewer: grow and call again).
 
     x float32 [n, d]; y int32 [n] (-1 = predict only); weight float64 [n] (0 = predict only); proba float64
-    [n, C], out; left and right float64 [C], scratch.
+    [n, C], out.
     """
-    if not resume(tree, layout, left, right):
+    if not resume(tree, layout, scratch):
         return start
-    value, place = np.empty(layout.numeric.shape[0]), np.empty(layout.nominal.shape[0], np.int64)
-    return step_rows(tree, layout, x, y, weight, start, x.shape[0], proba, left, right, value, place)
+    return step_rows(tree, layout, x, y, weight, start, x.shape[0], proba, scratch)

@@ -23,6 +23,7 @@ from stream_moe.experts.trees.arrays import (
     TOTAL,
     WEIGHT,
     N,
+    Scratch,
     TreeArrays,
     TreeLayout,
 )
@@ -154,9 +155,9 @@ def clear_slot(tree: TreeArrays, slot: int) -> None:
 
 
 @compiled
-def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, left: Float64, right: Float64) -> bool:
+def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, scratch: Scratch) -> bool:
     """Split a leaf if the bound allows; False if it should but the arrays must grow first."""
-    slot = tree.slot[node]
+    slot, left, right = tree.slot[node], scratch.left, scratch.right
     column, threshold = best_split(tree, layout, slot, left, right)
     if column < 0:
         return True
