@@ -48,9 +48,9 @@ def learner_bounds(schema: Schema, flops: float, bandwidth: float) -> Bounds:
     """Microseconds per event of driftmoe-data.
 
     route: multiply-adds of the forward pass. update: twice those, without the gradient of the inputs, and Adam's
-    seven passes over the float32 parameters once per 256 events. predict: what naive Bayes reads at one leaf of
-    each tree: mean and inverse variance per class and numeric feature, a count per class and nominal feature.
-    train: count, mean and sum of squares (or the one count) of one class, read and written in 3 trees.
+    seven passes over the float32 parameters once per 256 events. experts: what naive Bayes reads at one leaf of
+    each tree (mean and inverse variance per class and numeric feature, a count per class and nominal feature), and
+    count, mean and sum of squares (or the one count) of one class, read and written in 3 trees.
     """
     d, c = schema.n_features, schema.n_classes
     nominal = sum(feature.is_nominal for feature in schema.features)
@@ -60,8 +60,7 @@ def learner_bounds(schema: Schema, flops: float, bandwidth: float) -> Bounds:
     written = TOP_K * 2 * 8 * (3 * (d - nominal) + nominal)
     return {
         "route": 1e6 * 2 * (first + rest) / flops,
-        "predict": 1e6 * read / bandwidth,
-        "train": 1e6 * written / bandwidth,
+        "experts": 1e6 * (read + written) / bandwidth,
         "update": 1e6 * (2 * (first + 2 * rest) / flops + adam / bandwidth),
     }
 

@@ -1,4 +1,4 @@
-"""All experts over a block in this process: each runs alone over all its rows, in threads where there are several."""
+"""All experts over a block in this process: each goes through the rows alone, in threads where there are several."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class ExpertPool:
         self.experts += experts
 
     def step(
-        self, x: Float32, y: Int32, weight: Float64, asked: Bool | None = None, out: Float64 | None = None
+        self, x: Float32, y: Int32, weight: Float64, active: Bool | None = None, out: Float64 | None = None
     ) -> Float64:
-        """Test then train; return float64 [E, n, C], what each expert said before it learnt each row.
+        """Test then train; return float64 [E, n, C], each expert's predictions before it learnt each row.
 
-        Who is not asked learns nothing, and its answer is NaN.
+        An expert that is not active learns nothing, and its prediction is NaN.
 
         Parameters
         ----------
@@ -53,28 +53,28 @@ class ExpertPool:
             int32 [E, n], each expert's own labels; -1 = unknown.
         weight
             float64 [E, n], how much each expert learns of each row.
-        asked
-            bool [E, n], None = everyone always.
+        active
+            bool [E, n], which experts predict and learn which rows; None = all of them.
         out
             float64 [E, n, C], where to write it; None = into a new array.
         """
         proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes)) if out is None else out
-        if self._forest is not None and asked is None:
+        if self._forest is not None and active is None:
             self._forest.step(x, y, weight, proba, self._workers)
             return proba
-        # Whoever is free takes the next: trees differ in size.
+        # A free thread takes the next expert: trees differ in size.
         self._workers.each(
             partial(expert.step, x, y[e], weight[e], proba[e])
-            if asked is None or asked[e].all()
-            else partial(step_some, expert, asked[e].nonzero()[0], x, y[e], weight[e], proba[e])
+            if active is None or active[e].all()
+            else partial(step_some, expert, active[e].nonzero()[0], x, y[e], weight[e], proba[e])
             for e, expert in enumerate(self.experts)
         )
         return proba
 
-    def predict(self, x: Float32, asked: Bool | None = None) -> Float64:
+    def predict(self, x: Float32, active: Bool | None = None) -> Float64:
         """float64 [E, n, C], learning nothing."""
         shape = (len(self.experts), len(x))
-        return self.step(x, unknown_labels(shape), np.zeros(shape), asked)
+        return self.step(x, unknown_labels(shape), np.zeros(shape), active)
 
     def grow(self, schema: Schema) -> None:
         for expert in self.experts:
@@ -88,7 +88,7 @@ class ExpertPool:
             self.experts[int(name)].restore(part)
 
     def facts(self) -> list[ExpertFacts]:
-        """What each expert tells of itself now."""
+        """Each expert's description of itself as it is now."""
         return [facts_of(expert) for expert in self.experts]
 
 
@@ -100,11 +100,11 @@ def unknown_labels(shape: int | tuple[int, int]) -> Int32:
 
 
 def step_some(expert: Expert, rows: Int64, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-    """Step an expert through some of the rows; it says NaN to the others."""
-    said = np.empty((len(rows), proba.shape[1]))
+    """Step an expert through some of the rows; its prediction of the others is NaN."""
+    predictions = np.empty((len(rows), proba.shape[1]))
     if len(rows):
         labels = y[rows]
         labels.setflags(write=y.flags.writeable)
-        expert.step(x[rows], labels, weight[rows], said)
+        expert.step(x[rows], labels, weight[rows], predictions)
     proba[:] = np.nan
-    proba[rows] = said
+    proba[rows] = predictions

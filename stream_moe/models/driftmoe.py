@@ -118,13 +118,12 @@ class DriftMoE(BlockClassifier):
         return proba
 
     def _tile(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+        self.phases.begin()
         sampled = self.sleep.sample(y)
-        asked = ~self.sleep.asleep[:, None] | sampled  # [E, n]
-        weight = asked.astype(np.float64)
-        labels = np.broadcast_to(y, asked.shape)
-        opinions = self.phases.experts(  # [E, n, C] before learning
-            lambda: self.pool.step(x, labels, weight, asked), lambda: self.pool.predict(x, asked)
-        )
+        active = ~self.sleep.asleep[:, None] | sampled  # [E, n]
+        weight = active.astype(np.float64)
+        opinions = self.pool.step(x, np.broadcast_to(y, active.shape), weight, active)  # [E, n, C] before learning
+        self.phases.end("experts")
         answers, shares, right, scored = self.gates.step(opinions, x, y, self.waiting)
         self.phases.end("route")  # the gates learn as they go
         self.specialization.update(shares.argmax(1), shares, weight, right, y)
@@ -136,8 +135,8 @@ class DriftMoE(BlockClassifier):
         return answers
 
     def _predict(self, x: Float32) -> Float64:
-        asked = ~self.sleep.asleep[:, None] | self.sleep.sample(np.full(len(x), -1, np.int32))
-        return self.gates.answer(self.pool.predict(x, asked))
+        active = ~self.sleep.asleep[:, None] | self.sleep.sample(np.full(len(x), -1, np.int32))
+        return self.gates.answer(self.pool.predict(x, active))
 
     @property
     def n_experts(self) -> int:

@@ -58,7 +58,9 @@ class SingleExpert(BlockClassifier):
     def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
         n = len(x)
         proba = np.empty((n, self._expert.n_classes))
-        self.phases.experts(lambda: self._expert.step(x, y, np.ones(n), proba), lambda: self._predict(x))
+        self.phases.begin()
+        self._expert.step(x, y, np.ones(n), proba)
+        self.phases.end("experts")
         right = (proba.argmax(1) == y).astype(np.float32)[:, None]
         ones = np.ones((n, 1), np.float32)
         if weights is not None:

@@ -209,7 +209,7 @@ def test_durations_of_every_block_are_added() -> None:
     board = Board()
     for _ in range(3):
         board.update(
-            make_report(step_seconds={"train": 0.0002}, commit_seconds=0.03, prediction_latencies=[0.2, 9.0],
+            make_report(step_seconds={"experts": 0.0002}, commit_seconds=0.03, prediction_latencies=[0.2, 9.0],
                         label_delays=[-1.0, 7200.0])
         )  # fmt: skip
     board.update(make_report(step_seconds={}, commit_seconds=0.0, prediction_latencies=[], label_delays=[]))
@@ -218,9 +218,9 @@ def test_durations_of_every_block_are_added() -> None:
     assert samples['label_delay_seconds_bucket{le="3600.0"}'] == 3
     assert samples['label_delay_seconds_bucket{le="14400.0"}'] == samples["label_delay_seconds_count"] == 6
     assert samples["label_delay_seconds_sum"] == 21_600
-    assert samples['step_duration_seconds_bucket{le="0.0001",phase="train"}'] == 0
-    assert samples['step_duration_seconds_bucket{le="0.00025",phase="train"}'] == 3
-    assert samples['step_duration_seconds_count{phase="train"}'] == 3
+    assert samples['step_duration_seconds_bucket{le="0.0001",phase="experts"}'] == 0
+    assert samples['step_duration_seconds_bucket{le="0.00025",phase="experts"}'] == 3
+    assert samples['step_duration_seconds_count{phase="experts"}'] == 3
     assert samples["commit_duration_seconds_count"] == 3
     assert samples["prediction_latency_seconds_count"] == 6
     assert samples["prediction_latency_seconds_sum"] == pytest.approx(27.6)

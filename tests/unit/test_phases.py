@@ -8,12 +8,11 @@ import pytest
 from stream_moe.engine.replay import replay
 from stream_moe.models.catalogue import build_model
 from stream_moe.report import PartitionReport
-from stream_moe.runtime import phases
 from stream_moe.streams import open_stream
 from tests.unit.test_engine import filled_log, make_engine
 
 STREAM = open_stream("electricity")
-EXPERTS = {"predict", "train", "account"}
+EXPERTS = {"experts", "account"}
 
 
 @pytest.mark.parametrize(
@@ -25,18 +24,11 @@ EXPERTS = {"predict", "train", "account"}
         ("hoeffding-tree", EXPERTS),
     ],
 )
-def test_a_replay_tells_its_phases_and_sampling_changes_nothing(
-    model: str, names: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digests = []
-    for every in (10**9, 3):
-        monkeypatch.setattr(phases, "SAMPLE_EVERY", every)
-        found = replay(STREAM, lambda schema: build_model(model, schema), events=3000, chunk=100).to_dict()
-        digests.append(found["state_digest"])
-        assert set(found["phases"]) == names
-        assert all(seconds >= 0 for seconds in found["phases"].values())
-        assert 0 < sum(found["phases"].values()) <= found["seconds"]
-    assert digests[0] == digests[1]
+def test_a_replay_reports_its_phases(model: str, names: set[str]) -> None:
+    found = replay(STREAM, lambda schema: build_model(model, schema), events=3000, chunk=100).to_dict()
+    assert set(found["phases"]) == names
+    assert all(seconds >= 0 for seconds in found["phases"].values())
+    assert 0 < sum(found["phases"].values()) <= found["seconds"]
 
 
 def test_an_engine_reports_the_phases_of_each_block(tmp_path: Path) -> None:

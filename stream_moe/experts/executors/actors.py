@@ -52,14 +52,14 @@ class ActorShard(Shard):
     def __init__(self, experts: Sequence[Expert]) -> None:
         super().__init__(deepcopy(experts))
 
-    def tell(self, method: str, *arguments: Any) -> Any:
-        return super().tell(method, *deepcopy(arguments))
+    def call(self, method: str, *arguments: Any) -> Any:
+        return super().call(method, *deepcopy(arguments))
 
     def pid(self) -> int:
         return os.getpid()
 
 
-# One that dies is rebuilt by whoever asked it, who knows its state.
+# The pool rebuilds one that dies: it knows its state.
 _remote: Any = ray.remote(num_cpus=1, num_gpus=0, max_restarts=0, scheduling_strategy="SPREAD")(ActorShard)
 
 
@@ -81,7 +81,7 @@ class Actor:
             raise ExecutorError(f"executor ray: an actor did not come up: {_last_line(error)}") from None
 
     def begin(self, method: str, arguments: Sequence[Any]) -> None:
-        self._answer = self._actor.tell.remote(method, *arguments)
+        self._answer = self._actor.call.remote(method, *arguments)
 
     def finish(self) -> Any:
         try:

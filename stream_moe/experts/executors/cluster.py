@@ -30,7 +30,7 @@ def connect() -> Any:
         If Ray is not installed, or there is no cluster there.
     """
     check_installed()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told anything
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     import ray
 
     if ray.is_initialized():
@@ -50,7 +50,7 @@ def cores() -> int:
 
 
 def _look(address: str) -> None:
-    """Raise ConfigError where nobody listens: Ray itself would ask for a minute, and end the process."""
+    """Raise ConfigError where nobody listens: Ray itself would try for a minute, and end the process."""
     host, _, port = address.rpartition(":")
     if "/" in address or not (host and port.isdigit()):
         return

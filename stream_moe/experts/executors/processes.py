@@ -1,4 +1,4 @@
-"""The executor in processes: a run goes into memory that all of them share, one message each says where it lies."""
+"""The executor in processes: a run goes into memory that all of them share; a message to each says where it lies."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Process:
         return self.process.pid or 0
 
     def begin(self, method: str, arguments: Sequence[Any]) -> None:
-        with contextlib.suppress(OSError):  # it is dead; `finish` tells
+        with contextlib.suppress(OSError):  # it is dead, which `finish` reports
             self._pipe.send((method, arguments))
 
     def finish(self) -> Any:
@@ -149,7 +149,7 @@ class SharedShard(Shard):
     _memory: SharedMemory | None = None
 
     def step_shared(self, name: str, places: Sequence[Place | None], answer: Place) -> None:
-        """Test then train through the run that lies there, and leave there what the experts said."""
+        """Test then train through the run that lies there, and leave the predictions there."""
         if self._memory is None or self._memory.name != name:
             if self._memory is not None:
                 self._memory.close()
@@ -160,11 +160,11 @@ class SharedShard(Shard):
 
 
 def serve(pipe: Connection, experts: Sequence[Expert]) -> None:
-    """Do what is asked for through the pipe, until its other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; who asks ends us
+    """Answer the calls that come through the pipe, until its other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the pool ends us
     shard = SharedShard(experts)
     for method, arguments in _messages(pipe):
-        answer = shard.tell(method, *arguments)
+        answer = shard.call(method, *arguments)
         try:
             pipe.send(answer)
         except OSError:

@@ -1,4 +1,4 @@
-"""A shard: some of the experts, in the process or actor where they live."""
+"""A shard: some of the experts, in their process or actor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stream_moe.types import Bool, Float32, Float64, Int32, Schema
 
 
 class Run(NamedTuple):
-    """What k experts are given for a run of n events.
+    """The input of k experts for a run of n events.
 
     Attributes
     ----------
@@ -25,23 +25,23 @@ class Run(NamedTuple):
         int32 [k, n], or [1, n] where all have the same labels; None = predict only.
     weight
         float64 [k, n]; None = predict only.
-    asked
-        bool [k, n]; None = everyone always.
+    active
+        bool [k, n]; None = all of them.
     """
 
     x: Float32
     y: Int32 | None
     weight: Float64 | None
-    asked: Bool | None
+    active: Bool | None
 
     def of(self, experts: slice) -> Run:
         """Return the part of some of the experts."""
-        y, weight, asked = self.y, self.weight, self.asked
+        y, weight, active = self.y, self.weight, self.active
         return Run(
             self.x,
             y if y is None or len(y) == 1 else y[experts],
             None if weight is None else weight[experts],
-            None if asked is None else asked[experts],
+            None if active is None else active[experts],
         )
 
     def copy(self) -> Run:
@@ -53,18 +53,18 @@ class Run(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An error of a shard's, on its way to whoever asked."""
+    """An error of a shard, on its way back."""
 
     error: Exception
 
 
 class Shard:
-    """Experts that are told what to do from elsewhere."""
+    """Experts that a pool elsewhere calls."""
 
     def __init__(self, experts: Sequence[Expert]) -> None:
         self._pool = ExpertPool(experts)
 
-    def tell(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: Any) -> Any:
         """Call a method; an error comes back as a value, in the same way from every executor."""
         try:
             return getattr(self, method)(*arguments)
@@ -83,7 +83,7 @@ class Shard:
             unknown_labels(shape) if run.y is None else np.broadcast_to(run.y, shape)
         )  # read-only, as in every executor
         weight = np.zeros(shape) if run.weight is None else run.weight
-        return self._pool.step(run.x, y, weight, run.asked, out)
+        return self._pool.step(run.x, y, weight, run.active, out)
 
     def rebuild(self, snapshot: Snapshot, runs: Sequence[Run]) -> None:
         """Go back to a snapshot, and learn again what has been learnt since."""

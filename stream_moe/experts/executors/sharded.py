@@ -1,7 +1,7 @@
-"""Experts in shards that live elsewhere and may die: what processes and actors have in common.
+"""Experts in shards, in other processes or actors that may die: what the two executors have in common.
 
-Whoever asks keeps, for each shard, its state at the last barrier (a snapshot, a restore, growth) and the runs since.
-A shard that dies is rebuilt from them, and gives the same bits: an expert's state depends on nothing else.
+The pool keeps, for each shard, its state at the last barrier (a snapshot, a restore, growth) and the runs since.
+It rebuilds a shard that dies from them, with the same bits: an expert's state depends on nothing else.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class WorkerDiedError(Exception):
 
 
 class Worker(Protocol):
-    """The process or actor of one shard, asked one thing at a time."""
+    """The process or actor of one shard; one call at a time."""
 
     def begin(self, method: str, arguments: Sequence[Any]) -> None:
-        """Ask for `Shard.tell(method, *arguments)`; raises nothing where the worker is dead."""
+        """Begin `Shard.call(method, *arguments)`; raises nothing where the worker is dead."""
 
     def finish(self) -> Any:
         """Return the answer. Raises WorkerDiedError."""
@@ -44,7 +44,7 @@ class Worker(Protocol):
 class ShardedPool(ABC):
     """E experts dealt among shards: expert e is in shard e modulo their number.
 
-    A subclass says how a worker is opened, and how a run comes to all of them and their answers back.
+    A subclass opens the workers, brings a run to all of them and their answers back.
 
     Parameters
     ----------
@@ -62,9 +62,7 @@ class ShardedPool(ABC):
         self.workers = [self._open(fresh) for fresh in self._fresh]
         self._barrier = list[Snapshot]()
         self._runs, self._bytes, self._limit = list[Run](), 0, JOURNAL_BYTES
-        self._facts: list[ExpertFacts] | None = (
-            None  # as of the last change: whoever asks twice in a block waits once
-        )
+        self._facts: list[ExpertFacts] | None = None  # as of the last change: two calls in a block wait once
         self.rebuilt = 0
         self._set_barrier()
 
@@ -74,11 +72,11 @@ class ShardedPool(ABC):
 
     @abstractmethod
     def _scatter(self, run: Run, n_classes: int) -> tuple[str, list[Sequence[Any]]]:
-        """Bring a run to where all workers see it; return what to tell each shard."""
+        """Bring a run to where all workers see it; return the call of each shard."""
 
     @abstractmethod
     def _gathered(self, shard: int, answer: Any) -> Float64:
-        """Return float64 [k, n, C], what the shard's experts said."""
+        """Return float64 [k, n, C], the predictions of the shard's experts."""
 
     def __len__(self) -> int:
         return sum(map(len, self._fresh))
@@ -87,9 +85,9 @@ class ShardedPool(ABC):
     def kinds(self) -> list[str]:
         return [self._fresh[e % len(self._fresh)][e // len(self._fresh)].kind for e in range(len(self))]
 
-    def step(self, x: Float32, y: Int32, weight: Float64, asked: Bool | None = None) -> Float64:
+    def step(self, x: Float32, y: Int32, weight: Float64, active: Bool | None = None) -> Float64:
         """As `ExpertPool.step`."""
-        run = Run(x, y[:1] if y.strides[0] == 0 else y, weight, asked)
+        run = Run(x, y[:1] if y.strides[0] == 0 else y, weight, active)
         self._facts = None
         proba = self._pass(run)
         self._runs.append(run.copy())  # the caller's arrays are the caller's
@@ -98,9 +96,9 @@ class ShardedPool(ABC):
             self._set_barrier()
         return proba
 
-    def predict(self, x: Float32, asked: Bool | None = None) -> Float64:
+    def predict(self, x: Float32, active: Bool | None = None) -> Float64:
         """As `ExpertPool.predict`."""
-        return self._pass(Run(x, None, None, asked))
+        return self._pass(Run(x, None, None, active))
 
     def add(self, experts: Sequence[Expert]) -> None:
         """As `ExpertPool.add`."""
@@ -110,7 +108,7 @@ class ShardedPool(ABC):
         parts: list[list[Expert]] = [[] for _ in self.workers]
         for e, expert in enumerate(experts, len(self)):
             parts[e % len(parts)].append(expert)
-        self._ask("add", [(part,) for part in parts])
+        self._call("add", [(part,) for part in parts])
         for fresh, part in zip(self._fresh, parts, strict=True):
             fresh.extend(part)
         self._set_barrier()
@@ -118,7 +116,7 @@ class ShardedPool(ABC):
     def grow(self, schema: Schema) -> None:
         """As `ExpertPool.grow`."""
         self._facts = None
-        self._ask_all("grow", schema)
+        self._call_all("grow", schema)
         for fresh in self._fresh:
             for expert in fresh:
                 expert.grow(schema)
@@ -138,13 +136,13 @@ class ShardedPool(ABC):
             for s in range(shards)
         ]
         self._facts = None
-        self._ask("restore", [(part,) for part in parts])
+        self._call("restore", [(part,) for part in parts])
         self._set_barrier()
 
     def facts(self) -> list[ExpertFacts]:
         """As `ExpertPool.facts`."""
         if self._facts is None:
-            parts = self._ask_all("facts")
+            parts = self._call_all("facts")
             self._facts = [parts[e % len(parts)][e // len(parts)] for e in range(len(self))]
         return self._facts
 
@@ -156,15 +154,15 @@ class ShardedPool(ABC):
     def _pass(self, run: Run) -> Float64:
         shards, n_classes = len(self.workers), self._fresh[0][0].n_classes
         proba = np.empty((len(self), len(run.x), n_classes))
-        for s, answer in enumerate(self._ask(*self._scatter(run, n_classes))):
+        for s, answer in enumerate(self._call(*self._scatter(run, n_classes))):
             proba[s::shards] = self._gathered(s, answer)
         return proba
 
-    def _ask_all(self, method: str, *arguments: Any) -> list[Any]:
-        return self._ask(method, [arguments] * len(self.workers))
+    def _call_all(self, method: str, *arguments: Any) -> list[Any]:
+        return self._call(method, [arguments] * len(self.workers))
 
-    def _ask(self, method: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        """Tell every shard at once, wait for all, and raise the first failure."""
+    def _call(self, method: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        """Call every shard at once, wait for all, and raise the first failure."""
         try:
             for worker, arguments in zip(self.workers, calls, strict=True):
                 worker.begin(method, arguments)
@@ -204,7 +202,7 @@ class ShardedPool(ABC):
                 raise answer.error
 
     def _set_barrier(self) -> None:
-        self._barrier = self._ask_all("snapshot")
+        self._barrier = self._call_all("snapshot")
         self._runs, self._bytes = [], 0
         # So that taking barriers costs at most as much as handing out the runs.
         self._limit = max(JOURNAL_BYTES, sum(a.nbytes for arrays, _ in self._barrier for a in arrays.values()))

@@ -159,7 +159,8 @@ class DriftMoEData(BlockClassifier):
         softmax_rows(self.batch.route(x), self.temperature, weights)  # [n, E]
         top_k(weights, self.top_k, chosen)  # [E, n] who learns what
         self.phases.end("route")
-        proba = self._experts(x, np.broadcast_to(y, chosen.shape), chosen)  # [E, n, C] before learning
+        proba = self.pool.step(x, np.broadcast_to(y, chosen.shape), chosen)  # [E, n, C] before learning
+        self.phases.end("experts")
         mask = np.empty_like(right)
         right_or_most_confident(proba, y, right, mask)  # [n, E] the multi-hot target
         self.batch.remember(mask, y >= 0)  # steps the router when the mini-batch is full
@@ -174,12 +175,10 @@ class DriftMoEData(BlockClassifier):
         own = np.where(y < 0, UNLABELLED, np.arange(self.n_experts)[:, None] == y).astype(np.int32)
         own.setflags(write=False)  # one kind of labels for the experts to be compiled for
         self.phases.end("update")  # routing and learning are one there
-        experts = self._experts(x, own, chosen)[..., 1].T  # [n, C] each expert on its own class
+        experts = self.pool.step(x, own, chosen)[..., 1].T  # [n, C] each expert on its own class
+        self.phases.end("experts")
         right[:] = (experts > 0.5) == (target > 0)
         return voted(weights, experts if self.vote else None)
-
-    def _experts(self, x: Float32, y: Int32, weight: Float64) -> Float64:
-        return self.phases.experts(lambda: self.pool.step(x, y, weight), lambda: self.pool.predict(x))
 
     def _tile(self, y: Int32, start: int) -> slice:
         """The next run of events that does not cross the end of a router mini-batch."""

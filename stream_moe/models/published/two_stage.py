@@ -200,9 +200,8 @@ class DriftMoETwoStage(BlockClassifier):
         chosen[:] = True if asked is None else asked
         self.phases.end("route")
         own = self._labels(y)
-        said = self.phases.experts(
-            lambda: self.pool.step(x, own, chosen, asked), lambda: self.pool.predict(x, asked)
-        )  # [E, n, C] before learning
+        said = self.pool.step(x, own, chosen, asked)  # [E, n, C] before learning
+        self.phases.end("experts")
         self._judge(said, y, right)
         answer = self._answer(said, weights)
         labelled = y >= 0
@@ -230,7 +229,8 @@ class DriftMoETwoStage(BlockClassifier):
         self.phases.begin()
         asked = self._route(x, weights, self.batch.route)
         self.phases.end("route")
-        said = self.phases.experts(lambda: self.pool.predict(x, asked), lambda: self.pool.predict(x, asked))
+        said = self.pool.predict(x, asked)
+        self.phases.end("experts")
         self._judge(said, y, right)
         k = self.router.n_experts
         target = np.empty((len(x), k), np.float32)
