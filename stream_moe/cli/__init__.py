@@ -15,12 +15,13 @@ from stream_moe.cli.datasets import datasets
 from stream_moe.cli.demo import DemoSettings, demo
 from stream_moe.cli.experiment import ExperimentSettings, experiment
 from stream_moe.cli.export import ExportSettings, export
-from stream_moe.cli.flags import refuse_secrets, verb
+from stream_moe.cli.flags import refuse_secrets
 from stream_moe.cli.inspect import inspect
 from stream_moe.cli.produce import ProduceSettings, produce
 from stream_moe.cli.replay import ReplaySettings, replay
 from stream_moe.cli.report import report
 from stream_moe.cli.run import RunSettings, run
+from stream_moe.cli.verbs import verb
 from stream_moe.errors import StreamMoeError, StuckError
 
 INTERRUPTED = 130

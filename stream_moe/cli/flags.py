@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
-import typer
 from annotated_types import Interval
 from typer.models import OptionInfo, ParameterInfo
 
@@ -83,33 +82,6 @@ def _flag(group: str, field: Field[Any], kind: Any, *about: Any) -> Flag:
         annotation=Annotated[kind, info],
     )
     return Flag(group, field.name, option.partition("/")[0].removeprefix("--").replace("-", "_"), parameter)
-
-
-def verb(run: Callable[[S], None], kind: type[S]) -> Callable[..., None]:
-    """Turn a function of one class of settings into one with a parameter for each option, as typer takes it."""
-    flags = flags_of(kind)
-
-    def command(context: typer.Context, **values: Any) -> None:
-        named = {flag: values[flag.parameter.name] for flag in flags}
-        if "config" in values:
-            from stream_moe.cli.sources import read
-
-            given = {flag: value for flag, value in named.items() if _is_given(context, flag)}
-            run(read(kind, given, values["config"]))
-        else:
-            run(build(kind, named))
-
-    parameters = [flag.parameter for flag in flags]
-    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    command.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
-    command.__annotations__ = {each.name: each.annotation for each in [context, *parameters]}
-    command.__name__, command.__doc__ = run.__name__, run.__doc__
-    return command
-
-
-def _is_given(context: typer.Context, flag: Flag) -> bool:
-    source = context.get_parameter_source(flag.parameter.name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def build(kind: type[S], values: dict[Flag, Any]) -> S:
