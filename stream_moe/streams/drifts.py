@@ -83,7 +83,7 @@ def _capymoa_ramp(number: Int64, position: int | Int64, width: int) -> Float64:
 
 def _python_uniforms(seed: int) -> Callable[[int], Float64]:
     """Return what `random.Random(seed).random` would give, as arrays: both are MT19937 with 53 bits."""
-    key = random.Random(seed).getstate()[1]
+    key = random.Random(seed).getstate()[1]  # noqa: S311 - as CapyMOA draws
     twister = np.random.RandomState()
     twister.set_state(("MT19937", np.array(key[:-1], np.uint32), key[-1], 0, 0.0))
     return twister.random_sample

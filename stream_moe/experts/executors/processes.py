@@ -24,7 +24,7 @@ from stream_moe.types import Float64
 
 ALIGNMENT, LEAST = 64, 2**16
 PATIENCE = 5.0  # seconds for a process to leave by itself
-DEVICE = "/dev/shm"  # where Linux has shared memory, often small in a container
+DEVICE = "/dev/shm"  # noqa: S108 - where Linux has shared memory, often small in a container
 
 
 class Place(NamedTuple):
