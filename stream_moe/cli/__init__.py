@@ -10,17 +10,17 @@ import typer
 from typer.exceptions import TyperException
 
 from stream_moe import __version__
-from stream_moe.cli.audit import AuditSettings, audit
+from stream_moe.cli.audit import audit
 from stream_moe.cli.datasets import datasets
-from stream_moe.cli.demo import DemoSettings, demo
-from stream_moe.cli.experiment import ExperimentSettings, experiment
-from stream_moe.cli.export import ExportSettings, export
+from stream_moe.cli.demo import demo
+from stream_moe.cli.experiment import experiment
+from stream_moe.cli.export import export
 from stream_moe.cli.flags import refuse_secrets
 from stream_moe.cli.inspect import inspect
-from stream_moe.cli.produce import ProduceSettings, produce
-from stream_moe.cli.replay import ReplaySettings, replay
+from stream_moe.cli.produce import produce
+from stream_moe.cli.replay import replay
 from stream_moe.cli.report import report
-from stream_moe.cli.run import RunSettings, run
+from stream_moe.cli.run import run
 from stream_moe.cli.verbs import verb
 from stream_moe.errors import StreamMoeError, StuckError
 
@@ -33,15 +33,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _VERBS: dict[Callable[..., None], str] = {
-    verb(demo, DemoSettings): "Electricity prices through the whole loop, no broker needed.",
-    verb(replay, ReplaySettings): "Score a model on a stream: test each event, then train on it.",
-    verb(run, RunSettings): "The daemon: learn from Kafka and write predictions.",
-    verb(produce, ProduceSettings): "Write the events of a stream to a Kafka topic.",
-    verb(export, ExportSettings): "Write the events of a stream to an .npz file.",
+    verb(demo): "Electricity prices through the whole loop, no broker needed.",
+    verb(replay): "Score a model on a stream: test each event, then train on it.",
+    verb(run): "The daemon: learn from Kafka and write predictions.",
+    verb(produce): "Write the events of a stream to a Kafka topic.",
+    verb(export): "Write the events of a stream to an .npz file.",
     inspect: "Show a checkpoint, or why it is bad.",
     datasets: "List the streams that have names.",
-    verb(audit, AuditSettings): "Check a model for leaks of the label.",
-    verb(experiment, ExperimentSettings): "Make a grid of replays from a TOML file.",
+    verb(audit): "Check a model for leaks of the label.",
+    verb(experiment): "Make a grid of replays from a TOML file.",
     report: "Show results as a page or as pictures.",
 }
 for command, summary in _VERBS.items():

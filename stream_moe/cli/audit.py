@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -13,7 +13,7 @@ from annotated_types import Interval
 from typer import Option
 
 from stream_moe.cli import settings as s
-from stream_moe.cli.flags import VerbSettings
+from stream_moe.cli.flags import Settings
 from stream_moe.cli.outputs import check_writable, write_json
 from stream_moe.errors import ConfigError
 
@@ -30,15 +30,13 @@ class Order(StrEnum):
     TRAIN_THEN_TEST = "train-then-test"
 
 
-@dataclass(frozen=True, kw_only=True)
 class AuditSource(s.Source):
     """The stream, of which so many events are scored."""
 
     events: Annotated[int, Interval(ge=2), Option(help="How many events are scored.")] = 20_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditSettings(VerbSettings):
+class AuditSettings(Settings):
     """Of `audit`."""
 
     first: ClassVar = ("stream", "model", "class", "events", "seed")
@@ -58,8 +56,8 @@ class AuditSettings(VerbSettings):
     probes: Annotated[int, s.AT_LEAST_1, Option(help="At how many events labels are changed.")] = 10
     probed: Annotated[int, Interval(ge=2), Option(help="How many events each of these experiments lasts.")] = 1000
     source: AuditSource
-    model: s.CpuModel = field(default_factory=s.CpuModel)
-    output: s.PlainOutput = field(default_factory=s.PlainOutput)
+    model: s.CpuModel = s.CpuModel()
+    output: s.PlainOutput = s.PlainOutput()
 
 
 def audit(settings: AuditSettings) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -14,10 +14,10 @@ import typer
 from typer import Option
 
 from stream_moe.cli import settings as s
-from stream_moe.cli.flags import VerbSettings, shown
+from stream_moe.cli.flags import Settings, shown
 from stream_moe.cli.outputs import JsonFile, Outputs, check_writable
 from stream_moe.cli.progress import make_display
-from stream_moe.cli.serving import EngineParts, Serving
+from stream_moe.cli.serving import Serving
 from stream_moe.cli.start import log_settings, start_logs
 
 if TYPE_CHECKING:
@@ -31,22 +31,20 @@ SHOWN = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
 class DemoModel(s.CpuModel):
     """The model of the demo."""
 
     flags: ClassVar = ("name", "seed")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoSettings(VerbSettings):
+class DemoSettings(Settings):
     """Of `demo`."""
 
-    model: DemoModel = field(default_factory=DemoModel)
+    model: DemoModel = DemoModel()
     rate: Annotated[s.Rate, s.AT_LEAST_1] = None
     metrics_port: Annotated[int | None, s.PORTS, Option(help="Port of /metrics.")] = None
     hold: Annotated[bool, Option(help="Keep serving metrics at the end, until Ctrl-C.")] = False
-    output: s.Output = field(default_factory=s.Output)
+    output: s.Output = s.Output()
 
 
 def demo(settings: DemoSettings) -> None:
@@ -56,7 +54,7 @@ def demo(settings: DemoSettings) -> None:
     check_writable(output.json)
     from connectors.files import FileCheckpointStore
     from connectors.memory import PAUSE, MemoryLog, MemorySink, MemorySource
-    from stream_moe.engine.loop import EngineSettings
+    from stream_moe.engine import loop
     from stream_moe.streams import open_stream
 
     make_learner, stream, log = model.factory(), open_stream("electricity"), MemoryLog()
@@ -72,19 +70,20 @@ def demo(settings: DemoSettings) -> None:
         log_settings(
             "demo", {"stream": stream.name} | shown(settings) | {"metrics": url, "device": "cpu", "threads": 1}
         )
-        parts = EngineParts(
+        make_engine = partial(
+            loop.Engine,
             MemorySource(log, "events", "demo"),
             MemorySink(log, "events", "demo"),
             lambda partition: FileCheckpointStore(Path(state) / str(partition)),
             make_learner,
-            EngineSettings(model.name, block_rows=1024),
-            stream.schema,
+            loop.EngineSettings(model.name, block_rows=1024),
+            schema=stream.schema,
         )
         log.append("events", PAUSE)  # the topic exists before its first event
         threading.Thread(target=_produce, args=(stream, log, settings.rate), name="producer", daemon=True).start()
         interrupted = threading.Event()
         content = {"model": model.name, "stream": stream.name, "seed": model.seed}
-        serving.run(parts, content, started, on_signal=interrupted.set)
+        serving.run(make_engine, content, started, on_signal=interrupted.set)
         if output.speaks:
             _show_outputs(log.records("predictions")[-1].value, url)
         if settings.hold and not interrupted.is_set():

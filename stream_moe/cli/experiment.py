@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ import typer
 from typer import Argument, Option
 
 from stream_moe.cli import settings as s
-from stream_moe.cli.flags import VerbSettings
+from stream_moe.cli.flags import Settings
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 INCOMPLETE = 1  # exit code: some runs failed
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExperimentSettings(VerbSettings):
+class ExperimentSettings(Settings):
     """Of `experiment`."""
 
     file: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -10,12 +9,11 @@ import typer
 from typer import Option
 
 from stream_moe.cli import settings as s
-from stream_moe.cli.flags import VerbSettings
+from stream_moe.cli.flags import Settings
 from stream_moe.cli.outputs import check_writable
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportSettings(VerbSettings):
+class ExportSettings(Settings):
     """Of `export`."""
 
     first: ClassVar = ("stream", "out", "events", "seed")

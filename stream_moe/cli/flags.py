@@ -6,8 +6,8 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator
 from copy import copy
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 from annotated_types import Interval
 from typer.models import OptionInfo, ParameterInfo
@@ -19,19 +19,25 @@ _SECRET_FLAG = re.compile(r"--[\w-]*(passw|passphrase|secret|token|credential|ap
 _URL_PASSWORD = re.compile(r"://[^\s/:@]*:[^\s/@]+@")
 
 
-class VerbSettings:
-    """What a verb takes: a dataclass whose fields are options, or groups of them (dataclasses as well).
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+class Settings:
+    """Settings of a verb, or a group of them: each subclass is a frozen dataclass.
 
     A field is an option where its annotation holds a `typer.Option` or `typer.Argument`; an `Interval` beside it
-    bounds a number. A group may name those of its fields that are options as its `flags`. A field `config` names a
-    TOML file: what the command line leaves open then comes from the environment or from there (`sources.read`).
+    bounds a number. A group may name those of its fields that are options as its `flags`; a verb may name options
+    that --help shows `first`. A field `config` names a TOML file: what the command line leaves open then comes from
+    the environment or from there (`sources.read`).
     """
 
-    first: ClassVar[tuple[str, ...]] = ()  # names of options that --help shows first, in this order
-    last: ClassVar[tuple[str, ...]] = ("json_logs", "quiet")
+    flags: ClassVar[tuple[str, ...] | None] = None
+    first: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
 
 
-S = TypeVar("S", bound=VerbSettings)
+S = TypeVar("S", bound=Settings)
+_LAST = {"json_logs": 1, "quiet": 2}  # in --help
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,17 +54,15 @@ class Flag:
         return getattr(getattr(settings, self.group) if self.group else settings, self.field)
 
 
-def flags_of(kind: type) -> list[Flag]:
+def flags_of(kind: type[Settings]) -> list[Flag]:
     """List the options of a class of settings in the order of --help."""
-    found = list(_flags(kind, ""))
-    first, last = getattr(kind, "first", ()), getattr(kind, "last", ())
-    rank = {name: place - len(first) for place, name in enumerate(first)} | {n: i + 1 for i, n in enumerate(last)}
-    return sorted(found, key=lambda flag: rank.get(flag.option, 0))
+    rank = {name: place - len(kind.first) for place, name in enumerate(kind.first)} | _LAST
+    return sorted(_flags(kind, ""), key=lambda flag: rank.get(flag.option, 0))
 
 
-def _flags(kind: type, group: str) -> Iterator[Flag]:
-    hints, chosen = get_type_hints(kind, include_extras=True), getattr(kind, "flags", None)
-    for each in fields(kind):
+def _flags(kind: type[Settings], group: str) -> Iterator[Flag]:
+    hints, chosen = get_type_hints(kind, include_extras=True), kind.flags
+    for each in fields(kind):  # type: ignore[arg-type]  # made a dataclass as it was subclassed
         hint = hints[each.name]
         if is_dataclass(hint):
             yield from _flags(hint, each.name)  # type: ignore[arg-type]
@@ -66,22 +70,22 @@ def _flags(kind: type, group: str) -> Iterator[Flag]:
             yield _flag(group, each, *get_args(hint))
 
 
-def _flag(group: str, field: Field[Any], kind: Any, *about: Any) -> Flag:
+def _flag(group: str, of: Field[Any], kind: Any, *about: Any) -> Flag:
     info = copy(next(each for each in about if isinstance(each, ParameterInfo)))
     for bounds in about:
         if isinstance(bounds, Interval):
             info.min, info.max = bounds.ge, bounds.le  # type: ignore[assignment]
     if isinstance(info, OptionInfo) and info.default is ...:
-        info.default = f"--{field.name.replace('_', '-')}"
-    option = info.default if isinstance(info.default, str) else field.name
-    default = field.default_factory() if field.default_factory is not MISSING else field.default
+        info.default = f"--{of.name.replace('_', '-')}"
+    option = info.default if isinstance(info.default, str) else of.name
+    default = of.default_factory() if of.default_factory is not MISSING else of.default
     parameter = inspect.Parameter(
-        f"{group}_{field.name}" if group else field.name,
+        f"{group}_{of.name}" if group else of.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if default is MISSING else default,
         annotation=Annotated[kind, info],
     )
-    return Flag(group, field.name, option.partition("/")[0].removeprefix("--").replace("-", "_"), parameter)
+    return Flag(group, of.name, option.partition("/")[0].removeprefix("--").replace("-", "_"), parameter)
 
 
 def build(kind: type[S], values: dict[Flag, Any]) -> S:
@@ -98,7 +102,7 @@ def groups_of(kind: type) -> dict[str, type]:
     return {each.name: hints[each.name] for each in fields(kind) if is_dataclass(hints[each.name])}
 
 
-def shown(settings: VerbSettings) -> dict[str, Any]:
+def shown(settings: Settings) -> dict[str, Any]:
     """Return the settings of a verb as its log names them."""
     return {flag.option: flag.of(settings) for flag in flags_of(type(settings))}
 

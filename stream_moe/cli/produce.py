@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
@@ -12,7 +12,7 @@ from annotated_types import Interval
 from typer import Option
 
 from stream_moe.cli import settings as s
-from stream_moe.cli.flags import VerbSettings
+from stream_moe.cli.flags import Settings
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _ROWS = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
 class Destination(s.Kafka):
     """The brokers and topics to write to."""
 
@@ -32,14 +31,13 @@ class Destination(s.Kafka):
     labels: Annotated[str | None, Option(help="Topic for the labels, if not the same; created if missing.")] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProduceSettings(VerbSettings):
+class ProduceSettings(Settings):
     """Of `produce`."""
 
     first: ClassVar = ("stream", "bootstrap", "topic", "labels", "partitions", "events", "rate", "seed")
 
     source: s.Source
-    kafka: Destination = field(default_factory=Destination)
+    kafka: Destination = Destination()
     partitions: Annotated[int, s.AT_LEAST_1, Option(help="Of a topic that is created here.")] = 1
     rate: Annotated[s.Rate, Interval(ge=0.001)] = None
     seed: s.StreamSeed = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -13,7 +13,7 @@ from annotated_types import Interval
 from typer import Option
 
 from stream_moe.cli import settings as s
-from stream_moe.cli.flags import VerbSettings, shown
+from stream_moe.cli.flags import Settings, shown
 from stream_moe.cli.outputs import (
     CSV_EVERY,
     CsvFile,
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keys:
+class Keys(Settings):
     """Whether each value of a feature has a model."""
 
     per: s.ModelPer = "partition"
@@ -57,7 +56,6 @@ class Keys:
         return lambda schema: KeyedLearner(schema, make=make, max_keys=self.max_keys, key_feature=key)
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReplayOutput(s.Output):
     """What is shown and written of a replay."""
 
@@ -86,8 +84,7 @@ class ReplayOutput(s.Output):
         return Outputs(outputs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReplaySettings(VerbSettings):
+class ReplaySettings(Settings):
     """Of `replay`; a process of a fold gets them as well."""
 
     first: ClassVar = ("stream", "model", "events", "seed")
@@ -103,9 +100,9 @@ class ReplaySettings(VerbSettings):
     )
     workers: Annotated[int, Interval(ge=1, le=256), Option(help="Processes over the folds; changes no result.")] = 1
     source: s.Source
-    model: s.Model = field(default_factory=s.Model)
-    keys: Keys = field(default_factory=Keys)
-    output: ReplayOutput = field(default_factory=ReplayOutput)
+    model: s.Model = s.Model()
+    keys: Keys = Keys()
+    output: ReplayOutput = ReplayOutput()
 
     @property
     def metrics(self) -> list[str]:

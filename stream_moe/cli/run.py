@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -12,10 +13,10 @@ from annotated_types import Interval
 from typer import Option
 
 from stream_moe.cli import settings as s
-from stream_moe.cli.flags import VerbSettings, shown
+from stream_moe.cli.flags import Settings, shown
 from stream_moe.cli.outputs import JsonFile, Outputs, check_writable
 from stream_moe.cli.progress import make_display
-from stream_moe.cli.serving import EngineParts, Serving, ended_if_stuck
+from stream_moe.cli.serving import Serving, ended_if_stuck
 from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
 from stream_moe.models.keyed.settings import MAX_KEYS, MEMORY_BYTES, KeySettings, NullKey
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from stream_moe.types import Schema
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metrics:
+class Metrics(Settings):
     """Where /metrics and the live page are served, and to whom."""
 
     port: Annotated[
@@ -50,8 +50,7 @@ class Metrics:
         return load_access(self.cert, self.key, self.auth_file)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Engine:
+class Engine(Settings):
     """How the loop runs."""
 
     until_caught_up: Annotated[
@@ -68,8 +67,7 @@ class Engine:
     ] = 86_400.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keys:
+class Keys(Settings):
     """Whether each record key has a model, and the bounds of these models."""
 
     per: s.ModelPer = "partition"
@@ -90,30 +88,28 @@ class Keys:
         return bounds if s.choice("--model-per", self.per, s.MODEL_PER) == "key" else None
 
 
-@dataclass(frozen=True, kw_only=True)
 class DaemonOutput(s.Output):
     """What is shown of a daemon."""
 
     quiet: Annotated[bool, Option(help="Print nothing but logs and errors.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunSettings(VerbSettings):
+class RunSettings(Settings):
     """Of `run`."""
 
     state_dir: Annotated[
         str, Option(help="Directory of the checkpoints, or URL of an object store (s3://bucket/states).")
     ]
-    kafka: s.Kafka = field(default_factory=s.Kafka)
+    kafka: s.Kafka = s.Kafka()
     schema: Annotated[
         str | None, Option(help="Schema: JSON file, or name of a benchmark; else the producer's, from the log.")
     ] = None
-    model: s.Model = field(default_factory=s.Model)
-    metrics: Metrics = field(default_factory=Metrics)
-    engine: Engine = field(default_factory=Engine)
-    keys: Keys = field(default_factory=Keys)
+    model: s.Model = s.Model()
+    metrics: Metrics = Metrics()
+    engine: Engine = Engine()
+    keys: Keys = Keys()
     config: s.Config = None
-    output: DaemonOutput = field(default_factory=DaemonOutput)
+    output: DaemonOutput = DaemonOutput()
 
     def engine_settings(self) -> EngineSettings:
         """Return what the engine takes."""
@@ -157,10 +153,12 @@ def run(settings: RunSettings) -> None:
         )
     from connectors.kafka import KafkaSink, KafkaSource
     from connectors.objects import open_store
+    from stream_moe.engine import loop
 
     kafka = settings.kafka.settings()
     start_logs(output.quiet, output.json_logs, kafka.secrets())
-    make_learner, loop = model.factory(), settings.engine_settings()
+    make_learner = model.factory()
+    settings.keys.settings()  # a wrong word is an error before anything is opened
     events = KafkaSource(kafka)
     source = _journaled(kafka, events)
     title = f"{kafka.topic}   {model.name}, seed {model.seed}"
@@ -168,17 +166,18 @@ def run(settings: RunSettings) -> None:
     metrics = settings.metrics
     serving = KafkaServing(events, metrics.host, metrics.port, outputs, metrics.access())
     with serving.server, ended_if_stuck(serving.health):
-        parts = EngineParts(
+        make_engine = partial(
+            loop.Engine,
             source,
             KafkaSink(kafka, events),
             lambda partition: open_store(settings.state_dir, f"{kafka.group}-{kafka.topic}-{partition}"),
             make_learner,
-            loop,
-            load_schema(settings.schema) if settings.schema else None,
+            settings.engine_settings(),
+            schema=load_schema(settings.schema) if settings.schema else None,
         )
         about = {"metrics": serving.server.url, "set": model.parameters, "device": model.find_device()}
         log_settings("run", shown(settings) | _kafka_settings(kafka) | about)
-        serving.run(parts, {"model": model.name, "stream": kafka.topic, "seed": model.seed}, started)
+        serving.run(make_engine, {"model": model.name, "stream": kafka.topic, "seed": model.seed}, started)
 
 
 def _journaled(kafka: KafkaSettings, events: KafkaSource) -> Source:

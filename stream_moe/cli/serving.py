@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,29 +19,14 @@ from stream_moe.cli.outputs import Ended, Flow, Outputs, Standing
 from stream_moe.errors import StuckError
 
 if TYPE_CHECKING:
-    from stream_moe.cli.settings import MakeLearner
-    from stream_moe.engine.loop import Engine, EngineSettings
-    from stream_moe.ports import CheckpointStore, Sink, Source
+    from stream_moe.engine.loop import Engine
     from stream_moe.report import GroupReport, PartitionReport
     from stream_moe.telemetry.access import Access
     from stream_moe.telemetry.board import Board
     from stream_moe.telemetry.health import Health
     from stream_moe.telemetry.http import TelemetryServer
-    from stream_moe.types import Schema
 
 STUCK_SECONDS = 300  # a turn is at most a block, a commit and the copy of a checkpoint
-
-
-@dataclass(frozen=True, slots=True)
-class EngineParts:
-    """What an engine is made of, apart from who is told of its blocks."""
-
-    source: Source
-    sink: Sink
-    open_store: Callable[[int], CheckpointStore]
-    make_learner: MakeLearner
-    settings: EngineSettings
-    schema: Schema | None
 
 
 class Serving:
@@ -77,7 +61,7 @@ class Serving:
 
     def run(
         self,
-        parts: EngineParts,
+        make_engine: Callable[..., Engine],
         about: dict[str, Any],
         started: float,
         on_signal: Callable[[], None] = lambda: None,
@@ -86,8 +70,8 @@ class Serving:
 
         Parameters
         ----------
-        parts
-            Of the engine.
+        make_engine
+            `Engine` with its ports, its learner and its settings.
         about
             First fields of the result.
         started
@@ -95,19 +79,7 @@ class Serving:
         on_signal
             Called at a signal, before the engine is asked to stop.
         """
-        from stream_moe.engine.loop import Engine
-
-        engine = Engine(
-            parts.source,
-            parts.sink,
-            parts.open_store,
-            parts.make_learner,
-            parts.settings,
-            schema=parts.schema,
-            on_report=self.on_report,
-            on_group=self.on_group,
-            on_turn=self.health.beat,
-        )
+        engine = make_engine(on_report=self.on_report, on_group=self.on_group, on_turn=self.health.beat)
 
         def stop() -> None:
             on_signal()

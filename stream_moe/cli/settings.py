@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
@@ -16,6 +16,7 @@ import typer
 from annotated_types import Interval
 from typer import Argument, Option
 
+from stream_moe.cli.flags import Settings
 from stream_moe.errors import ConfigError
 from stream_moe.models.catalogue import build_model, check_name, model_names
 from stream_moe.telemetry import DEFAULT_PORT
@@ -53,8 +54,7 @@ Quiet = Annotated[bool, Option(help="Print nothing but errors.")]
 Config = Annotated[Path | None, Option(help="TOML file with a [kafka] table: TLS, SASL and topic names.")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(Settings):
     """A stream."""
 
     stream: StreamName
@@ -69,8 +69,7 @@ class Source:
         return open_stream(self.stream, seed=seed, label=self.label, nominal=split_names(self.nominal))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Model:
+class Model(Settings):
     """Which model learns, and how it is built."""
 
     name: Annotated[
@@ -120,15 +119,13 @@ class Model:
         return self.device
 
 
-@dataclass(frozen=True, kw_only=True)
 class CpuModel(Model):
     """A model that stays on the CPU."""
 
     device: str = "cpu"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kafka:
+class Kafka(Settings):
     """Brokers, topics and credentials; None = as `KafkaSettings` has it."""
 
     bootstrap: Annotated[str, Option(metavar="HOST:PORT", help="Kafka brokers, separated by commas.")] = (
@@ -169,8 +166,7 @@ class Kafka:
         return KafkaSettings(**given | {name: SecretStr(given[name]) for name in SECRETS if name in given})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Output:
+class Output(Settings):
     """What is shown, and where the result goes."""
 
     json: JsonFile = None
@@ -183,7 +179,6 @@ class Output:
         return not (self.quiet or self.json_logs)
 
 
-@dataclass(frozen=True, kw_only=True)
 class PlainOutput(Output):
     """Of a verb without logs."""
 

@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from stream_moe import __version__
@@ -23,8 +22,8 @@ def start_logs(quiet: bool, json_logs: bool, secrets: Sequence[str] = ()) -> Non
 
 
 def log_settings(command: str, settings: dict[str, Any]) -> None:
-    """Log what a command runs with, those that are None left out; secrets are masked by the formatter."""
-    given = {name: value for name, value in settings.items() if value not in (None, "", [])}
+    """Log what a command runs with, what is empty or off left out; secrets are masked by the formatter."""
+    given = {name: value for name, value in settings.items() if value is not False and value not in (None, "", [])}
     about: dict[str, Any] = {"version": __version__, "python": platform.python_version()}
     about |= {name: found for name in PACKAGES if (found := _version(name))} | {"cores": os.cpu_count()}
     _log.info("settings", extra={"fields": {"command": command} | given | about})
@@ -35,6 +34,8 @@ def log_settings(command: str, settings: dict[str, Any]) -> None:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

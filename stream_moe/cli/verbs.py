@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import typer
 
 from stream_moe.cli.flags import Flag, S, build, flags_of
 
 
-def verb(run: Callable[[S], None], kind: type[S]) -> Callable[..., None]:
+def verb(run: Callable[[S], None]) -> Callable[..., None]:
     """Turn a function of one class of settings into one with a parameter for each option, as typer takes it."""
+    kind: type[S] = get_type_hints(run)["settings"]
     flags = flags_of(kind)
 
     def command(context: typer.Context, **values: Any) -> None:
