@@ -88,7 +88,7 @@ def _content(file: Path | None) -> dict[str, Any]:
 
 
 def _first(error: ValidationError, file: Path | None) -> str:
-    """Say the first thing that is wrong, and where it was said, as one line; a value of Kafka's may be a secret."""
+    """Describe the first mistake and its place in one line, without a value of Kafka's, which may be a secret."""
     found = error.errors(include_url=False)[0]
     table, *rest = map(str, found["loc"])
     key = rest[0] if rest else ""

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from stream_moe.experiments.plan import Run
 from stream_moe.experiments.store import RunStore
 
-OURS = "stream-moe: "  # begins the line in which the command line tells an error
+OURS = "stream-moe: "  # begins the line in which the command line reports an error
 ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # jobs share the cores
 
 
@@ -128,7 +128,7 @@ def make_in_child(run: Run, pipe: int, environment: dict[str, str] | None = None
 
 def _why(done: subprocess.CompletedProcess[str]) -> str:
     lines = done.stderr.strip().splitlines()
-    told = [line.removeprefix(OURS) for line in lines if line.startswith(OURS)]
+    ours = [line.removeprefix(OURS) for line in lines if line.startswith(OURS)]
     if done.returncode < 0:
         return f"ended by signal {-done.returncode}" + (" (out of memory?)" if done.returncode == -9 else "")
-    return (told or lines or [f"exit code {done.returncode}"])[-1]
+    return (ours or lines or [f"exit code {done.returncode}"])[-1]

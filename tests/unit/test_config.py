@@ -82,6 +82,17 @@ def test_a_mistake_in_the_file_is_one_line(content: str, said: str, tmp_path: Pa
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("page", ["operations", "security"])
+def test_the_files_that_pages_show_are_read(page: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text()
+    (shown_there,) = re.findall(r"```toml\n(.*?)```", text, re.S)
+    secret = tmp_path / "password"
+    secret.write_text(CANARY)
+    file = tmp_path / "run.toml"
+    file.write_text(shown_there.replace("/run/secrets/kafka-password", str(secret)))
+    assert settings(file).kafka.bootstrap == "kafka-1:9093,kafka-2:9093"
+
+
 @pytest.mark.parametrize("key", ["sasl_password", "ssl_key_password"])
 @pytest.mark.parametrize("place", ["file", "file of a file", "environment", "file of the environment", "over a file"])
 def test_secrets_come_from_files_or_the_environment(
