@@ -81,11 +81,10 @@ def bounded(stream: str, model: str, events: int, n_keys: int, memory: int, max_
     given = {"zipf": zipf, "distinct": distinct}[stream]
     with tempfile.TemporaryDirectory() as folder:
         store = FileCheckpointStore(folder)
-        learner = KeyedLearner(
-            SCHEMA, make=make(model), store=store, max_keys=max_keys, memory=KeyMemory(memory << 20)
-        )
+        learner = KeyedLearner(SCHEMA, make=make(model), max_keys=max_keys, memory=KeyMemory(memory << 20))
+        learner.attach(store)
         writer, quality, done, saved = CheckpointWriter(store), Prequential(2), 0, 0
-        writer.segments = learner.segments
+        writer.segments = learner.files
         owner = Owner.of("benchmark", model, SCHEMA, {})
         barrier: Barrier | None = None
         most, begin, told_at = 0, time.process_time(), 0
@@ -98,7 +97,7 @@ def bounded(stream: str, model: str, events: int, n_keys: int, memory: int, max_
             done += len(y)
             most = max(most, learner.keys.resident_bytes)
             if barrier is None and done - saved >= EVERY:
-                barrier, saved = learner.barrier(), done
+                barrier, saved = learner.begin_snapshot(), done
                 held.append(time.thread_time() - clock[1])
             elif barrier is not None:
                 state = barrier.advance(max(SAVE_SECONDS, clock[1] - clock[0]))

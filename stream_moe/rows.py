@@ -37,9 +37,40 @@ class RowEncoder:
     def __init__(self, schema: Schema | None) -> None:
         self._fixed = schema is not None
         self._schema = schema
-        # River's targets may be bools and ints: `labels` keeps them as they came, the schema has their names.
+        # River's targets may be bools and ints, and so may names of features: they are kept here as they came, the
+        # schema has them as text.
         self.labels: list[Any] = list(schema.classes) if schema else []
+        self._names: list[Any] = [feature.name for feature in schema.features] if schema else []
         self._class_index: dict[Hashable, int] = {label: i for i, label in enumerate(self.labels)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the vocabulary as JSON values; DataError for a label or a name that cannot be one."""
+        return {
+            "given": self._fixed,
+            "labels": [_plain("label", label) for label in self.labels],
+            "names": [_plain("feature", name) for name in self._names],
+        }
+
+    @classmethod
+    def from_dict(cls, schema: Schema, found: dict[str, Any], *, given: bool | None = None) -> RowEncoder:
+        """Undo `to_dict`, with the schema as it was; `given` says instead whether that was given or learnt.
+
+        Examples
+        --------
+        >>> rows = RowEncoder(None)
+        >>> _ = rows.encode({1: 2.5}, True)
+        >>> again = RowEncoder.from_dict(rows.schema, rows.to_dict())
+        >>> again.labels, again.encode_known({1: 7}).tolist(), again.schema.classes
+        ([True], [[7.0]], ('True',))
+        """
+        rows = cls(schema)
+        labels, names = list(found["labels"]), list(found["names"])
+        texts = tuple(map(str, labels)), [str(name) for name in names]
+        if texts != (schema.classes, [feature.name for feature in schema.features]):
+            raise ValueError("labels or names that are not the schema's")
+        rows.labels, rows._names, rows._fixed = labels, names, found["given"] if given is None else given
+        rows._class_index = {label: i for i, label in enumerate(labels)}
+        return rows
 
     @property
     def started(self) -> bool:
@@ -70,8 +101,8 @@ class RowEncoder:
     def encode_known(self, x: dict[Any, Any]) -> Float32:
         """Return the row float32 [1, d]; what the vocabulary does not know is missing."""
         row = np.full((1, self.schema.n_features), np.nan, np.float32)
-        for j, (feature, categories) in enumerate(zip(self.schema.features, self.schema.category_index, strict=True)):
-            value = x.get(feature.name, x.get(_original(feature.name, x)))
+        for j, (name, categories) in enumerate(zip(self._names, self.schema.category_index, strict=True)):
+            value = x[name] if name in x else x.get(_otherwise(name))
             if value is None:
                 continue
             if categories is not None:
@@ -90,6 +121,7 @@ class RowEncoder:
             j = known.get(name)
             if j is None:
                 features.append(Feature(name, (value,) if isinstance(value, str) else None))
+                self._names.append(key)
                 changed = True
                 continue
             categories, index = features[j].categories, self.schema.category_index[j]
@@ -108,9 +140,19 @@ class RowEncoder:
         return started
 
 
-def _original(name: str, x: dict[Any, Any]) -> Any:
-    """River's datasets may use ints as feature names; the schema has them as text."""
-    return int(name) if name.isdecimal() else name
+def _otherwise(name: Any) -> Any:
+    """Return a feature's name as a number where it is the text of one, and else as text: river's data have ints."""
+    return int(name) if isinstance(name, str) and name.isdecimal() else str(name)
+
+
+def _plain(what: str, value: Any) -> Any:
+    """Return a text, a number or a truth value as JSON has it."""
+    found = value.item() if isinstance(value, np.generic) else value
+    if type(found) not in (str, bool, int, float) or str(found) != str(value):
+        raise DataError(
+            f"{what} {value!r}: a {type(value).__name__} cannot be kept; use texts, numbers or truth values"
+        )
+    return found
 
 
 def as_event(schema: Schema, row: Float32) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 # One page of the reference for each title; a page shows the public names of its modules.
 REFERENCE = {
     "Data and reports": ("types", "report", "snapshot", "errors", "ports"),
-    "Models": ("models.contract", "models.catalogue", "models.state"),
+    "Models": ("models.contract", "models.tickets", "models.catalogue", "models.state"),
     "Streams": ("streams", "streams.files"),
     "Scores": ("evaluation.scoreboard", "evaluation.metrics", "evaluation.intervals", "evaluation.comparison"),
     "Experts": ("experts.base",),

@@ -17,6 +17,7 @@ from msgspec import MsgspecError
 from stream_moe.checkpoints.format import VERSION, decode, encode
 from stream_moe.checkpoints.former import former
 from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.ports import CheckpointStore
 from stream_moe.snapshot import Arrays
 from stream_moe.types import Schema
 
@@ -104,6 +105,17 @@ class Checkpoint:
         with understood("checkpoint"):
             keys = self.plain.get("learner", {}).get("keys") or {}
             return [str(name) for name in keys.get("segments", ())]
+
+    def check_segments(self, store: CheckpointStore, name: str) -> None:
+        """Raise CheckpointError where the store lacks one of them; `name` is the checkpoint's."""
+        missing = sorted(set(self.segments) - set(store.names())) if self.segments else []
+        if missing:
+            raise CheckpointError(
+                f"{name}: names models in {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}, "
+                "and the store has no such file: it lost files, or this process sees another one than the process "
+                "that wrote the checkpoint; point --state-dir of all members at the same place, or restore it from a "
+                "backup"
+            )
 
     def to_bytes(self) -> bytes:
         owner = self.owner

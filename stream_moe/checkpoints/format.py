@@ -11,6 +11,7 @@ not "a newer program's file"; a later version may change anything but this frame
 | 3 | counts what became of each label, and remembers the ids of events that gave up waiting for theirs |
 | 4 | adaptive trees with an archive and their recent events |
 | 5 | the drift detectors beside the learner |
+| 6 | an event that waits for its label has a ticket |
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
+from stream_moe.checkpoints.migrations import MIGRATIONS, State
 from stream_moe.errors import CheckpointError
 from stream_moe.snapshot import Arrays
 
-MAGIC, VERSION = b"SMOE", 5
+MAGIC, VERSION = b"SMOE", 6
 MAX_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 MAX_AXES, MAX_AXIS = 8, 2**40  # of an array; ours have 4, and one axis is never longer than memory has bytes
 _FRAME = len(MAGIC) + 4 + 32
@@ -36,8 +37,6 @@ _DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
     "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
-
-State = tuple[dict[str, Any], Arrays]
 
 
 class NewerVersionError(CheckpointError):
@@ -139,57 +138,3 @@ def _counts(value: Any) -> list[int] | None:
 
 def _line(error: Exception) -> str:
     return str(error) if type(error) is ValueError else f"{type(error).__name__}: {str(error)[:120]}"
-
-
-def _name_the_source(state: dict[str, Any], arrays: Arrays) -> State:
-    """1 -> 2: whose state it is was not written down, only a hash of the parameters."""
-    return state | {"source": "", "parameters": {}}, arrays
-
-
-def _account_for_labels(state: dict[str, Any], arrays: Arrays) -> State:
-    """2 -> 3: labels learnt were not counted, and duplicates held those of another class."""
-    join, others = state["plain"]["join"], dict(state["plain"]["counts"])
-    received = others.pop("labels", 0)
-    events_expired, orphan, again, conflicting = join["counts"]
-    counts = {
-        "received": received,
-        "applied": received - orphan - again - len(join["labels"]),
-        "duplicate": again - conflicting,
-        "conflicting": conflicting,
-        "orphan": orphan,
-        "events_expired": events_expired,
-    }
-    join = {"events": join["events"], "labels": join["labels"], "done": join["joined"], "counts": counts}
-    return state | {"plain": state["plain"] | {"join": join, "counts": others}}, arrays
-
-
-def _give_trees_an_archive(state: dict[str, Any], arrays: Arrays) -> State:
-    """3 -> 4: an adaptive tree has kept nothing yet, and knows no recent events."""
-
-    def mend(node: Any) -> None:
-        for part in node.values() if type(node) is dict else ():
-            mend(part)
-        if type(node) is dict and {"counts", "fore", "monitor"} <= node.keys():
-            node["counts"]["returns"], node["recent"] = 0, {}
-
-    mend(state["plain"])
-    for name in [name for name in arrays if name.endswith("fore/columns")]:
-        recent = name.removesuffix("fore/columns") + "recent/"
-        arrays[recent + "x"], arrays[recent + "y"] = np.zeros((0, 0), np.float32), np.zeros(0, np.int32)
-    return state, arrays
-
-
-def _begin_to_watch(state: dict[str, Any], arrays: Arrays) -> State:
-    """4 -> 5: nothing watched inputs and labels; the detectors begin with the next event."""
-    return state | {"plain": state["plain"] | {"watch": None}}, arrays
-
-
-# Version n -> n + 1. Whoever renames or reshapes an array of a learner, or gives one a new parameter, raises VERSION
-# and adds the step here: it sees the state (offset, fingerprint, plain, ...) and the arrays by their full names.
-# From version 5 on the state may be a learner's alone (`stream_moe.models.state`): `plain` has no join and no counts.
-MIGRATIONS: dict[int, Callable[[dict[str, Any], Arrays], State]] = {
-    1: _name_the_source,
-    2: _account_for_labels,
-    3: _give_trees_an_archive,
-    4: _begin_to_watch,
-}

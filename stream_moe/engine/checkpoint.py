@@ -15,7 +15,7 @@ from collections import Counter
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner, understood
 from stream_moe.checkpoints.format import NewerVersionError
 from stream_moe.errors import CheckpointError, StreamMoeError
-from stream_moe.models.keyed.segments import Segments, require
+from stream_moe.models.parts import StateFiles
 from stream_moe.ports import CheckpointStore
 from stream_moe.runtime.failpoints import reach
 from stream_moe.types import Schema
@@ -53,7 +53,7 @@ def newest_usable(store: CheckpointStore, owner: Owner, committed: int | None) -
         owner.check(found.owner, name)
         if found.offset <= (committed or 0):
             try:
-                require(found.segments, store, name)
+                found.check_segments(store, name)
             except CheckpointError as error:
                 _log.error("skipping a checkpoint that is not whole: %s", error)
                 incomplete = incomplete or error
@@ -107,7 +107,7 @@ class CheckpointWriter:
 
     def __init__(self, store: CheckpointStore) -> None:
         self._store = store
-        self.segments: Segments | None = None
+        self.segments: StateFiles | None = None
         self._thread: threading.Thread | None = None
         self.time: float | None = None  # seconds since 1970 of the newest one
         self.seconds = 0.0

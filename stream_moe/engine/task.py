@@ -177,9 +177,10 @@ class Task:
         self.learner = self._make_learner(schema)
         if (keys := self.settings.keys) is not None:
             self.learner = self._keyed = KeyedLearner(
-                schema, make=self._make_learner, store=self._store, max_keys=keys.max_keys, memory=self._memory
+                schema, make=self._make_learner, max_keys=keys.max_keys, memory=self._memory
             )
-            self._writer.segments = self._keyed.segments
+            self._keyed.attach(self._store)
+            self._writer.segments = self._keyed.files
         self._codec = JsonCodec(schema, keys=self.settings.keys)
         self.quality = Prequential(schema.n_classes)
         self.watch = DriftWatch(schema)
@@ -407,7 +408,7 @@ class Task:
             "schema": ({}, self.learner.schema.to_dict()),
             "model": ({}, {"name": self.settings.model}),
         }
-        self._saving = Saving(self.position, parts, self._keyed.barrier() if self._keyed is not None else None)
+        self._saving = Saving(self.position, parts, self._keyed.begin_snapshot() if self._keyed is not None else None)
         self._saved, self._saved_at = self.position, time.monotonic()
         self.save(math.inf if whole else SAVE_SECONDS)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _DEFAULT = "driftmoe"
 _PUBLISHED = ["driftmoe-data", "driftmoe-task"]
 _TWO_STAGE = "driftmoe-two-stage"
+_FORMER_SETTINGS = {"home": "executor"}
 _NOT_SETTINGS = {"schema", "seed", "threads", "device"}  # have a way of their own
 _WITHOUT_EFFECT = {  # what only another variant of the same class looks at
     "driftmoe-data": ("vote",),
@@ -145,6 +146,8 @@ def _settings(name: str, factory: Callable[..., Any], options: dict[str, str], *
     names = [p for p in inspect.signature(factory).parameters if p not in {*_NOT_SETTINGS, *fixed}]
     hints = get_type_hints(factory.__init__) if options else {}
     for key in options:
+        if _FORMER_SETTINGS.get(key) in names:
+            raise ConfigError(f"{name}: the setting {key!r} is now {_FORMER_SETTINGS[key]!r}; use the new name")
         if key not in names:
             choices = f"its settings are {', '.join(names)}" if names else "it has none"
             raise ConfigError(f"{name}: no setting {key!r}; {choices}")

@@ -4,50 +4,25 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
 
 import numpy as np
 from river import base
 
 from stream_moe.errors import ConfigError, DataError
+from stream_moe.models.parts import Part, PendingSnapshot, StateFiles, Taken
+from stream_moe.models.state import read_model, write_model
+from stream_moe.models.tickets import NO_TICKET, Ticket, Tickets
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerDrift, LearnerReport
 from stream_moe.rows import RowEncoder, clean
 from stream_moe.runtime.phases import Phases
-from stream_moe.snapshot import Snapshot, digest_of
+from stream_moe.snapshot import Snapshot, digest_of, pack, unpack
 from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
 
-Self = TypeVar("Self", bound="BlockClassifier")
-
-
-class PendingSnapshot(Protocol):
-    """A snapshot as of the moment it was begun, of which a part may have to be written still."""
-
-    def advance(self, seconds: float) -> Snapshot | None:
-        """Go on for about so long; give the snapshot, once, when it is whole."""
-
-
-class Taken:
-    """A snapshot that was whole at once."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot: Snapshot | None = snapshot
-
-    def advance(self, seconds: float) -> Snapshot | None:
-        """As `PendingSnapshot.advance`."""
-        whole, self._snapshot = self._snapshot, None
-        return whole
-
-
-class StateFiles(Protocol):
-    """Files beside the checkpoints that hold a part of a learner's state."""
-
-    def flush(self, named: Collection[str]) -> None:
-        """Write those that a checkpoint names; called before the checkpoint is written."""
-
-    def collect(self, named: Collection[str]) -> None:
-        """Delete those that neither a checkpoint (`named`) nor the learner needs; called after it is written."""
+NO_SCHEMA = "the model has no schema yet; give schema=Schema(...), or learn one event first"
 
 
 class BlockClassifier(base.Classifier):  # type: ignore[misc]
@@ -57,14 +32,28 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     where a number was is treated as missing. A new feature or a new class makes the model grow, unless a
     schema was given: then a new feature is ignored and a new class is an error.
 
-    A subclass builds its parts in `_start`, and steps, grows and snapshots them. It keeps its parameters as
-    attributes of the same names, except those it hands to this constructor: their attributes tell what
-    has become of them (`schema` grows).
+    A subclass builds its parts in `_start`, steps and grows them, and names those that hold state in `_parts`: the
+    snapshot, the digest and copies are made here. It keeps its parameters as attributes of the same names, except
+    those that it hands to this constructor: their attributes may change (`schema` grows).
+
+    Parameters
+    ----------
+    schema
+        Features and classes; None = learn them from the dicts given to `learn_one`.
+    given
+        Parameters of the subclass that its attributes do not keep as they were given.
+
+    Examples
+    --------
+    >>> from stream_moe import DriftMoE
+    >>> isinstance(DriftMoE(seed=1), BlockClassifier)
+    True
     """
 
     def __init__(self, schema: Schema | None, **given: Any) -> None:
         self._given = {"schema": schema, **given}
         self._rows = RowEncoder(schema)
+        self._tickets = Tickets()
         self.phases = Phases()
         if schema is not None:
             self._start(schema)
@@ -77,35 +66,34 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     def _grow(self, schema: Schema) -> None: ...
 
     @abstractmethod
-    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64: ...
+    def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64: ...
 
     @abstractmethod
     def _predict(self, x: Float32) -> Float64: ...
 
     @abstractmethod
-    def snapshot(self) -> Snapshot:
-        """Return the whole state as named arrays and plain JSON values; both are copies."""
-
-    @abstractmethod
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of a learner with the same parameters, of whatever schema that one had grown to."""
+    def _parts(self) -> Mapping[str, Part]: ...
 
     @abstractmethod
     def report(self) -> LearnerReport:
         """Return what the learner tells of itself: its experts, routing and drifts."""
 
     # What only some learners have more of.
+    _not_learnt: Collection[str] = ()  # parts that are in a snapshot, and not in the digest
+    keeps_tickets = False
+    """Whether what was predicted is kept for the label, under the event's ticket."""
+    newest_ticket = NO_TICKET
+    """The latest ticket under which something is kept."""
+
+    files: StateFiles | None = None
+    """The files in the store that hold a part of the state; None = all of it is in `snapshot`."""
+
     def attach(self, store: CheckpointStore) -> None:
         """Take the store of checkpoints, before anything is learnt: a learner may keep a part of its state there."""
 
     def begin_snapshot(self) -> PendingSnapshot:
         """Begin a snapshot of the state as it is now, to be written while the stream goes on."""
         return Taken(self.snapshot())
-
-    @property
-    def files(self) -> StateFiles | None:
-        """The files in the store that hold a part of the state; None = all of it is in `snapshot`."""
-        return None
 
     @property
     def keys(self) -> KeyReport | None:
@@ -158,12 +146,56 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         float64 [n, C]
             Class probabilities of each event, made BEFORE it was learnt.
         """
-        x = self._checked(x)
-        return self._step(x, self._checked_labels(x, y), weights)
+        return self._step(*self._checked_rows(x, y, weights, tickets))
 
-    def learn_many(self, x: Float32, y: Int32) -> None:
-        """Learn a block; the same as `step`, without an answer."""
-        self.step(x, y)
+    def learn_many(
+        self, x: Float32, y: Int32, *, tickets: Int64 | None = None, keys: Sequence[bytes] | None = None
+    ) -> None:
+        """Learn a block; the same as `step`, without an answer.
+
+        Parameters
+        ----------
+        x, y, keys
+            As in `step`.
+        tickets
+            int64 [n], what `predict_tickets` gave for rows whose labels come later, -1 = of the others; None = -1
+            throughout. `learn_one` says what happens to a ticket.
+        """
+        if tickets is None:
+            self.step(x, y, keys=keys)
+            return
+        tickets = np.where(np.asarray(y) == UNLABELLED, NO_TICKET, tickets)
+        self._tickets.check(tickets)
+        self.step(x, y, tickets=tickets, keys=keys)
+        self._tickets.use(tickets)
+
+    def predict_tickets(self, x: Float32, *, keys: Sequence[bytes] | None = None) -> tuple[Int64, Float64]:
+        """Predict a block whose labels come later.
+
+        Parameters
+        ----------
+        x, keys
+            As in `step`.
+
+        Returns
+        -------
+        tickets
+            int64 [n], for `learn_many`.
+        proba
+            float64 [n, C], class probabilities.
+
+        Examples
+        --------
+        >>> from stream_moe import DriftMoE
+        >>> model, x = DriftMoE(Schema.numeric(2, ["no", "yes"])), np.float32([[1, 0], [0, 1], [1, 1]])
+        >>> tickets, proba = model.predict_tickets(x)
+        >>> model.learn_many(x[1:], np.int32([0, 1]), tickets=tickets[1:])  # the first label is still on its way
+        >>> tickets.tolist(), proba.shape
+        ([0, 1, 2], (3, 2))
+        """
+        x = np.array(x, np.float32, ndmin=2)
+        tickets = self._tickets.new(len(x))
+        return tickets, self.step(x, np.full(len(x), UNLABELLED, np.int32), tickets=tickets, keys=keys)
 
     def predict_proba_many(self, x: Float32) -> Float64:
         """Class probabilities float64 [n, C] of features float32 [n, d]; changes nothing."""
@@ -173,47 +205,208 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         """Class index int32 [n] of features float32 [n, d]; changes nothing."""
         return self.predict_proba_many(x).argmax(1).astype(np.int32)
 
+    # The state.
+    def snapshot(self) -> Snapshot:
+        """Return the whole state as named arrays and plain JSON values; both are copies."""
+        return pack({name: part.snapshot() for name, part in self._parts().items()})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a learner with the same parameters, of whatever schema that one had grown to."""
+        if not self._rows.started:
+            raise ConfigError(NO_SCHEMA)
+        found = unpack(snapshot)
+        for name, part in self._parts().items():
+            part.restore(found[name])
+        self.go_on_from_ticket(self.newest_ticket + 1)
+
     @property
     def digest(self) -> str:
-        """Hex sha256 of the whole state: equal if and only if two learners are in the same state."""
-        return digest_of(self.snapshot())
+        """Hex sha256 of what has been learnt: equal if and only if two learners have learnt the same."""
+        parts = unpack(self.snapshot())
+        return digest_of(pack({name: part for name, part in parts.items() if name not in self._not_learnt}))
 
     def _checked(self, x: Float32) -> Float32:
         if not self._rows.started:
-            raise ConfigError("the model has no schema yet; give schema=Schema(...), or learn one event first")
+            raise ConfigError(NO_SCHEMA)
         x = np.array(x, np.float32, ndmin=2)
         if x.ndim != 2 or x.shape[1] != self.schema.n_features:
             raise DataError(f"x: shape {x.shape}, expected [n, {self.schema.n_features}] as in the schema")
         clean(x, self.schema.n_categories)
         return x
 
-    def _checked_labels(self, x: Float32, y: Int32) -> Int32:
-        y = np.ascontiguousarray(y, np.int32)
+    def _checked_rows(
+        self, x: Float32, y: Int32, weights: Float32 | None, tickets: Int64 | None
+    ) -> tuple[Float32, Int32, Float32, Int64]:
+        """Return rows as `_step` takes them; DataError where they do not fit."""
+        x, y = self._checked(x), np.ascontiguousarray(y, np.int32)
         if len(y) != len(x) or (len(y) and not (y.min() >= UNLABELLED and y.max() < self.schema.n_classes)):
             raise DataError(
                 f"y: {len(y)} labels up to {y.max(initial=-1)} for {len(x)} rows and {self.schema.n_classes} "
                 "classes; give one class index (or -1) per row"
             )
-        return y
+        weights = np.empty((len(x), self.n_experts), np.float32) if weights is None else weights
+        if tickets is None:
+            return x, y, weights, np.full(len(x), NO_TICKET)
+        tickets = np.ascontiguousarray(tickets, np.int64)
+        if len(tickets) != len(x):
+            raise DataError(f"tickets: {len(tickets)} for {len(x)} rows; give one (or -1) per row")
+        self._tickets.give(y, tickets)
+        return x, y, weights, tickets
 
     # One event, river's way.
     @property
     def _multiclass(self) -> bool:
         return True
 
-    def learn_one(self, x: dict[Any, Any], y: base.typing.ClfTarget) -> None:
+    def learn_one(self, x: dict[Any, Any], y: base.typing.ClfTarget, *, ticket: Ticket | int | None = None) -> None:
+        """Learn an event and its label.
+
+        Parameters
+        ----------
+        x, y
+            Features by name, and the label.
+        ticket
+            What `predict_ticket` gave, or its number, where the label comes later than the prediction. The model then
+            learns from what it predicted at the time. None = label and event come together.
+
+        Raises
+        ------
+        DataError
+            If the ticket is another model's, was used before, or was never given.
+
+        Notes
+        -----
+        `DriftMoE` keeps its latest 8,192 tickets (fewer where there are many experts and classes: 32 MB in all). The
+        label of one that it has forgotten is learnt as if it came together with its event. A model without gates,
+        such as a single expert, learns every label so: for it a ticket changes nothing.
+        """
+        number = NO_TICKET if ticket is None else self._tickets.number_of(ticket)
         row, grown = self._rows.encode(x, y)
         if grown == "started":
             self._start(self._rows.schema)
         elif grown:
             self._grow(self._rows.schema)
-        self.step(row, np.array([self._rows.class_of(y)], np.int32))
+        tickets = None if number == NO_TICKET else np.array([number])
+        self.learn_many(row, np.array([self._rows.class_of(y)], np.int32), tickets=tickets)
+
+    def predict_ticket(self, x: dict[Any, Any]) -> Ticket:
+        """Predict an event whose label comes later.
+
+        Parameters
+        ----------
+        x
+            Features by name.
+
+        Returns
+        -------
+        Ticket
+            The prediction, and what to give to `learn_one` when the label is known.
+
+        Examples
+        --------
+        >>> from stream_moe import DriftMoE
+        >>> model = DriftMoE(seed=1)
+        >>> model.learn_one({"load": 0.9}, "busy")
+        >>> model.learn_one({"load": 0.1}, "calm")
+        >>> ticket = model.predict_ticket({"load": 0.2})
+        >>> ticket.number, ticket.prediction, sorted(ticket.probabilities)
+        (0, 'busy', ['busy', 'calm'])
+        >>> model.learn_one({"load": 0.2}, "calm", ticket=ticket)  # an hour later
+        >>> model.learn_one({"load": 0.2}, "calm", ticket=ticket)
+        Traceback (most recent call last):
+        stream_moe.errors.DataError: ticket 0: its label was learnt before; a label is learnt once
+        """
+        if not self._rows.started:
+            return Ticket(NO_TICKET, None, {}, self._tickets)
+        tickets, proba = self.predict_tickets(self._rows.encode_known(x))
+        probabilities = dict(zip(self._rows.labels, proba[0].tolist(), strict=True))
+        prediction = max(probabilities, key=probabilities.__getitem__)
+        return Ticket(int(tickets[0]), prediction, probabilities, self._tickets)
 
     def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[base.typing.ClfTarget, float]:
         if not self._rows.started:
             return {}
         proba = self.predict_proba_many(self._rows.encode_known(x))[0]
         return dict(zip(self._rows.labels, proba.tolist(), strict=True))
+
+    # Files. The models' own part is here; `stream_moe.models.state` reads and writes.
+    def save(self, path: str | Path) -> None:
+        """Write the model to a file, whole or not at all.
+
+        The file holds class, parameters, schema, vocabulary, all that was learnt and what waits for labels, under a
+        checksum; never a pickle. Where and how fast a model runs (threads, device, executor) is not in it.
+
+        Parameters
+        ----------
+        path
+            Of the file; one that is there is replaced.
+
+        Raises
+        ------
+        ConfigError
+            If the model cannot be made again from a file: one of another library, or of an expert of your own.
+        CheckpointError
+            If the disk does not take it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from stream_moe import DriftMoE
+        >>> model = DriftMoE(seed=1)
+        >>> model.learn_one({"load": 0.9}, True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/load.model")
+        ...     again = DriftMoE.load(f"{folder}/load.model")
+        >>> again.predict_one({"load": 0.8}), again.digest == model.digest
+        (True, True)
+        """
+        write_model(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Return the model of a file that `save` wrote.
+
+        `BlockClassifier.load` gives a model of any class.
+
+        Parameters
+        ----------
+        path
+            Of the file.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is no model file, damaged, of a newer program, or holds a model of another class.
+        """
+        return cast("Self", read_model(Path(path), cls))
+
+    def to_kept(self) -> dict[str, Any]:
+        """Return what `from_kept` needs to make this model anew, as JSON values where it can be."""
+        return {
+            "name": type(self).__name__,
+            "parameters": self.learning_parameters(),
+            "vocabulary": self._rows.to_dict(),
+            "next_ticket": self._tickets.next,
+        }
+
+    @classmethod
+    def from_kept(cls, schema: Schema, kept: Mapping[str, Any]) -> Self:
+        """Make a model anew from what `to_kept` gave: with its vocabulary, and nothing learnt."""
+        model = cls(schema=schema if kept["vocabulary"]["given"] else None, **kept["parameters"])
+        model.take_vocabulary(schema, kept["vocabulary"])
+        return model
+
+    def take_vocabulary(self, schema: Schema, vocabulary: dict[str, Any]) -> None:
+        """Take names and labels as they came to another model of the same schema, where this one has it or none."""
+        if not self._rows.started:
+            self._rows = RowEncoder.from_dict(schema, vocabulary)
+            self._start(schema)
+        elif self.schema == schema:
+            self._rows = RowEncoder.from_dict(schema, vocabulary, given=self._given["schema"] is not None)
+
+    def go_on_from_ticket(self, first: int) -> None:
+        """Give tickets from this one on."""
+        self._tickets = Tickets(first)
 
     # Copies (river clones, deep-copies and stores its models): parameters, vocabulary and state.
     def _get_params(self) -> dict[str, Any]:
@@ -236,6 +429,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
             "parameters": self._get_params(),
             "rows": self._rows,
             "state": self.snapshot() if started else None,
+            "next_ticket": self._tickets.next,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -244,3 +438,4 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         if state["state"] is not None:
             self._start(self._rows.schema)
             self.restore(state["state"])
+        self.go_on_from_ticket(state["next_ticket"])

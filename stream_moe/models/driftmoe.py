@@ -8,12 +8,14 @@ gates whose weights move within some ten events. An expert that carries no weigh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from stream_moe.drift.adwin import DriftMonitor
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.base import Expert
-from stream_moe.experts.executors import Executor, Pool, check_executor, open_pool
+from stream_moe.experts.executors import Executor, check_executor, open_pool
 from stream_moe.experts.kinds import FORMER, current_kind
 from stream_moe.experts.linear.averaged import AveragedSoftmax
 from stream_moe.experts.linear.history import HistorySoftmax
@@ -25,14 +27,15 @@ from stream_moe.experts.neighbours.prototypes import MovingPrototypes
 from stream_moe.experts.no_change import NoChange
 from stream_moe.experts.trees.adaptive import AdaptiveTree
 from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.parts import Part
 from stream_moe.models.specialization import DriftsFound, Specialization, learner_report
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.gates.online import OnlineGates
 from stream_moe.router.gates.sleep import LEAST_SHARE, SleepSchedule
 from stream_moe.router.gates.waiting import Waiting
 from stream_moe.runtime.threads import WorkerThreads
-from stream_moe.snapshot import Snapshot, digest_of, pack, unpack
-from stream_moe.types import Float32, Float64, Int32, Schema
+from stream_moe.snapshot import Snapshot
+from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
 TILE = 2048  # rows at a time: bounds the memory for what the experts say; changes no result
 LATEST = ("averaged-softmax",)  # kinds that a checkpoint of format 3 does not have: its pool goes on without them
@@ -107,36 +110,43 @@ class DriftMoE(BlockClassifier):
             self.make_experts(Schema.numeric(1, ["any"]))
         super().__init__(schema)
 
-    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+    _not_learnt = ("waiting", "pool")
+    keeps_tickets = True
+
+    def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
         proba = np.empty((len(x), self.schema.n_classes))
         start = 0
         while start < len(x):
             stop = start + self.sleep.before_decision(y[start : start + TILE])
             rows = slice(start, stop)
-            proba[rows] = self._tile(x[rows], y[rows], None if weights is None else weights[rows])
+            proba[rows] = self._tile(x[rows], y[rows], weights[rows], tickets[rows])
             start = stop
         return proba
 
-    def _tile(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+    def _tile(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
         self.phases.begin()
         sampled = self.sleep.sample(y)
         active = ~self.sleep.asleep[:, None] | sampled  # [E, n]
         weight = active.astype(np.float64)
         opinions = self.pool.step(x, np.broadcast_to(y, active.shape), weight, active)  # [E, n, C] before learning
         self.phases.end("experts")
-        answers, shares, right, scored = self.gates.step(opinions, x, y, self.waiting)
+        answers, shares, right, scored = self.gates.step(opinions, y, tickets, self.waiting)
         self.phases.end("route")  # the gates learn as they go
         self.specialization.update(shares.argmax(1), shares, weight, right, y)
         self.monitor.update(np.column_stack([1 - right, scored != y]).astype(np.float32)[y >= 0])
         self.sleep.update(shares, right, sampled, y, int(self.monitor.drifts[-1]))
         self.phases.end("account")
-        if weights is not None:
-            weights[...] = shares
+        weights[...] = shares
         return answers
 
     def _predict(self, x: Float32) -> Float64:
         active = ~self.sleep.asleep[:, None] | self.sleep.sample(np.full(len(x), -1, np.int32))
         return self.gates.answer(self.pool.predict(x, active))
+
+    @property
+    def newest_ticket(self) -> int:  # type: ignore[override]
+        """The latest ticket under which something is kept; -1 = there was none."""
+        return self.waiting.newest
 
     @property
     def n_experts(self) -> int:
@@ -194,19 +204,13 @@ class DriftMoE(BlockClassifier):
         self.waiting.grow(schema.n_classes)
         self.specialization.grow(self.n_experts, schema.n_classes)
 
-    @property
-    def digest(self) -> str:
-        """Hex sha256 of what has been learnt: equal if and only if two learners have learnt the same."""
-        learnt = (item for item in self._parts().items() if item[0] != "waiting")
-        return digest_of(pack({name: part.snapshot() for name, part in learnt}))
-
     def snapshot(self) -> Snapshot:
-        pool: Snapshot = ({}, {"experts": self._census()})
-        return pack({name: part.snapshot() for name, part in self._parts().items()} | {"pool": pool})
+        """As `BlockClassifier.snapshot`, with the kinds of experts."""
+        arrays, plain = super().snapshot()
+        return arrays, plain | {"pool": {"experts": self._census()}}
 
     def restore(self, snapshot: Snapshot) -> None:
-        found = unpack(snapshot)
-        census = found["pool"][1]["experts"] if "pool" in found else "another model"
+        census = snapshot[1].get("pool", {}).get("experts", "another model")
         for kind, now in FORMER.items():
             census = census.replace(f" x {kind}", f" x {now}")
         if census != self._census() and census == self._census(without=LATEST):  # made before there was such a kind
@@ -217,16 +221,14 @@ class DriftMoE(BlockClassifier):
                 f"driftmoe: the checkpoint is of {census}, this model has {self._census()}; use the settings it "
                 "was made with"
             )
-        for name, part in self._parts().items():
-            if name in found or name != "sleep":  # older checkpoints have none: everyone is awake
-                part.restore(found[name])
+        super().restore(snapshot)
         self._drifts.skip(self.pool.facts())
 
     def _census(self, without: tuple[str, ...] = ()) -> str:
         kinds = [kind for kind in self.pool.kinds if kind not in without]
         return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
 
-    def _parts(self) -> dict[str, Pool | OnlineGates | Waiting | Specialization | DriftMonitor | SleepSchedule]:
+    def _parts(self) -> Mapping[str, Part]:
         return {
             "experts": self.pool,
             "gates": self.gates,

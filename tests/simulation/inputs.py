@@ -181,7 +181,8 @@ def state_digest(content: bytes, files: Mapping[str, bytes]) -> str:
     found = Checkpoint.from_bytes(content)
     parts = unpack((found.arrays, found.plain | {"offset": found.offset}))
     if "keys" in found.plain["learner"]:
-        learner = KeyedLearner(SCHEMA, make=make_learner, store=Everything(files), max_keys=KEYS.max_keys)
+        learner = KeyedLearner(SCHEMA, make=make_learner, max_keys=KEYS.max_keys)
+        learner.attach(Everything(files))
         learner.restore(parts["learner"])
         for key in learner._index.slots:
             learner._lent(key)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from connectors.files import FileCheckpointStore
 from stream_moe.checkpoints import format as form
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner
+from stream_moe.checkpoints.migrations import MIGRATIONS
 from stream_moe.engine.checkpoint import AHEAD, generations, newest_usable
 from stream_moe.errors import CheckpointError
 from stream_moe.models.catalogue import build_model
@@ -56,7 +57,7 @@ def entry(**changed: Any) -> dict[str, Any]:
 def test_every_version_that_ever_was_has_its_golden_file() -> None:
     found = sorted(path.name for path in golden.HERE.glob("*.ckpt"))
     assert found == [f"version-{version}.ckpt" for version in range(1, form.VERSION + 1)]
-    assert set(form.MIGRATIONS) == set(range(1, form.VERSION))
+    assert set(MIGRATIONS) == set(range(1, form.VERSION))
     assert all(path.stat().st_size < 300_000 for path in golden.HERE.glob("*.ckpt"))
 
 
@@ -97,10 +98,27 @@ def test_trees_of_format_3_get_an_empty_archive() -> None:
     recent = {name: array for name, array in arrays.items() if "/recent/" in name}
     assert len(recent) == 4
     kept = {name: array for name, array in arrays.items() if name not in recent}
-    state, migrated = form.MIGRATIONS[3]({"plain": plain}, kept)
+    state, migrated = MIGRATIONS[3]({"plain": plain}, kept)
     assert migrated.keys() == arrays.keys()
     other.restore((migrated, state["plain"]))
     assert other.report().experts[0].returns == 0
+    assert np.isfinite(other.step(x, y)).all()
+
+
+def test_experts_of_format_2_that_never_slept_are_awake() -> None:
+    schema = Schema.numeric(4, ["no", "yes"])
+    rng = np.random.default_rng(1)
+    x, y = rng.random((1000, 4), dtype=np.float32), rng.integers(0, 2, 1000).astype(np.int32)
+    model, other = (build_model("driftmoe", schema, options={"trees": "2"}) for _ in range(2))
+    model.step(x, y)
+    arrays, plain = model.snapshot()
+    del plain["sleep"]
+    kept = {f"learner/{name}": array for name, array in arrays.items() if not name.startswith("sleep/")}
+    join = {"events": [], "labels": [], "joined": [], "counts": [0, 0, 0, 0]}
+    state, migrated = MIGRATIONS[2]({"plain": {"learner": plain, "join": join, "counts": {}}}, kept)
+    assert {name.removeprefix("learner/") for name in migrated} == arrays.keys()
+    other.restore(({name.removeprefix("learner/"): a for name, a in migrated.items()}, state["plain"]["learner"]))
+    assert not any(expert.asleep for expert in other.report().experts)
     assert np.isfinite(other.step(x, y)).all()
 
 

@@ -12,7 +12,7 @@ from stream_moe.errors import CheckpointError
 from stream_moe.router.gates import kernel
 from stream_moe.router.gates.online import OnlineGates
 from stream_moe.router.gates.waiting import MOST_EVENTS, Waiting, put, take
-from stream_moe.types import Float64, Int32
+from stream_moe.types import Float64, Int32, Int64
 
 N = 3000
 
@@ -31,11 +31,10 @@ def labels(n: int = N, n_classes: int = 3) -> Int32:
 
 
 def step(
-    gates: OnlineGates, opinions: Float64, y: Int32, waiting: Waiting | None = None, x: Float64 | None = None
+    gates: OnlineGates, opinions: Float64, y: Int32, waiting: Waiting | None = None, tickets: Int64 | None = None
 ) -> tuple[Float64, npt.NDArray[np.float32], npt.NDArray[np.float32], Int32]:
-    rows = np.arange(len(y)) if x is None else x
-    store = waiting or Waiting(gates.n_parts, opinions.shape[2])
-    return gates.step(opinions, rows[:, None].astype(np.float32), y, store)
+    tickets = np.full(len(y), -1) if tickets is None else tickets
+    return gates.step(opinions, y, tickets, waiting or Waiting(gates.n_parts, opinions.shape[2]))
 
 
 def loss(p: Float64, y: Int32) -> float:
@@ -118,38 +117,45 @@ def test_late_labels_judge_what_was_said_at_the_time() -> None:
     gates = OnlineGates(np.zeros(2, np.bool_), 3)
     waiting = Waiting(gates.n_parts, 3)
     for t in range(0, 600, 50):  # fifty events, then their labels
-        rows, x = slice(t, t + 50), np.arange(t, t + 50, dtype=float)
-        step(gates, then[:, rows], np.full(50, -1, np.int32), waiting, x)
-        _, shares, right, _ = step(gates, now[:, rows], y[rows], waiting, x)
+        rows, tickets = slice(t, t + 50), np.arange(t, t + 50)
+        step(gates, then[:, rows], np.full(50, -1, np.int32), waiting, tickets)
+        _, shares, right, _ = step(gates, now[:, rows], y[rows], waiting, tickets)
         assert np.array_equal(right.T > 0, then[:, rows].argmax(2) == y[rows])
     assert shares[-1].argmax() == 1
 
 
-def test_the_oldest_waiting_event_goes_first_and_is_forgotten_first() -> None:
-    bits = [np.array([k], np.uint32) for k in range(3)]
+def test_a_waiting_event_is_found_by_its_ticket_and_the_oldest_is_forgotten_first() -> None:
     ring = Waiting(4, 2).ring
-    assert [put(ring, bits[k], 0) for k in (0, 1, 0)] == [0, 1, 2]
-    assert [take(ring, bits[k]) for k in (0, 0, 0, 2, 1)] == [0, 2, -1, -1, 1]
+    assert [put(ring, ticket, 0) for ticket in (3, 5, 9)] == [0, 1, 2]
+    assert [take(ring, ticket) for ticket in (9, 4, 9, 2, 3, 10, 5)] == [2, -1, -1, -1, 0, -1, 1]
     for k in range(MOST_EVENTS + 1):
-        put(ring, np.array([100 + k], np.uint32), 0)
-    assert take(ring, np.array([100], np.uint32)) == -1
-    assert take(ring, np.array([101], np.uint32)) >= 0
+        put(ring, 100 + k, 0)
+    assert take(ring, 100) == -1
+    assert take(ring, 101) >= 0
+    assert take(ring, 100 + MOST_EVENTS) >= 0
+
+
+def test_events_without_a_ticket_are_not_kept() -> None:
+    y, gates = labels(20), OnlineGates(np.zeros(2, np.bool_), 3)
+    waiting = Waiting(gates.n_parts, 3)
+    step(gates, opinions_of(y, np.full((2, 1), 0.7)), np.full(20, -1, np.int32), waiting)
+    assert waiting.ring.head[0] == 0
 
 
 def test_waiting_events_survive_a_snapshot_and_more_classes() -> None:
     store = Waiting(2, 2)
     for k in range(5):
-        slot = put(store.ring, np.array([k], np.uint32), k)
+        slot = put(store.ring, 10 + k, k)
         store.ring.said[slot] = k
-    take(store.ring, np.array([1], np.uint32))
+    take(store.ring, 11)
     other = Waiting(2, 2)
     other.restore(store.snapshot())
     for ring in (store, other):
         ring.grow(3)
-        slot = take(ring.ring, np.array([3], np.uint32))
+        slot = take(ring.ring, 13)
         assert ring.ring.said[slot].tolist() == [[3, 3, 0], [3, 3, 0]]
         assert ring.ring.learnt[slot] == 3
-        assert take(ring.ring, np.array([1], np.uint32)) == -1
+        assert take(ring.ring, 11) == -1
     with pytest.raises(CheckpointError, match="waiting"):
         Waiting(3, 2).restore(store.snapshot())
 

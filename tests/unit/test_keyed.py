@@ -35,6 +35,7 @@ from stream_moe.models.keyed.memory import KeyMemory
 from stream_moe.models.keyed.record import digest, to_bytes
 from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport
 from stream_moe.types import Block, Feature, Float64, Int32, Schema
 
@@ -48,8 +49,11 @@ def make(schema: Schema) -> BlockClassifier:
     return build_model(MODEL, schema)
 
 
-def keyed(**options: Any) -> KeyedLearner:
-    return KeyedLearner(SCHEMA, make=make, **options)
+def keyed(store: CheckpointStore | None = None, **options: Any) -> KeyedLearner:
+    learner = KeyedLearner(SCHEMA, make=make, **options)
+    if store is not None:
+        learner.attach(store)
+    return learner
 
 
 def stream(n: int, n_keys: int, seed: int = 1) -> tuple[Any, Int32, list[bytes]]:
@@ -139,7 +143,7 @@ def test_as_if_each_key_had_its_own_learner(
         found.append(learner.step(x[part], y[part], keys=keys[part]))
         if number in restarts:
             kept, before = learner.snapshot(), learner.digest
-            learner.segments.flush(kept[1]["keys"]["segments"])
+            learner.files.flush(kept[1]["keys"]["segments"])
             learner = keyed(store=store, max_keys=max_keys, memory=KeyMemory(SMALL))
             learner.restore(kept)
             assert learner.digest == before
@@ -175,8 +179,8 @@ def test_old_segments_are_copied_together(monkeypatch: pytest.MonkeyPatch) -> No
         part = slice(start, start + 100)
         learner.step(x[part], y[part], keys=keys[part])
         _, plain = learner.snapshot()
-        learner.segments.flush(plain["keys"]["segments"])
-        learner.segments.collect(plain["keys"]["segments"])
+        learner.files.flush(plain["keys"]["segments"])
+        learner.files.collect(plain["keys"]["segments"])
         assert store.files.keys() == set(plain["keys"]["segments"])
     used = sum(len(content) for content in store.files.values())
     assert used < 2.5 * learner._index.length[list(learner._index.slots.values())].sum()
@@ -205,7 +209,7 @@ def test_a_snapshot_is_of_its_moment_however_late_its_models_are_written(
         if (found := begins.advance(0.0)) is not None:
             begun.pop(0)
             if store is not None:
-                learner.segments.flush(found[1]["keys"]["segments"])
+                learner.files.flush(found[1]["keys"]["segments"])
             fresh = keyed(store=store, max_keys=max_keys, memory=KeyMemory(SMALL))
             fresh.restore(found)
             assert fresh.digest == expected
@@ -219,16 +223,16 @@ def test_a_snapshot_is_of_its_moment_however_late_its_models_are_written(
             assert np.array_equal(found, whole.step(x[part], y[part], keys=keys[part]))
         elif act == "begin":
             with mock.patch.object(barrier, "TOGETHER", 2):  # which groups the rows
-                begun.append((learner.barrier(), whole.digest))
+                begun.append((learner.begin_snapshot(), whole.digest))
             if begun[1:]:
                 check()  # it was completed by the next
         elif act == "flush" and store is not None:
-            learner.segments.flush(())  # of a checkpoint before
+            learner.files.flush(())  # of a checkpoint before
         elif begun:
             check()
     assert learner.digest == whole.digest
     assert not begun
-    live = {number for number in learner.segments.names if learner._index.live[number]}
+    live = {number for number in learner.files.names if learner._index.live[number]}
     assert set(learner._index.segment[list(learner._index.slots.values())].tolist()) - {-1} <= live
 
 
@@ -236,7 +240,7 @@ def test_a_block_writes_no_model_for_a_checkpoint_that_it_does_not_touch() -> No
     x, y, keys = stream(4000, 300)
     learner = keyed(store=Memory())
     learner.step(x, y, keys=keys)
-    begun = learner.barrier()
+    begun = learner.begin_snapshot()
     due = len(begun.due)
     assert due > 200
     learner.step(x[:50], y[:50], keys=keys[:50])
@@ -474,7 +478,7 @@ def test_a_file_that_was_cut_off_is_not_copied(
     store = Memory()
     learner = keyed(store=store)
     learner.step(x, y, keys=keys)
-    learner.segments.flush(learner.snapshot()[1]["keys"]["segments"])
+    learner.files.flush(learner.snapshot()[1]["keys"]["segments"])
     (first,) = store.files
     store.files[first] = store.files[first][:5]
     most = [key for key in dict.fromkeys(keys) if key != keys[0]][:50]
@@ -485,7 +489,7 @@ def test_a_file_that_was_cut_off_is_not_copied(
     assert first in kept[1]["keys"]["segments"]
     assert sum("cut off" in each.getMessage() for each in caplog.records) == 1  # not one for each group of models
     assert len(learner._index.slots) > 55
-    learner.segments.flush(kept[1]["keys"]["segments"])
+    learner.files.flush(kept[1]["keys"]["segments"])
     fresh = keyed(store=store)
     fresh.restore(kept)
     for key in most:
@@ -501,9 +505,9 @@ def test_models_of_checkpoints_that_could_not_be_written_do_not_pile_up() -> Non
         part = slice(start, start + 200)
         learner.step(x[part], y[part], keys=keys[part])
         named = learner.snapshot()[1]["keys"]["segments"]
-        learner.segments.flush(())  # and the disk is full
-    assert len(learner.segments._waiting) == len(named) < 5
-    assert learner.segments._secret == set()
+        learner.files.flush(())  # and the disk is full
+    assert len(learner.files._waiting) == len(named) < 5
+    assert learner.files._secret == set()
 
 
 def test_a_snapshot_without_a_store_holds_the_models_of_its_keys_alone() -> None:
@@ -526,12 +530,12 @@ def test_models_that_did_not_change_leave_memory_without_a_trace() -> None:
     learner = keyed(store=Memory(), memory=KeyMemory(SMALL))
     learner.step(x, y, keys=keys)
     learner.snapshot()
-    secret = len(learner.segments._secret)
+    secret = len(learner.files._secret)
     for start in range(0, 4000, 100):
         part = slice(start, start + 100)
         learner.step(x[part], np.full(100, -1, np.int32), keys=keys[part])
     assert learner.keys.loaded > 500
-    assert len(learner.segments._secret) <= secret + 1
+    assert len(learner.files._secret) <= secret + 1
 
 
 def test_a_barrier_of_a_state_that_is_gone_gives_nothing() -> None:
@@ -540,7 +544,7 @@ def test_a_barrier_of_a_state_that_is_gone_gives_nothing() -> None:
     learner.step(x, y, keys=keys)
     before = learner.snapshot()
     learner.step(x, y, keys=keys)
-    begun = learner.barrier()
+    begun = learner.begin_snapshot()
     learner.restore(before)
     assert begun.advance(1.0) is None
     learner.step(x, y, keys=keys)

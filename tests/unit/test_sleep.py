@@ -174,8 +174,7 @@ def test_gates_leave_an_abstainers_weights_alone_and_keep_the_bound() -> None:
     spoke = np.arange(n) // 250 % 2 == 0
     opinions[0, ~spoke] = np.nan
     gates = OnlineGates(np.array([False, True, True, True]), c)
-    x, waiting = np.arange(n, dtype=np.float32)[:, None], Waiting(gates.n_parts, c)
-    answers, shares, right, _ = gates.step(opinions, x, y, waiting)
+    answers, shares, right, _ = gates.step(opinions, y, np.full(n, -1), Waiting(gates.n_parts, c))
     assert np.isnan(right[~spoke, 0]).all()
     assert not np.isnan(right[:, 1:]).any()
     assert (shares[~spoke, 0] == 0).all()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, islice, pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,8 +21,12 @@ from stream_moe.models.keyed.memory import KeyMemory, Leaving
 from stream_moe.models.keyed.residents import Resident, Residents
 from stream_moe.models.keyed.segments import Segments
 from stream_moe.models.keyed.settings import MAX_KEYS, SHARED
+from stream_moe.models.parts import Part
+from stream_moe.models.state import model_class
+from stream_moe.models.tickets import NO_TICKET
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerReport
+from stream_moe.rows import RowEncoder
 from stream_moe.runtime.failpoints import reach
 from stream_moe.snapshot import Snapshot, digest_of, unpack
 from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
@@ -44,14 +48,12 @@ class KeyedLearner(BlockClassifier):
         Features and classes, of every key.
     make
         Builds a model for the schema. Must be deterministic.
-    store
-        Where models go that memory has no room for; None = all stay in memory.
     max_keys
         How many keys have a model: from a key's first label on. For one more, the key whose last label lies furthest
         back is forgotten.
     memory
-        What the models in memory may take, with those of others who were given the same; changes no result.
-        None = one of its own.
+        What the models in memory may take, with those of others who were given the same; changes no result. The
+        others go to the store that `attach` was given; without one all stay in memory. None = one of its own.
     key_feature
         The feature that is the key of rows whose keys are not given. None = they share one model.
 
@@ -71,18 +73,19 @@ class KeyedLearner(BlockClassifier):
         schema: Schema,
         *,
         make: Callable[[Schema], BlockClassifier],
-        store: CheckpointStore | None = None,
         max_keys: int = MAX_KEYS,
         memory: KeyMemory | None = None,
         key_feature: str | None = None,
     ) -> None:
         if key_feature is not None:
             check_feature(schema, key_feature)
-        self.make, self.store, self.key_feature = make, store, key_feature
-        self.max_keys, self.memory = max_keys, memory if memory is not None else KeyMemory()
+        self.make, self.max_keys, self.key_feature = make, max_keys, key_feature
+        self.memory = memory if memory is not None else KeyMemory()
         super().__init__(schema)
-        if store is not None:
-            self.memory.join(self)
+
+    def attach(self, store: CheckpointStore) -> None:
+        self.files = Segments(store)
+        self.memory.join(self)
 
     def _start(self, schema: Schema) -> None:
         self._template = self.make(schema)
@@ -102,7 +105,7 @@ class KeyedLearner(BlockClassifier):
         self.residents = Residents(fresh, schema)
         self._barrier: Barrier | None = None
         self._index = KeyIndex(self.max_keys)
-        self.segments = Segments(self.store)
+        self.files: Segments = Segments(None)
         self._account = Account(self._template.n_experts, schema.n_classes)
         self._evicted = self._loaded = 0
 
@@ -127,22 +130,20 @@ class KeyedLearner(BlockClassifier):
 
         `keys` are n byte strings; None = the rows' values of `key_feature`.
         """
-        x = self._checked(x)
-        y = self._checked_labels(x, y)
-        if keys is not None and len(keys) != len(x):
-            raise DataError(f"keys: {len(keys)} for {len(x)} rows; give one to each row")
-        return self._step_by(keys if keys is not None else self._keys_of(x), x, y, weights)
+        rows = self._checked_rows(x, y, weights, tickets)
+        if keys is not None and len(keys) != len(rows[0]):
+            raise DataError(f"keys: {len(keys)} for {len(rows[0])} rows; give one to each row")
+        return self._step_by(keys if keys is not None else self._keys_of(rows[0]), *rows)
 
-    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
-        return self._step_by(self._keys_of(x), x, y, weights)
+    def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
+        return self._step_by(self._keys_of(x), x, y, weights, tickets)
 
     def _keys_of(self, x: Float32) -> list[bytes]:
         return [SHARED] * len(x) if self.key_feature is None else feature_keys(self.schema, self.key_feature, x)
 
-    def _step_by(self, keys: Sequence[bytes], x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+    def _step_by(self, keys: Sequence[bytes], x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
         n = len(x)
         proba = np.empty((n, self.schema.n_classes))
-        weights = weights if weights is not None else np.empty((n, self.n_experts), np.float32)
         labelled = (y != UNLABELLED).tolist()
         start = 0
         while start < n:
@@ -154,31 +155,36 @@ class KeyedLearner(BlockClassifier):
                     self.residents.drop(key)
                 self.phases.end("swap")
             part = slice(start, stop)
-            proba[part] = self._take(keys[start:stop], x[part], y[part], weights[part])
+            proba[part] = self._take(keys[start:stop], x[part], y[part], weights[part], tickets[part])
             start = stop
         self._account.update(proba, y, weights)
         self.phases.end("account")
         return proba
 
-    def _take(self, keys: Sequence[bytes], x: Float32, y: Int32, weights: Float32) -> Float64:
+    def _take(self, keys: Sequence[bytes], x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
         """Step each key's model through its rows, which lie together once the rows are sorted by key."""
         self.phases.begin()
         names, order, ends = _grouped(keys)
         learnt = list(compress(keys, y != UNLABELLED))
         last_use = list(dict.fromkeys(reversed(learnt)))[::-1]
         fresh = {key for key, new in zip(last_use, self._index.touch(last_use), strict=True) if new}
-        x, y = x[order], y[order]
-        labels = np.add.reduceat(y != UNLABELLED, ends[:-1], dtype=np.int64).tolist() if len(y) else []
+        x, y, tickets = x[order], y[order], tickets[order]
+        changing = (y != UNLABELLED) | ((tickets != NO_TICKET) & self._template.keeps_tickets)
+        changes = np.add.reduceat(changing, ends[:-1], dtype=np.int64).tolist() if len(y) else []
         proba, said_by = np.empty((len(y), self.schema.n_classes)), np.empty(weights.shape, np.float32)
         self.phases.end("route")
         for first in range(0, len(names), TOGETHER):
             batch = names[first : first + TOGETHER]
             places = pairwise(ends[first : first + TOGETHER + 1])
-            self._save_due(compress(batch, labels[first:]))  # none of them is in the store
+            self._save_due(compress(batch, changes[first:]))  # none of them is in the store
             summoned = self._summon(batch, fresh)
-            for resident, (begin, end), n in zip(summoned, places, labels[first:], strict=False):
+            for key, resident, (begin, end), n in zip(batch, summoned, places, changes[first:], strict=False):
                 model = resident.model if resident is not None else self._template
-                proba[begin:end] = model._step(x[begin:end], y[begin:end], said_by[begin:end])
+                rows = slice(begin, end)
+                if resident is None or key in fresh:  # before a key's first label nothing is kept for it
+                    known = np.flatnonzero(y[rows] != UNLABELLED)
+                    tickets[begin : begin + known[0] if len(known) else end] = NO_TICKET
+                proba[rows] = model._step(x[rows], y[rows], said_by[rows], tickets[rows])
                 if resident is not None and n:
                     self.residents.learnt(resident, n)
             self.memory.shrink()
@@ -222,8 +228,8 @@ class KeyedLearner(BlockClassifier):
     def _read(self, keys: Sequence[bytes]) -> Iterator[Snapshot]:
         index, slots = self._index, [self._index.slots[key] for key in keys]
         spans = [(int(index.segment[s]), int(index.offset[s]), int(index.length[s])) for s in slots]
-        for slot, (segment, _, _), packed in zip(slots, spans, self.segments.read(spans), strict=True):
-            where = f"a key's model in {self.segments.names[segment]}"
+        for slot, (segment, _, _), packed in zip(slots, spans, self.files.read(spans), strict=True):
+            where = f"a key's model in {self.files.names[segment]}"
             yield record.from_bytes(packed, index.digest[slot].tobytes(), where)
 
     def _save_due(self, keys: Iterable[bytes]) -> None:
@@ -237,11 +243,11 @@ class KeyedLearner(BlockClassifier):
         """Write models that are in memory, where they changed, and let them go."""
         self._save_due(key for key, _ in leaving)
         if changed := [(key, resident) for key, resident in leaving if resident.changed]:
-            number = self.segments.open()
+            number = self.files.open()
             for key, resident in changed:
-                save(key, resident, self._index, self.segments, number)
-            self.segments.seal(number, flush=self.segments.sizes[number] > 0)
-            drop_dead(self._index, self.segments, self._barrier.pinned if self._barrier is not None else ())
+                save(key, resident, self._index, self.files, number)
+            self.files.seal(number, flush=self.files.sizes[number] > 0)
+            drop_dead(self._index, self.files, self._barrier.pinned if self._barrier is not None else ())
         for key, _ in leaving:
             self.residents.drop(key)
         self._evicted += len(leaving)
@@ -249,7 +255,7 @@ class KeyedLearner(BlockClassifier):
 
     def _worn(self) -> list[int]:
         """Number the segments to copy from: those mostly dead, and the smallest of too many."""
-        sizes, live = self.segments.sizes, self._index.live
+        sizes, live = self.files.sizes, self._index.live
         worn = [number for number, size in sizes.items() if live[number] < size / 2]
         kept = sorted(set(sizes) - set(worn), key=sizes.__getitem__)
         if len(kept) > MAX_SEGMENTS:
@@ -259,22 +265,25 @@ class KeyedLearner(BlockClassifier):
         return [number for number, fits in zip(worn, within, strict=True) if fits]
 
     # The state.
-    def barrier(self) -> Barrier:
+    def _parts(self) -> Mapping[str, Part]:
+        return {"account": self._account}
+
+    def begin_snapshot(self) -> Barrier:
         """Begin a snapshot of the state as it is now; the one before is completed.
 
-        Its models wait in a segment, for `segments.flush`; without a store the snapshot holds them itself.
+        Its models wait in a segment, for `files.flush`; without a store the snapshot holds them itself.
         """
         if self._barrier is not None:
             self._barrier.complete()
-        drop_dead(self._index, self.segments, ())
-        plain = {"schema": self.schema.digest, "forgotten": self._index.forgotten}
+        drop_dead(self._index, self.files, ())
+        plain = {"schema": self.schema.digest, "forgotten": self._index.forgotten, "next_ticket": self._tickets.next}
         others = {"account": self._account.snapshot()}
-        self._barrier = Barrier(self._index, self.residents, self.segments, self._worn(), plain, others)
+        self._barrier = Barrier(self._index, self.residents, self.files, self._worn(), plain, others)
         return self._barrier
 
     def snapshot(self) -> Snapshot:
-        """Give the index, with the models where there is no store; see `barrier`."""
-        found = self.barrier().advance(math.inf)
+        """Give the index, with the models where there is no store; see `begin_snapshot`."""
+        found = self.begin_snapshot().advance(math.inf)
         assert found is not None
         return found
 
@@ -284,14 +293,15 @@ class KeyedLearner(BlockClassifier):
         if plain["schema"] != self.schema.digest:
             raise CheckpointError("keys: the models are of another schema")
         contents = {name: array.tobytes() for name, array in found.get("models", ({}, {}))[0].items()}
-        if self.store is None and not contents.keys() >= set(plain["segments"]):
+        if not self.files.stored and not contents.keys() >= set(plain["segments"]):
             raise CheckpointError("keys: the models lie in a store, and this learner was given none")
         if self._barrier is not None:
             self._barrier.cancel()
         self._index.restore(arrays, plain["sizes"])
         self._index.forgotten = plain["forgotten"]
-        self._account.restore(found["account"])
-        self.segments.adopt(plain["segments"], plain["sizes"], contents)
+        super().restore(snapshot)
+        self.go_on_from_ticket(plain["next_ticket"])
+        self.files.adopt(plain["segments"], plain["sizes"], contents)
         for key in list(self.residents.held):
             self.residents.drop(key)
 
@@ -321,9 +331,26 @@ class KeyedLearner(BlockClassifier):
             resident_bytes=self.residents.bytes,
             evicted=self._evicted,
             loaded=self._loaded,
-            segments=len(self.segments.sizes),
-            segment_bytes=sum(self.segments.sizes.values()),
+            segments=len(self.files.sizes),
+            segment_bytes=sum(self.files.sizes.values()),
         )
+
+    def to_kept(self) -> dict[str, Any]:
+        """As `BlockClassifier.to_kept`, with what makes a key's model; ConfigError where they lie in a store."""
+        if self.files.stored:
+            raise ConfigError("keys: their models lie in a store, beside the checkpoints of a daemon, and in no file")
+        each, own = self._template.to_kept(), {"max_keys": self.max_keys, "key_feature": self.key_feature}
+        return super().to_kept() | {"parameters": own | {"each": {k: each[k] for k in ("name", "parameters")}}}
+
+    @classmethod
+    def from_kept(cls, schema: Schema, kept: Mapping[str, Any]) -> Self:
+        """As `BlockClassifier.from_kept`."""
+        own = dict(kept["parameters"])
+        each = {**own.pop("each"), "vocabulary": RowEncoder(schema).to_dict()}
+        kind = model_class(each["name"])
+        if kind is None:
+            raise ConfigError(f"keys: {each['name']!r} is no model of stream_moe")
+        return cls(schema, make=lambda schema: kind.from_kept(schema, each), **own)
 
     def learning_parameters(self) -> dict[str, Any]:
         keyed = {"model_per": "key", "max_keys": self.max_keys, "key_feature": self.key_feature}

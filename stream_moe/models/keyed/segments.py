@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 
-from stream_moe.errors import CheckpointError
 from stream_moe.ports import CheckpointStore
 from stream_moe.runtime.failpoints import reach
 
@@ -57,6 +56,11 @@ class Segments:
         self._next = 0
         self.names: dict[int, str] = {}
         self.sizes: dict[int, int] = {}
+
+    @property
+    def stored(self) -> bool:
+        """Whether there is a store."""
+        return self._store is not None
 
     def open(self) -> int:
         """Begin a segment, which waits in memory; return its number."""
@@ -178,14 +182,3 @@ class Segments:
             self._store.delete(name)
             reach("segment-deleted")
             self._secret.discard(name)
-
-
-def require(names: Collection[str], store: CheckpointStore, checkpoint: str) -> None:
-    """Raise CheckpointError where a segment that a checkpoint names is not in the store."""
-    missing = sorted(set(names) - set(store.names())) if names else []
-    if missing:
-        raise CheckpointError(
-            f"{checkpoint}: names models in {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}, "
-            "and the store has no such file: it lost files, or this process sees another one than the process that "
-            "wrote the checkpoint; point --state-dir of all members at the same place, or restore it from a backup"
-        )

@@ -15,15 +15,17 @@ one step per event, and answers alone, as published. With `vote` the experts' op
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 
 from stream_moe.drift.adwin import DriftMonitor
 from stream_moe.errors import ConfigError
-from stream_moe.experts.executors import Executor, Pool, check_executor, open_pool
+from stream_moe.experts.executors import Executor, check_executor, open_pool
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.parts import Part
 from stream_moe.models.specialization import Specialization, drifts_found, learner_report
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.published.device import DeviceRouter
@@ -31,8 +33,7 @@ from stream_moe.router.published.mini_batch import MiniBatch
 from stream_moe.router.published.mlp import Router
 from stream_moe.router.published.routing import right_or_most_confident, softmax_rows, top_k
 from stream_moe.runtime.threads import WorkerThreads
-from stream_moe.snapshot import Snapshot, pack, unpack
-from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
+from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
 
 ONE_AGAINST_REST = ("rest", "class")
 
@@ -138,10 +139,9 @@ class DriftMoEData(BlockClassifier):
         self.seed, self.threads, self.device, self.executor, self.shards = seed, threads, device, executor, shards
         super().__init__(schema, n_experts=n_experts)
 
-    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+    def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
         proba = np.empty((len(x), self.schema.n_classes))
         n, e = len(x), self.n_experts
-        weights = np.empty((n, e), np.float32) if weights is None else weights
         chosen, right = np.ones((e, n)), np.empty((n, e), np.float32)  # who learns what; who was right
         run = self._data_tile if self.variant == "data" else self._task_tile
         start = 0
@@ -256,15 +256,7 @@ class DriftMoEData(BlockClassifier):
         self.specialization.grow(e, schema.n_classes)
         self.monitor.grow(e + 1)
 
-    def snapshot(self) -> Snapshot:
-        return pack({name: part.snapshot() for name, part in self._parts().items()})
-
-    def restore(self, snapshot: Snapshot) -> None:
-        found = unpack(snapshot)
-        for name, part in self._parts().items():
-            part.restore(found[name])
-
-    def _parts(self) -> dict[str, Pool | Router | MiniBatch | Specialization | DriftMonitor]:
+    def _parts(self) -> Mapping[str, Part]:
         return {
             "experts": self.pool,
             "router": self.router,

@@ -34,8 +34,8 @@ from stream_moe.router.published.mini_batch import MiniBatch
 from stream_moe.router.published.mlp import Router
 from stream_moe.router.published.routing import right_or_most_confident, softmax_rows
 from stream_moe.runtime.threads import WorkerThreads
-from stream_moe.snapshot import Snapshot, pack, unpack
-from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32, Schema
+from stream_moe.snapshot import Snapshot, unpack
+from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32, Int64, Schema
 
 MOST_BURN_IN = 100_000  # they are kept, and each k is a fit to all of them
 
@@ -165,10 +165,9 @@ class DriftMoETwoStage(BlockClassifier):
     def _in_first_half(self) -> bool:
         return self._learnt < self.first_half
 
-    def _step(self, x: Float32, y: Int32, weights: Float32 | None) -> Float64:
+    def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
         n, e = len(x), self.n_experts
         proba = np.empty((n, self.schema.n_classes))
-        weights = np.empty((n, e), np.float32) if weights is None else weights
         chosen, right = np.zeros((e, n)), np.full((n, e), np.nan, np.float32)  # who learns what; who was right
         start = 0
         while start < n:
@@ -299,10 +298,8 @@ class DriftMoETwoStage(BlockClassifier):
         held = self._learnt if self._burning_in else 0
         arrays = {"x": self._x[:held].copy(), "y": self._y[:held].copy()}
         arrays |= self._found.arrays() if self._found else {}
-        return pack(
-            {"stage": (arrays, {"learnt": self._learnt})}
-            | {name: part.snapshot() for name, part in self._parts().items()}
-        )
+        parts, own = super().snapshot(), {f"stage/{name}": array for name, array in arrays.items()}
+        return own | parts[0], {"stage": {"learnt": self._learnt}} | parts[1]
 
     def restore(self, snapshot: Snapshot) -> None:
         found = unpack(snapshot)
@@ -320,8 +317,7 @@ class DriftMoETwoStage(BlockClassifier):
             self._x, self._y = x, y
             self._set_router(len(self._found.bias))
         self._x[:held], self._y[:held] = x, y
-        for name, part in self._parts().items():
-            part.restore(found[name])
+        super().restore(snapshot)
 
     def _parts(self) -> dict[str, Any]:
         return {

@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_moe.router.gates.waiting import Ring, UInt32, put, take
+from stream_moe.router.gates.waiting import Ring, put, take
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Bool, Float32, Float64, Int32, Int64
 
@@ -312,8 +312,8 @@ def run(
     g: GateArrays,
     ring: Ring,
     proba: Float64,
-    bits: UInt32,
     y: Int32,
+    tickets: Int64,
     answers: Float64,
     shares: Float64,
     right: Float32,
@@ -323,9 +323,10 @@ def run(
 ) -> None:
     """Answer, then learn or keep for later, event by event.
 
-    proba [E, n, C] what the experts say before they learn the event; bits [n, d] of its features; y [n], -1 =
-    not known yet. Out: answers [n, C], shares [n, E]; and of what was said when the event was predicted,
-    right [n, E], which experts named y (NaN: it abstained), and scored [n], the class answered. spare [E] is scratch.
+    proba [E, n, C] what the experts say before they learn the event; y [n], -1 = not known yet; tickets [n], by
+    which an event is kept and found again, -1 = it is not. Out: answers [n, C], shares [n, E]; and of what was said
+    when the event was predicted, right [n, E], which experts named y (NaN: it abstained), and scored [n], the class
+    answered. spare [E] is scratch.
     """
     parts = row.p.shape[0]
     for t in range(y.shape[0]):
@@ -334,13 +335,15 @@ def run(
         expert_shares(g, row.p[1 + N_GATES : 1 + N_GATES + right.shape[1]], spare, shares[t])
         right[t], scored[t] = 0.0, 0
         if y[t] < 0:
-            slot = put(ring, bits[t], g.learnt[0])
+            if tickets[t] < 0:
+                continue
+            slot = put(ring, tickets[t], g.learnt[0])
             for c in range(row.answer.shape[0]):
                 for i in range(parts):
                     ring.said[slot, i, c] = row.p[i, c]
                 ring.said[slot, parts, c] = row.answer[c]
             continue
-        slot, delay = take(ring, bits[t]), 0
+        slot, delay = take(ring, tickets[t]) if tickets[t] >= 0 else -1, 0
         if slot >= 0:
             for c in range(row.answer.shape[0]):
                 for i in range(parts):

@@ -8,7 +8,7 @@ from stream_moe.errors import CheckpointError
 from stream_moe.router.gates import kernel
 from stream_moe.router.gates.waiting import Waiting
 from stream_moe.snapshot import Snapshot
-from stream_moe.types import Bool, Float32, Float64, Int32
+from stream_moe.types import Bool, Float32, Float64, Int32, Int64
 
 
 class OnlineGates:
@@ -29,8 +29,7 @@ class OnlineGates:
     >>> good, bad = np.where(rng.random((2, 500)) < [[0.9], [0.5]], y, 1 - y)
     >>> opinions = 0.1 + 0.8 * np.eye(2)[np.stack([good, bad])]
     >>> gates = OnlineGates(np.array([False, False]), 2)
-    >>> x, waiting = np.zeros((500, 1), np.float32), Waiting(gates.n_parts, 2)
-    >>> answers, shares, _, _ = gates.step(opinions, x, y, waiting)
+    >>> answers, shares, _, _ = gates.step(opinions, y, np.full(500, -1), Waiting(gates.n_parts, 2))
     >>> bool((answers.argmax(1) == y)[100:].mean() > 0.85), bool(shares[-1, 0] > 0.8)
     (True, True)
     """
@@ -50,7 +49,7 @@ class OnlineGates:
         return len(self._arrays.last) + 1
 
     def step(
-        self, opinions: Float64, x: Float32, y: Int32, waiting: Waiting
+        self, opinions: Float64, y: Int32, tickets: Int64, waiting: Waiting
     ) -> tuple[Float64, Float32, Float32, Int32]:
         """Answer, then learn, event by event.
 
@@ -58,12 +57,12 @@ class OnlineGates:
         ----------
         opinions
             float64 [E, n, C], what the experts say before they learn each event; NaN = abstains.
-        x
-            float32 [n, d], contiguous; by these an event is known again when its label comes.
         y
             int32 [n], -1 = not known yet.
+        tickets
+            int64 [n] as `BlockClassifier.step` has them: by its ticket an event is known again when its label comes.
         waiting
-            The unlabelled events so far; takes in new ones.
+            The events that wait for their labels; takes in new ones.
 
         Returns
         -------
@@ -80,7 +79,7 @@ class OnlineGates:
         answers, shares = np.empty((n, opinions.shape[2])), np.empty((n, e))
         right, scored = np.empty((n, e), np.float32), np.empty(n, np.int32)
         kernel.run(
-            self._arrays, waiting.ring, opinions, x.view(np.uint32), y, answers, shares, right, scored,
+            self._arrays, waiting.ring, opinions, y, tickets, answers, shares, right, scored,
             self._row, self._spare,
         )  # fmt: skip
         return answers, shares.astype(np.float32), right, scored
