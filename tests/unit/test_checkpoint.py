@@ -279,7 +279,6 @@ def test_the_run_goes_on_without_its_disk(
 ) -> None:
     make_engine(filled_log(), tmp_path / "before").run()  # what is compiled is written to disk as well
     log, limits = filled_log(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    engine = make_engine(log, tmp_path / "state")
 
     def break_it() -> None:
         if fault == "limit":
@@ -300,7 +299,7 @@ def test_the_run_goes_on_without_its_disk(
         assert report.checkpoint_failures.keys() <= {"space" if fault == "limit" else "access"}
         break_it()
 
-    engine._on_report = on_report
+    engine = make_engine(log, tmp_path / "state", on_report=on_report)
     try:
         engine.run()
     finally:

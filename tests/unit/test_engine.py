@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,13 +48,16 @@ def filled_log(marks: dict[int, object] | None = None, header: bool = True) -> M
     return log
 
 
-def make_engine(log: MemoryLog, state: Path, *, seed: int = 1, rows: int = 100, every: int = 500) -> Engine:
+def make_engine(
+    log: MemoryLog, state: Path, *, seed: int = 1, rows: int = 100, every: int = 500, **options: Any
+) -> Engine:
     return Engine(
         MemorySource(log, "events", "group"),
         MemorySink(log, "events", "group"),
         lambda _: FileCheckpointStore(state),
         lambda schema: DriftMoEData(schema, seed=seed),
         EngineSettings("driftmoe-data", block_rows=rows, checkpoint_events=every),
+        **options,
     )
 
 
@@ -90,14 +94,13 @@ def test_crashes_while_reading(tmp_path: Path, expected: str, rows: int) -> None
 @pytest.mark.parametrize("point", ["fail_before_commit", "fail_after_commit"])
 def test_crashes_around_a_commit(tmp_path: Path, expected: str, point: str) -> None:
     log = filled_log()
-    engine = make_engine(log, tmp_path)
 
     def die_at_the_twelfth(_: object) -> None:
         assert isinstance(engine.sink, MemorySink)
         if engine.sink.commits == 11:
             setattr(engine.sink, point, SimulatedCrashError())
 
-    engine._on_report = die_at_the_twelfth
+    engine = make_engine(log, tmp_path, on_report=die_at_the_twelfth)
     with pytest.raises(SimulatedCrashError):
         engine.run()
     engine = make_engine(log, tmp_path)
@@ -136,8 +139,7 @@ def test_no_checkpoint_and_a_trimmed_log_is_refused(tmp_path: Path) -> None:
     log.trim("events", 1000)
     with pytest.raises(ConfigError, match="no schema header"):
         make_engine(log, tmp_path / "b").run()
-    engine = make_engine(log, tmp_path / "b")
-    engine._schema = STREAM.schema
+    engine = make_engine(log, tmp_path / "b", schema=STREAM.schema)
     with pytest.raises(CheckpointError, match="starts at 1000"):
         engine.run()
 

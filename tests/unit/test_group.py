@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -49,27 +49,26 @@ def filled_log() -> MemoryLog:
     return log
 
 
-def member(log: MemoryLog, state: Path, partitions: set[int] | None = None) -> Engine:
+def member(log: MemoryLog, state: Path, partitions: set[int] | None = None, **options: Any) -> Engine:
     return Engine(
         MemorySource(log, "events", "g", partitions),
         MemorySink(log, "events", "g"),
         lambda partition: FileCheckpointStore(state / str(partition)),
         lambda schema: build_model(MODEL, schema),
         EngineSettings(MODEL, block_rows=100, checkpoint_events=150),
+        **options,
     )
 
 
-def at_step(engine: Engine, step: int, do: Callable[[], None]) -> None:
-    """Do something once, after the block with this number."""
+class Steps(dict[int, Callable[[], None]]):
+    """What is done once, after the block with its number."""
+
     blocks = 0
 
-    def count(_: object) -> None:
-        nonlocal blocks
-        blocks += 1
-        if blocks == step:
+    def __call__(self, _: object) -> None:
+        self.blocks += 1
+        if do := self.pop(self.blocks, None):
             do()
-
-    engine._on_report = count
 
 
 def change(engine: Engine, kind: Literal["assigned", "revoked", "lost"], *partitions: int) -> None:
@@ -87,8 +86,7 @@ def assert_as_uninterrupted(log: MemoryLog, engine: Engine) -> None:
 
 def test_three_partitions_are_three_replays(tmp_path: Path) -> None:
     groups: list[GroupReport] = []
-    engine = member(log := filled_log(), tmp_path)
-    engine._on_group = groups.append
+    engine = member(log := filled_log(), tmp_path, on_group=groups.append)
     engine.run()
     assert_as_uninterrupted(log, engine)
     states = list(dict.fromkeys(group.state for group in groups))
@@ -101,13 +99,13 @@ def test_three_partitions_are_three_replays(tmp_path: Path) -> None:
 def test_a_partition_that_comes_back_goes_on_as_it_was(
     tmp_path: Path, kind: Literal["revoked", "lost"], step: int
 ) -> None:
-    engine = member(log := filled_log(), tmp_path)
+    engine = member(log := filled_log(), tmp_path, on_report=(steps := Steps()))
 
     def away_and_back() -> None:
         change(engine, kind, 1)
         change(engine, "assigned", 1)
 
-    at_step(engine, step, away_and_back)
+    steps[step] = away_and_back
     engine.run()
     assert_as_uninterrupted(log, engine)
     assert engine.tasks[1].report(Block(), "").replayed_events == 0  # nobody else had committed
@@ -119,7 +117,7 @@ def test_a_partition_that_comes_back_goes_on_as_it_was(
 def test_somebody_else_works_in_between(
     tmp_path: Path, kind: Literal["revoked", "lost"], step: int, turns: int
 ) -> None:
-    engine = member(log := filled_log(), tmp_path)
+    engine = member(log := filled_log(), tmp_path, on_report=(steps := Steps()))
 
     def take_over() -> None:
         """In the middle of our turn: the rest of its blocks of partition 1 is refused."""
@@ -131,16 +129,16 @@ def test_somebody_else_works_in_between(
         other._leave()
         change(engine, "assigned", 1)
 
-    at_step(engine, step, take_over)
+    steps[step] = take_over
     engine.run()
     assert_as_uninterrupted(log, engine)
 
 
 @pytest.mark.parametrize("step", [1, 2, 6, 12])
 def test_a_zombie_that_fences_us_does_not_stop_us(tmp_path: Path, step: int) -> None:
-    engine = member(log := filled_log(), tmp_path)
+    engine = member(log := filled_log(), tmp_path, on_report=(steps := Steps()))
     zombie = MemorySink(log, "events", "g")
-    at_step(engine, step, lambda: zombie.open(0))
+    steps[step] = lambda: zombie.open(0)
     engine.run()
     assert_as_uninterrupted(log, engine)
     assert engine._outcomes["fenced"] == 1
@@ -165,15 +163,15 @@ def test_a_fight_over_a_partition_ends(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("point", ["fail_before_commit", "fail_after_commit"])
 def test_a_doubtful_commit_is_asked_for_and_never_learnt_twice(tmp_path: Path, point: str) -> None:
-    engine = member(log := filled_log(), tmp_path)
-    at_step(engine, 5, lambda: setattr(engine.sink, point, InDoubtError("no answer")))
+    engine = member(log := filled_log(), tmp_path, on_report=(steps := Steps()))
+    steps[5] = lambda: setattr(engine.sink, point, InDoubtError("no answer"))
     engine.run()
     assert_as_uninterrupted(log, engine)
     assert (engine._outcomes["in_doubt"], engine._outcomes["fenced"]) == (1, 0)
 
 
 def test_a_doubt_in_which_somebody_else_wrote_is_a_loss(tmp_path: Path) -> None:
-    engine = member(log := filled_log(), tmp_path, {0})
+    engine = member(log := filled_log(), tmp_path, {0}, on_report=(steps := Steps()))
     sink = engine.sink
     assert isinstance(sink, MemorySink)
 
@@ -186,7 +184,7 @@ def test_a_doubt_in_which_somebody_else_wrote_is_a_loss(tmp_path: Path) -> None:
         other._leave()
         sink.fail_before_commit = InDoubtError("no answer")
 
-    at_step(engine, 3, somebody_else)
+    steps[3] = somebody_else
     engine.run()
     assert engine._outcomes["fenced"] == 1
     assert engine.digests() == {0: DIGESTS[0]}
@@ -199,7 +197,7 @@ def test_a_log_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.Mo
     """In the middle of a commit, and in the opening that asks what became of it."""
     monkeypatch.setattr(loop, "AWAY_SECONDS", 0.01)
     monkeypatch.setattr(loop, "BOUNDS_SECONDS", 0.0)
-    engine = member(log := filled_log(), tmp_path)
+    engine = member(log := filled_log(), tmp_path, on_report=(steps := Steps()))
     opened, bounds = engine.sink.open, engine.source.bounds
     away = 0
 
@@ -222,7 +220,7 @@ def test_a_log_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(engine.sink, "open", open_unless_away)
     monkeypatch.setattr(engine.source, "bounds", bounds_unless_away)
-    at_step(engine, 5, lose)
+    steps[5] = lose
     engine.run()
     assert away == 0
     assert_as_uninterrupted(log, engine)
@@ -241,14 +239,14 @@ def test_a_commit_that_is_always_in_doubt_stops_the_process(tmp_path: Path) -> N
 
 
 def test_partitions_that_are_added_get_models(tmp_path: Path) -> None:
-    engine = member(log := filled_log(), tmp_path, {0, 1})
+    engine = member(log := filled_log(), tmp_path, {0, 1}, on_report=(steps := Steps()))
 
     def grow() -> None:
         log.create("events", 4)
         log.append("events", EOF, 3)
         change(engine, "assigned", 2, 3)
 
-    at_step(engine, 4, grow)
+    steps[4] = grow
     engine.run()
     assert engine.digests() == DIGESTS | {3: build_model(MODEL, STREAM.schema).digest}  # 3 is empty
 
@@ -264,8 +262,8 @@ def test_the_schema_of_one_partition_is_that_of_the_empty_ones(tmp_path: Path) -
 
 
 def test_the_next_owner_starts_from_the_checkpoint_of_a_revoked_partition(tmp_path: Path) -> None:
-    engine = member(filled_log(), tmp_path)
-    at_step(engine, 8, lambda: change(engine, "revoked", 1))
+    engine = member(filled_log(), tmp_path, on_report=(steps := Steps()))
+    steps[8] = lambda: change(engine, "revoked", 1)
     engine.run()
     assert set(engine.tasks) == {0, 2}
     position = engine._parked[1][0].position

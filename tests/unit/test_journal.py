@@ -27,9 +27,10 @@ from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.errors import CheckpointError, ConfigError, LogError, UnavailableError
 from stream_moe.models.catalogue import build_model
+from stream_moe.models.contract import BlockClassifier
 from stream_moe.report import PartitionReport
 from stream_moe.streams import open_stream
-from stream_moe.types import UNLABELLED, Block, JournalEntry
+from stream_moe.types import UNLABELLED, Block, JournalEntry, Schema
 from tests.simulation.inputs import Rehearsal
 
 EVENTS, LATE, MODEL = 600, 40, "naive-bayes"
@@ -55,13 +56,17 @@ def filled_log(marks: dict[int, Mark] | None = None) -> MemoryLog:
     return log
 
 
+def make_learner(schema: Schema) -> BlockClassifier:
+    return build_model(MODEL, schema)
+
+
 def make_engine(log: MemoryLog, state: Path, *, rows: int = 50, every: int = 130, **options: Any) -> Engine:
     events = MemorySource(log, "events", "group")
     return Engine(
         JournaledSource(events, MemoryReader(log, "labels"), MemoryReader(log, "journal")),
         MemorySink(log, "events", "group", journal="journal"),
         lambda _: FileCheckpointStore(state),
-        lambda schema: build_model(MODEL, schema),
+        options.pop("make_learner", make_learner),
         EngineSettings(MODEL, block_rows=rows, checkpoint_events=every),
         **options,
     )
@@ -180,7 +185,7 @@ def plain_engine(log: MemoryLog, state: Path, **options: Any) -> Engine:
         MemorySource(log, "events", "group"),
         MemorySink(log, "events", "group"),
         lambda _: FileCheckpointStore(state),
-        lambda schema: build_model(MODEL, schema),
+        options.pop("make_learner", make_learner),
         EngineSettings(MODEL, block_rows=50, checkpoint_events=130),
         **options,
     )
@@ -228,12 +233,10 @@ def test_a_replay_that_gives_other_answers_is_counted_and_goes_on(tmp_path: Path
     def other_machine(schema: Any) -> Any:
         model = build_model(MODEL, schema)
         step = model.step
-        model.step = lambda *arguments: np.nextafter(step(*arguments), 1.0)  # type: ignore[method-assign]
+        model.step = lambda *rows, **more: np.nextafter(step(*rows, **more), 1.0)  # type: ignore[method-assign]
         return model
 
-    engine = make(log, tmp_path, on_report=reports.append)
-    engine._make_learner = other_machine
-    engine.run()
+    make(log, tmp_path, on_report=reports.append, make_learner=other_machine).run()
     assert reports[-1].replayed_events > 0
     assert reports[-1].replay_divergences >= 1
     assert log.records("predictions")[: len(before)] == before

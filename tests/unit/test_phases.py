@@ -32,8 +32,8 @@ def test_a_replay_reports_its_phases(model: str, names: set[str]) -> None:
 
 
 def test_an_engine_reports_the_phases_of_each_block(tmp_path: Path) -> None:
-    engine, reports = make_engine(filled_log(), tmp_path), list[PartitionReport]()
-    engine._on_report = reports.append
+    reports: list[PartitionReport] = []
+    engine = make_engine(filled_log(), tmp_path, on_report=reports.append)
     engine.run()
     blocks = [report.step_seconds for report in reports if report.block_size]
     names = {"decode", "route", *EXPERTS, "update", "encode", "send"}
