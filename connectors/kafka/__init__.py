@@ -10,11 +10,6 @@ from connectors.kafka.source import KafkaSource
 from connectors.kafka.topics import ensure_topics, partition_counts
 
 __all__ = [
-    "KafkaProducerLog",
-    "KafkaReader",
-    "KafkaSettings",
-    "KafkaSink",
-    "KafkaSource",
-    "ensure_topics",
+    "KafkaProducerLog", "KafkaReader", "KafkaSettings", "KafkaSink", "KafkaSource", "ensure_topics",
     "partition_counts",
-]
+]  # fmt: skip

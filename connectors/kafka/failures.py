@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 from kafka import errors
 
-from connectors.kafka import internals
-from connectors.kafka.refusals import refusal
+from connectors.kafka.internals import is_fenced, is_first_contact, refusal
 from connectors.kafka.settings import KafkaSettings
 from stream_moe.errors import FencedError, InDoubtError, LogError, UnavailableError
 
@@ -50,7 +49,7 @@ def as_log_error(settings: KafkaSettings, doing: str, *, commits: bool = False) 
 
 
 def _is_fenced(error: errors.KafkaError) -> bool:
-    return isinstance(error, _FENCED) or internals.is_fenced(error)
+    return isinstance(error, _FENCED) or is_fenced(error)
 
 
 def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
@@ -73,7 +72,7 @@ def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
         return f"not permitted ({error}); ask for the right in the broker's access lists"
     if isinstance(error, errors.OffsetOutOfRangeError | errors.LogTruncationError):
         return f"the log no longer holds the position ({error}); restore it, or start under a new group name"
-    if internals.is_first_contact(error):
+    if is_first_contact(error):
         if settings.security_protocol == "PLAINTEXT":
             return (
                 "no broker answers there; check the address, that the broker runs, and that it speaks PLAINTEXT "

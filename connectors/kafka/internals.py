@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,12 +24,38 @@ from kafka.net.selector import NetworkSelector
 from kafka.record import default_records
 from kafka.record.util import encode_varint
 
-from connectors.kafka.refusals import refusal
 from connectors.kafka.unpacking import unpack_gzip, unpack_lz4, unpack_zstd
 
 READ_FROM = "3.0.12"
 
 # ---- Connections ------------------------------------------------------------------------------------------------
+
+# Trying again with the same credentials does not help. (A time-out or a reset does not belong here.)
+_REFUSALS = (
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+    errors.AuthorizationError,
+    ssl.SSLError,
+)
+
+
+def refusal(error: BaseException | None) -> Exception | None:
+    """Find the refusal in an error, in what led to it, or in what it wraps; None where there is none.
+
+    Reaches: how the client wraps one error in another.
+    Why: its first contact reports a time-out, and no public name tells what it hides.
+    """
+    for _ in range(8):  # a chain may be a ring
+        if isinstance(error, _REFUSALS):
+            # An end without a farewell is what a broker's restart looks like, too.
+            return None if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) else error
+        if error is None:
+            break
+        wrapped = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
+        error = wrapped or error.__cause__ or error.__context__
+    return None
+
 
 _ENDS = 3  # a connection may end this often while we authenticate before we take it for a refusal
 

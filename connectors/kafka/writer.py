@@ -98,7 +98,7 @@ class PartitionWriter:
         when no answer came within `COMMIT_SECONDS`.
         """
         if self._producer is None or self._broken:
-            raise LogError(f"partition {self._partition}: the writer is not open or failed before")
+            raise LogError(f"partition {self._partition}: the writer is not open, or it failed before")
         self._broken = True  # until all of it is known to have succeeded
         doing = f"committing offset {outputs.next_offset} of partition {self._partition}"
         with as_log_error(self._settings, doing, commits=True):
@@ -124,34 +124,36 @@ class PartitionWriter:
     def _commit(self, outputs: Outputs) -> None:
         producer = self._producer
         assert producer is not None
-        transactional = self._settings.guarantee == "exactly-once"
-        if transactional:
-            group = self._source.group_metadata()
-            producer.begin_transaction()
-            self._in_transaction = True
-        partition = self._partition
+        note = outputs.entry.to_json() if outputs.entry is not None else b""
+        if self._settings.guarantee == "at-least-once":
+            self._publish(producer, outputs, note)
+            self._source.commit(self._partition, outputs.next_offset, COMMIT_SECONDS)
+            return
+        group = self._source.group_metadata()
+        producer.begin_transaction()
+        self._in_transaction = True
+        self._publish(producer, outputs, note)
+        place = TopicPartition(self._settings.topic, self._partition)
+        position = OffsetAndMetadata(outputs.next_offset, note.decode(), -1)
+        producer.send_offsets_to_transaction({place: position}, group)
+        reach("offsets-sent")
+        producer.commit_transaction()
+        self._in_transaction = False
+
+    def _publish(self, producer: KafkaProducer, outputs: Outputs, note: bytes) -> None:
+        """Write predictions, dead letters, drifts and the journal's entry, and wait until all are delivered."""
+        to, partition = self._settings, self._partition
         for piece in _pieces(outputs.predictions, lambda record: len(record[1])):
-            _delivered(producer, send_batches(producer, self._settings.predictions, partition, piece))
+            _delivered(producer, send_batches(producer, to.predictions, partition, piece))
         for letters in _pieces(outputs.dead_letters, lambda letter: len(letter.value or b"")):
             content = [self._letter(letter) for letter in letters]
-            to = self._settings.dead_letters
-            _delivered(producer, [producer.send(to, value, key, heads, partition) for key, value, heads in content])
-        if (log := self._settings.drifts) is not None:
-            _delivered(producer, [producer.send(log, drift, None, None, partition) for drift in outputs.drifts])
-        note = outputs.entry.to_json() if outputs.entry is not None else b""
-        if (journal := self._settings.journal_topic) is not None:
-            _delivered(producer, [producer.send(journal, note, None, None, partition)])
+            sent = [producer.send(to.dead_letters, value, key, heads, partition) for key, value, heads in content]
+            _delivered(producer, sent)
+        if to.drifts is not None:
+            _delivered(producer, [producer.send(to.drifts, drift, None, None, partition) for drift in outputs.drifts])
+        if to.journal_topic is not None:
+            _delivered(producer, [producer.send(to.journal_topic, note, None, None, partition)])
         reach("flushed")
-        if transactional:
-            place = TopicPartition(self._settings.topic, partition)
-            producer.send_offsets_to_transaction(
-                {place: OffsetAndMetadata(outputs.next_offset, note.decode(), -1)}, group
-            )
-            reach("offsets-sent")
-            producer.commit_transaction()
-            self._in_transaction = False
-        else:
-            self._source.commit(partition, outputs.next_offset, COMMIT_SECONDS)
 
     def _letter(self, letter: DeadLetter) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
         key, value = letter.key, letter.value

@@ -39,17 +39,6 @@ from connectors.memory.sink import MemorySink
 from connectors.memory.source import MemoryReader, MemorySource
 
 __all__ = [
-    "ABORT",
-    "CONTROL",
-    "CORRUPT",
-    "EOF",
-    "PAUSE",
-    "Item",
-    "Mark",
-    "MemoryLog",
-    "MemoryReader",
-    "MemorySink",
-    "MemorySource",
-    "Record",
-    "SimulatedCrashError",
-]
+    "ABORT", "CONTROL", "CORRUPT", "EOF", "PAUSE", "Item", "Mark", "MemoryLog", "MemoryReader", "MemorySink",
+    "MemorySource", "Record", "SimulatedCrashError",
+]  # fmt: skip

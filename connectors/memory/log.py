@@ -138,10 +138,10 @@ class MemoryLog:
         self,
         topic: str,
         group: str,
+        partition: int,
         epoch: int,
         next_offset: int,
-        writes: Iterable[tuple[str, Record]],
-        partition: int = 0,
+        writes: Iterable[tuple[str, Record]] = (),
         entry: JournalEntry | None = None,
     ) -> None:
         """Append (topic, record) pairs and commit the offset as one step; FencedError for an older epoch."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 
 from connectors.dead_letters import dead_letter_headers
 from connectors.memory.log import MemoryLog, Record
 from stream_moe.errors import LogError
-from stream_moe.types import JournalEntry, Outputs
+from stream_moe.types import Outputs
 
 
 class MemorySink:
@@ -69,22 +70,16 @@ class MemorySink:
             writes += [(self._drifts, Record(drift)) for drift in outputs.drifts]
         if self._journal is not None and outputs.entry is not None:
             writes.append((self._journal, Record(outputs.entry.to_json())))
-        self._deliver(partition, self._epochs[partition], outputs.next_offset, writes, outputs.entry)
+        whose = self._topic, self._group, partition, self._epochs[partition]
+        self._deliver(partition, partial(self._log.commit, *whose, outputs.next_offset, writes, outputs.entry))
         self.commits += 1
         failure, self.fail_after_commit = self.fail_after_commit, None
         if failure is not None:
             raise failure
 
-    def _deliver(
-        self,
-        partition: int,
-        epoch: int,
-        next_offset: int,
-        writes: Sequence[tuple[str, Record]],
-        entry: JournalEntry | None,
-    ) -> None:
+    def _deliver(self, partition: int, request: Callable[[], None]) -> None:
         """Hand a commit to the log; a simulation loses or delays it here."""
-        self._log.commit(self._topic, self._group, epoch, next_offset, writes, partition, entry)
+        request()
 
     def close(self, partition: int) -> None:
         self._epochs.pop(partition, None)

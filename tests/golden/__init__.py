@@ -108,7 +108,7 @@ def engine(
     log = MemoryLog()
     log.extend("events", [*(Record(value, None, i) for i, value in enumerate(records()[:until])), EOF])
     if committed is not None:
-        log.commit("events", "golden", log.fence("events", "golden"), committed, [])
+        log.commit("events", "golden", 0, log.fence("events", "golden"), committed)
     source, sink = MemorySource(log, "events", "golden"), MemorySink(log, "events", "golden")
     store, settings = store or FileCheckpointStore(state), EngineSettings(model)
 

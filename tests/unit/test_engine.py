@@ -217,7 +217,7 @@ def test_a_log_that_ends_before_the_committed_offset(tmp_path: Path) -> None:
     make_engine(log, tmp_path).run()
     shorter = MemoryLog()
     shorter.extend("events", [*log.records("events")[:100], EOF])
-    shorter.commit("events", "group", shorter.fence("events", "group"), 3000, [])
+    shorter.commit("events", "group", 0, shorter.fence("events", "group"), 3000)
     with pytest.raises(LogError):
         make_engine(shorter, tmp_path).run()
 

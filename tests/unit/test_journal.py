@@ -164,7 +164,7 @@ def test_a_topic_that_is_not_the_one_of_the_journal(tmp_path: Path) -> None:
     other.extend("labels", [*log.records("labels")[:99], EOF])
     other.extend("journal", log.records("journal"))
     entry = log.entry("events", "group")
-    other.commit("events", "group", other.fence("events", "group"), EVENTS, [], 0, entry)
+    other.commit("events", "group", 0, other.fence("events", "group"), EVENTS, [], entry)
     with pytest.raises(LogError, match="before the committed offset"):
         make_engine(other, tmp_path / "a").run()
     # As many records in all, but not in the same topics.

@@ -455,7 +455,7 @@ def test_a_changed_file_is_refused_when_it_is_read() -> None:
             store.files[name] = content[:20] + bytes([content[20] ^ 1]) + content[21:]
     more = MemoryLog()
     more.extend("events", [*items, *items, EOF])
-    more.commit("events", "group", more.fence("events", "group"), EVENTS, [])
+    more.commit("events", "group", 0, more.fence("events", "group"), EVENTS)
     with pytest.raises(
         CheckpointError, match=r"a key's model in .*\.models is not the one that the checkpoint names"
     ):
