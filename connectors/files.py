@@ -152,7 +152,7 @@ class FileCheckpointStore:
 
 
 def check_size(name: str, size: int) -> None:
-    """Raise CheckpointError for what nobody should load; asked before memory is taken, and before it is written."""
+    """Raise CheckpointError for a checkpoint that is too long; to be asked before memory is taken for it."""
     if size > MAX_BYTES:
         raise CheckpointError(f"{name}: {size:,} bytes; no checkpoint is longer than {MAX_BYTES:,}")
 
