@@ -31,7 +31,7 @@ def highest(proba: Float64, t: int) -> tuple[int, float]:
     """Return the class of highest probability in row t, the first of several, and that probability."""
     best, top = 0, proba[t, 0]
     for c in range(1, proba.shape[1]):
-        if proba[t, c] > top:  # the value is kept, so that no branch has to be foretold
+        if proba[t, c] > top:  # the value is kept, so that no branch has to be predicted
             best, top = c, proba[t, c]
     return best, top
 
@@ -71,7 +71,7 @@ class Prequential:
 
     Kappa compares with chance (Cohen 1960), kappa_majority with the majority class so far, kappa_temporal with
     the previous label (Bifet et al., Efficient online evaluation of big data stream classifiers, 2015). Both
-    references are asked when the label arrives.
+    references predict when the label arrives.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ class TrainThenTest:
 
 
 class Guarded:
-    """A user's model: what goes wrong in it is told in one line."""
+    """A user's model: what goes wrong in it is reported in one line."""
 
     def __init__(self, subject: Subject, name: str) -> None:
         self._subject, self._name = subject, name
@@ -92,7 +92,7 @@ class Guarded:
         try:
             proba = np.asarray(self._subject.step(x, y), np.float64)
         except Exception as error:
-            raise _told(self._name, error) from error
+            raise _one_line(self._name, error) from error
         if proba.ndim != 2 or len(proba) != len(y):
             raise ConfigError(
                 f"{self._name}: step gave shape {proba.shape} for {len(y)} events; give float64 [n, classes]"
@@ -124,12 +124,12 @@ def load_class(name: str, folder: Path) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise _told(f"--class {name}", error) from error  # the module is there and misses another
+            raise _one_line(f"--class {name}", error) from error  # the module is there and misses another
         raise ConfigError(
             f"--class {name}: no module {error.name!r}; it must be installed here or lie in {str(folder)!r}"
         ) from None
     except Exception as error:
-        raise _told(f"--class {name}", error) from error
+        raise _one_line(f"--class {name}", error) from error
     kind = getattr(module, class_name, None)
     if not isinstance(kind, type):
         own = [key for key, each in vars(module).items() if isinstance(each, type) and not key.startswith("_")]
@@ -151,11 +151,11 @@ def make_user_subject(name: str, kind: Callable[..., Any], schema: Schema, seed:
         given = {key: value for key, value in {"schema": schema, "seed": seed}.items() if key in parameters}
         model = kind(**given)
     except Exception as error:
-        raise _told(name, error) from error
+        raise _one_line(name, error) from error
     return Guarded(model if hasattr(model, "step") else OneByOne(model, schema, asks), name)
 
 
-def _told(name: str, error: Exception) -> ConfigError:
+def _one_line(name: str, error: Exception) -> ConfigError:
     where = traceback.extract_tb(error.__traceback__)[-1]
     return ConfigError(
         f"{name}: {type(error).__name__}: {one_line(error)} ({Path(where.filename).name}, line {where.lineno})"

@@ -1,4 +1,4 @@
-"""What a replay looked like on the way: a bounded list of samples, for pictures."""
+"""What a replay looked like on the way: a bounded list of samples, for plots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stream_moe.evaluation.metrics import EVENTS, MAJORITY_RIGHT, NO_CHANGE_RIGH
 from stream_moe.report import LearnerReport
 from stream_moe.types import Int64
 
-SAMPLES = 200  # at most: one for every two pixels of a picture at the width of a phone
+SAMPLES = 200  # at most: one for every two pixels of a plot at the width of a phone
 LEAST_EVENTS = 500  # between two samples: the accuracy of so many scatters by at most 2.2 points
 SCORES = ("accuracy", "kappa", "kappa_majority", "kappa_temporal")
 _TOTALS = ("nodes", "resets", "drifts")  # of an expert, since the start
@@ -123,4 +123,4 @@ def window_scores(scored: Int64, classes: Int64) -> list[float | None]:
 
 
 def _rounded(value: float) -> float:
-    return round(value, 5)  # no picture shows more, and the file is half as long
+    return round(value, 5)  # no plot shows more, and the file is half as long

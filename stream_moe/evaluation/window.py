@@ -53,7 +53,7 @@ def remember(ring: Ring, proba: Float64, y: Int32, seen: Int32) -> None:
 
 @dataclass(slots=True)
 class WindowReport:
-    """Scores over the last `events` labelled events; the kappas' references are asked when the label arrives."""
+    """Scores over the last `events` labelled events; the kappas' references predict when the label arrives."""
 
     events: int
     accuracy: float

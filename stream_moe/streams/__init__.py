@@ -102,7 +102,7 @@ def export_npz(stream: Stream, events: int, path: str | os.PathLike[str]) -> int
     """Write the first `events` of a stream as x float32 [n, d], y int32 [n]; return n.
 
     The file appears whole or not at all, and holds the schema too, so that `open_stream` gives it back.
-    A finite stream may have fewer events than asked for.
+    A finite stream may have fewer events than that.
 
     Raises
     ------

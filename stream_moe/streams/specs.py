@@ -2,7 +2,7 @@
 
 An option with several values makes one concept of each, in that order; one with a single value holds for all of
 them. `positions` or `every` then say when a concept gives way to the next. Nothing is compiled here, so that a
-mistake is told at once.
+mistake is reported at once.
 """
 
 from __future__ import annotations

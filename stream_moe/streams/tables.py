@@ -15,7 +15,7 @@ from stream_moe.types import Float32
 
 CHUNK_ROWS = 1024  # few enough that a chunk's strings stay in cache: 8 s for covtype, 13 s at 16,384
 MISSING = frozenset(["", "?", "nan", "null"])
-MAX_EXACT = 2**53  # integers beyond it are not told apart as float64
+MAX_EXACT = 2**53  # integers beyond it are not distinct as float64
 
 
 @dataclass(frozen=True, slots=True)

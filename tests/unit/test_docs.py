@@ -104,6 +104,17 @@ def test_every_file_that_a_page_names_exists() -> None:
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
+def test_every_function_on_the_way_of_an_event_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    way = page.partition("### One event and its late label")[2].partition("\n## ")[0]
+    named = re.findall(r"`([\w.]+)`[^`]*?\(`([\w/]+\.py)`\)", way)
+    assert len(named) >= 12
+    for name, file in named:
+        text = (ROOT / "stream_moe" / file).read_text()
+        for part in name.split("."):
+            assert re.search(rf"^ *(?:def|class) {part}\b", text, re.M), f"{file}: {part}"
+
+
 def test_all_names_the_public_face() -> None:
     for name in stream_moe.__all__:
         assert getattr(stream_moe, name) is not None
