@@ -196,7 +196,7 @@ class PartitionReport:
     step_seconds: dict[str, float] = field(default_factory=dict)  # of the latest block, by phase
     commit_seconds: float = 0.0  # of the latest block
     prediction_latencies: Sequence[float] | Float64 = ()  # seconds, of the latest block
-    label_delays: Sequence[float] | Float64 = ()  # seconds, of the latest block's labels that came apart
+    label_delays: Sequence[float] | Float64 = ()  # seconds, of labels with a record of their own
     checkpoint_time: float | None = None  # seconds since 1970 of the newest checkpoint
     checkpoint_seconds: float = 0.0
     checkpoint_bytes: int = 0

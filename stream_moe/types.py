@@ -22,6 +22,7 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 UNLABELLED = -1
+SHARED = b""  # the key of the model that records without a key have in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +197,14 @@ class Block:
 
     def first(self, end: int) -> Block:
         """Return the first `end` events, without their ids and offsets."""
-        return self._part(slice(end))
+        return self.part(slice(end))
 
     def rest(self, begin: int) -> Block:
         """Return what follows the first `begin` events, without their ids and offsets."""
-        return self._part(slice(begin, None))
+        return self.part(slice(begin, None))
 
-    def _part(self, rows: slice) -> Block:
+    def part(self, rows: slice) -> Block:
+        """Return some of its events, without their ids and offsets."""
         times, delays = (None if each is None else each[rows] for each in (self.timestamps, self.delays))
         return Block(self.x[rows], self.y[rows], timestamps=times, delays=delays)
 

@@ -158,7 +158,10 @@ def run(settings: RunSettings) -> None:
     kafka = settings.kafka.settings()
     start_logs(output.quiet, output.json_logs, kafka.secrets())
     make_learner = model.factory()
-    settings.keys.settings()  # a wrong word is an error before anything is opened
+    if (keys := settings.keys.settings()) is not None:  # a wrong word is an error before anything is opened
+        from stream_moe.models.keyed.factory import for_each_key
+
+        make_learner = for_each_key(make_learner, keys)
     events = KafkaSource(kafka)
     source = _journaled(kafka, events)
     title = f"{kafka.topic}   {model.name}, seed {model.seed}"

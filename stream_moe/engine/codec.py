@@ -13,14 +13,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 import numpy as np
 
 from stream_moe.errors import ConfigError
-from stream_moe.models.keyed.settings import SHARED, KeySettings
-from stream_moe.types import UNLABELLED, Block, DeadLetter, Float32, Float64, Int64, RecordBatch, Schema
+from stream_moe.types import SHARED, UNLABELLED, Block, DeadLetter, Float32, Float64, Int64, RecordBatch, Schema
 
 MAX_ID = 1024  # characters; ids go into keys and predictions, which a log limits too
 SCHEMA_HEADER = "stream_moe.schema"
@@ -43,6 +42,18 @@ class _Prediction(msgspec.Struct, rename={"label": "class"}, omit_defaults=True)
     model: str | int
     offset: int
     experts: list[float] | None = None
+
+
+class KeyRule(Protocol):
+    """Which keys a record with features may have, where each key has its own model."""
+
+    @property
+    def null_key(self) -> str:
+        """Of a null or empty one: "shared" = all such have one model, "dead-letter"."""
+
+    @property
+    def max_key_bytes(self) -> int:
+        """A longer key makes its record a dead letter."""
 
 
 class JsonCodec:
@@ -70,7 +81,7 @@ class JsonCodec:
     ([[nan, 3.0]], [1], ['0'], 'bad-json')
     """
 
-    def __init__(self, schema: Schema, max_bytes: int = MAX_BYTES, keys: KeySettings | None = None) -> None:
+    def __init__(self, schema: Schema, max_bytes: int = MAX_BYTES, keys: KeyRule | None = None) -> None:
         self.schema = schema
         self._max_bytes, self._key_rule = max_bytes, keys
         kinds = [_Category if feature.is_nominal else _Number for feature in schema.features]
@@ -344,7 +355,7 @@ def _name(given: Any, is_label: bool, key: bytes | None, offset: int) -> str:
     return str(offset)
 
 
-def _checked_key(key: bytes | None, rule: KeySettings) -> bytes:
+def _checked_key(key: bytes | None, rule: KeyRule) -> bytes:
     if not key and rule.null_key == "dead-letter":
         _reject("no-key", f"The record's key is {'null' if key is None else 'empty'}; each key has its own model.")
     if key and len(key) > rule.max_key_bytes:

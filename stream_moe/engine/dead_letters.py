@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from stream_moe.types import DeadLetter
 
-PREFIX = "dead:"  # of the counts, by reason
 _log = logging.getLogger(__name__)
 
 
@@ -18,7 +17,7 @@ def count_dead(counts: Counter[str], partition: int, dead: Sequence[DeadLetter],
     Parameters
     ----------
     counts
-        Changed: ``dead:`` and the reason, of the whole log.
+        Changed: by reason, of the whole log.
     partition
         Named in the warning.
     dead
@@ -31,20 +30,15 @@ def count_dead(counts: Counter[str], partition: int, dead: Sequence[DeadLetter],
     >>> counts = Counter()
     >>> count_dead(counts, 0, [DeadLetter(7, 0, None, b"{", "decode", "bad-json", "x: no JSON")] * 3, quiet=True)
     >>> counts
-    Counter({'dead:bad-json': 3})
+    Counter({'bad-json': 3})
     """
     for letter in dead:
-        name = PREFIX + letter.reason
-        counts[name] += 1
-        if not quiet and counts[name] == 10 ** (len(str(counts[name])) - 1):
-            count = f"its {counts[name]:,}th" if counts[name] > 1 else "its first"
+        counts[letter.reason] += 1
+        n = counts[letter.reason]
+        if not quiet and n == 10 ** (len(str(n)) - 1):
+            count = f"its {n:,}th" if n > 1 else "its first"
             _log.warning(
                 "partition %d: dead letter, %s for this reason, offset %d%s: %s: %s",
                 partition, count, letter.offset, f" of {letter.topic!r}" if letter.topic else "", letter.reason,
                 letter.message,
             )  # fmt: skip
-
-
-def by_reason(counts: Counter[str]) -> dict[str, int]:
-    """Give the counts of dead letters alone."""
-    return {name.removeprefix(PREFIX): n for name, n in counts.items() if name.startswith(PREFIX)}

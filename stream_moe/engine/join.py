@@ -27,10 +27,9 @@ import numpy as np
 from stream_moe.engine.waiting import Joined, Matches, WaitingEvents
 from stream_moe.errors import CheckpointError
 from stream_moe.models.keyed.index import keys_from_arrays, keys_to_arrays
-from stream_moe.models.keyed.settings import SHARED
 from stream_moe.report import LabelCounts
 from stream_moe.snapshot import Arrays, Snapshot
-from stream_moe.types import UNLABELLED, Block
+from stream_moe.types import SHARED, UNLABELLED, Block
 
 MAX_WAITING = 100_000  # ids of 20 characters and 10 features: about 100 MB when all is full
 TIMEOUT_SECONDS = 86_400.0
@@ -80,7 +79,7 @@ class _Plain(msgspec.Struct):
     labels: list[tuple[str, int, int]]
     done: list[tuple[str, int]]
     counts: LabelCounts
-    next_ticket: int = -1  # -1 = written before there were tickets
+    next_ticket: int
 
 
 class LabelJoin:
@@ -273,13 +272,12 @@ class LabelJoin:
             raise CheckpointError(
                 f"join: rows of {shapes}, or classes up to {max(classes, default=-1)}; not {self._shape}"
             )
-        tickets, n = arrays.get("tickets", np.arange(len(plain.events))), len(plain.events)
-        next_ticket = plain.next_ticket if plain.next_ticket >= 0 else n
-        if len(tickets) != n or tickets.min(initial=0) < -1 or tickets.max(initial=-1) >= next_ticket:
-            raise CheckpointError(f"join: {len(tickets)} tickets for {n} events, below {next_ticket}")
+        tickets, n = arrays["tickets"], len(plain.events)
+        if len(tickets) != n or tickets.min(initial=0) < -1 or tickets.max(initial=-1) >= plain.next_ticket:
+            raise CheckpointError(f"join: {len(tickets)} tickets for {n} events, below {plain.next_ticket}")
         keys: Sequence[bytes | None] = keys_from_arrays(arrays) if "keys" in arrays else [None] * n
         self._waiting = WaitingEvents(*self._shape)
-        self._waiting.next_ticket = next_ticket
+        self._waiting.next_ticket = plain.next_ticket
         slots = self._waiting.put(arrays["x"], tickets)
         self._waiting.proba[slots] = arrays["proba"]
         columns = zip(plain.events, slots.tolist(), arrays["timestamps"].tolist(), keys, strict=True)

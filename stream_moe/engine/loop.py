@@ -12,11 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from stream_moe.engine.task import Block, EngineSettings, Task
+from stream_moe.engine.settings import EngineSettings
+from stream_moe.engine.task import BlockReport, Task
 from stream_moe.errors import EndOfLogError, FencedError, LogError, StuckError, UnavailableError
 from stream_moe.models.contract import BlockClassifier
-from stream_moe.models.keyed.memory import KeyMemory
-from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.ports import Change, CheckpointStore, Sink, Source
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.types import RecordBatch, Schema
@@ -81,7 +80,6 @@ class Engine:
         self._parked: dict[int, tuple[Task, float]] = {}  # partition -> its task, and until when it is kept
         self._fenced: Counter[int] = Counter()  # partition -> times since its last commit
         self._outcomes: Counter[str] = Counter()
-        self._memory = KeyMemory((settings.keys or KeySettings()).memory_bytes)
         self._rebalances = 0
         self._stopping = False
         self._phase = ""  # draining, stopped
@@ -185,7 +183,7 @@ class Engine:
         if save:  # what was committed is ours, so a checkpoint of it is right even if somebody else goes on already
             task.checkpoint(whole=True)
         task.close()
-        if task.state != "starting" and self.settings.keys is None:  # their models come back one by one anyway
+        if task.state != "starting" and task.learner.files is None:  # else its models come back one by one anyway
             self._parked[task.partition] = task, time.monotonic() + PARKED_SECONDS
 
     def _save_one(self, busy: Collection[int], seconds: float) -> None:
@@ -209,8 +207,8 @@ class Engine:
         task, _ = self._parked.pop(partition, (None, 0.0))
         if task is None:
             store = self._open_store(partition)
-            ports, shared = (self.source, self.sink, store), (self._outcomes, self._memory)
-            task = Task(partition, *ports, self._make_learner, self.settings, *shared)
+            ports = self.source, self.sink, store
+            task = Task(partition, *ports, self._make_learner, self.settings, self._outcomes)
         try:
             task.open(self._schema)
         except (FencedError, UnavailableError) as error:
@@ -297,10 +295,10 @@ class Engine:
             self._refreshed_at = time.monotonic()
         for task in tasks:
             if task.partition not in apart_from:
-                self._report(task, Block())
+                self._report(task, BlockReport())
         self._tell()
 
-    def _report(self, task: Task, block: Block) -> None:
+    def _report(self, task: Task, block: BlockReport) -> None:
         self._on_report(task.report(block, self._phase or task.state))
 
     def _tell(self) -> None:

@@ -78,7 +78,8 @@ class WaitingEvents:
 
     def put(self, x: Float32, tickets: Int64) -> Int64:
         """Take events in, float32 [n, d] and int64 [n]; return their slots. What is predicted for them follows."""
-        n = len(x)
+        if not (n := len(x)):
+            return np.empty(0, np.int64)
         if n > self._n_free:
             self._grow(n)
         self._n_free -= n

@@ -32,7 +32,14 @@ def benchmark_names() -> list[str]:
     return [*GENERATED, *DATA_SETS]
 
 
-def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, nominal: Sequence[str] = ()) -> Stream:
+def open_stream(
+    name_or_path: str,
+    *,
+    seed: int = 1,
+    label: str | None = None,
+    nominal: Sequence[str] = (),
+    delay: str | None = None,
+) -> Stream:
     """Open a stream by the name of a benchmark or the path of a file.
 
     Generated streams are endless and depend on the name, its options and `seed` alone. `led_a`, `sea_a` drift
@@ -56,14 +63,17 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
     seed
         Seed of a generated stream; a file does not use it.
     label
-        Column of the class labels; the last column if None. Files only.
+        Column of the class labels; if None the last one (that is not `delay`). Files only.
     nominal
         Columns to take as nominal although they hold numbers. Files only.
+    delay
+        Column that says after how many more events each label arrives in a replay: a whole number from 0 (0 = with
+        its event), or nothing where it never does. It is no feature then. None = the replay says it. Files only.
 
     Raises
     ------
     ConfigError
-        If the name or an option is unknown or does not fit, or `label` or `nominal` is given to a generated stream.
+        If the name or an option is unknown or does not fit, or what is for files is given to a generated stream.
     DataError
         If a file is not there or cannot be read as events, or a data set cannot be had or is not the one known.
 
@@ -78,12 +88,16 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
     if is_generated(name_or_path):
         if label is not None or nominal:
             raise ConfigError(f"{name_or_path} is generated: label and nominal are for files, leave them out")
+        if delay is not None:
+            raise ConfigError(
+                f"{name_or_path} is generated and has no column {delay!r}; give one delay for all labels"
+            )
         from stream_moe.streams.generated import generate
 
         return generate(name_or_path, seed)
 
     if name_or_path in DATA_SETS:
-        return open_data_set(name_or_path, label=label, nominal=nominal)
+        return open_data_set(name_or_path, label=label, nominal=nominal, delay=delay)
 
     from stream_moe.streams.files import is_known_format, read_file
 
@@ -95,7 +109,7 @@ def open_stream(name_or_path: str, *, seed: int = 1, label: str | None = None, n
             f"{name_or_path!r} is neither a file nor a stream's name; {hint}"
             f"the names are {', '.join(benchmark_names())}"
         )
-    return read_file(path, label=label, nominal=nominal)
+    return read_file(path, label=label, nominal=nominal, delay=delay)
 
 
 def export_npz(stream: Stream, events: int, path: str | os.PathLike[str]) -> int:

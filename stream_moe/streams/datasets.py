@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def open_data_set(name: str, *, label: str | None = None, nominal: Sequence[str] = ()) -> FileStream:
+def open_data_set(
+    name: str, *, label: str | None = None, nominal: Sequence[str] = (), delay: str | None = None
+) -> FileStream:
     """Open a data set of the registry.
 
-    Where `label` or `nominal` is given it is another table, so its checksum is not looked at.
+    Where `label`, `nominal` or `delay` is given it is another table, so its checksum is not looked at.
 
     Raises
     ------
@@ -37,14 +39,15 @@ def open_data_set(name: str, *, label: str | None = None, nominal: Sequence[str]
 
     data_set = DATA_SETS[name]
     path = find(data_set)
-    if (path is None or path.suffix == ".npz") and (label is not None or nominal):
-        raise DataError(f"{name}: comes with its labels and nominal columns; leave label and nominal out")
+    another = label is not None or delay is not None or bool(nominal)
+    if (path is None or path.suffix == ".npz") and another:
+        raise DataError(f"{name}: comes with its labels and nominal columns; leave label, nominal and delay out")
     if path is None:
         return _downloaded(data_set)
     drop = data_set.key if data_set.loader == "package" else ()
     usual = () if path.suffix == ".npz" else NOMINAL
-    stream = read_file(path, name, label=label, nominal=nominal, drop=drop, usually_nominal=usual)
-    if label is None and not nominal:
+    stream = read_file(path, name, label=label, nominal=nominal, delay=delay, drop=drop, usually_nominal=usual)
+    if not another:
         check(data_set, stream, path)
     return stream
 

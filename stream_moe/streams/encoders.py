@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from stream_moe.errors import DataError
-from stream_moe.streams.tables import Chunk, Column, Table, is_missing, is_number, to_float32, vocabulary
-from stream_moe.types import Feature, Float32, Int32
+from stream_moe.streams.tables import MAX_EXACT, Chunk, Column, Table, is_missing, is_number, to_float32, vocabulary
+from stream_moe.types import Feature, Float32, Int32, Int64
 
 MAX_CLASSES = 1000  # every event costs time and memory for each class
 
@@ -153,3 +154,30 @@ class LabelColumn(NominalColumn):
             )
         labels[present] = index[labels[present]]
         return names
+
+
+class DelayColumn:
+    """After how many more events each label arrives; -1 = never, where the value is missing."""
+
+    def __init__(self, table: Table, position: int) -> None:
+        self.table, self.position = table, position
+
+    def encode(self, chunk: Chunk) -> Int64:
+        """Return int64 [rows]; DataError at the first that is no whole number from 0."""
+        cells = chunk.columns[self.position]
+        return np.fromiter(map(self._delay, cells, chunk.lines), np.int64, len(chunk.lines))
+
+    def _delay(self, cell: Any, line: int) -> int:
+        if is_missing(cell):
+            return -1
+        try:
+            delay = float(cell) if is_number(cell) else math.nan
+        except (TypeError, OverflowError):
+            delay = math.nan
+        if not (0 <= delay < MAX_EXACT and delay.is_integer()):
+            raise self.table.fail(
+                line,
+                f"{str(cell)[:40]!r} in {self.table.columns[self.position].name!r} is no delay of a label; give how "
+                "many events later it arrives, a whole number from 0, or leave it empty where it never does",
+            )
+        return int(delay)

@@ -14,11 +14,11 @@ import numpy as np
 
 from stream_moe.errors import ConfigError, DataError, one_line
 from stream_moe.streams.arff import read_arff
-from stream_moe.streams.encoders import FeatureColumn, LabelColumn
+from stream_moe.streams.encoders import DelayColumn, FeatureColumn, LabelColumn
 from stream_moe.streams.npz import read_npz
 from stream_moe.streams.readers import read_csv, read_jsonl, read_parquet
 from stream_moe.streams.tables import Table
-from stream_moe.types import Block, Float32, Int32, Schema
+from stream_moe.types import Block, Float32, Int32, Int64, Schema
 
 TEXT_READERS: dict[str, Callable[[Path], Table]] = {
     ".csv": read_csv,
@@ -40,6 +40,7 @@ class FileStream:
     schema: Schema
     x: Float32
     y: Int32
+    delays: Int64 | None = None  # [n], where a column says when each label arrives
 
     @property
     def n_events(self) -> int:
@@ -54,7 +55,8 @@ class FileStream:
         """Yield blocks of `rows` events, the last maybe shorter; ConfigError if `rows` is below 1."""
         if rows < 1:
             raise ConfigError(f"blocks: rows must be at least 1, not {rows}")
-        return (Block(self.x[i : i + rows], self.y[i : i + rows]) for i in range(0, len(self.y), rows))
+        whole = Block(self.x, self.y, delays=self.delays)
+        return (whole.part(slice(i, i + rows)) for i in range(0, len(whole), rows))
 
 
 def suffix_of(path: Path) -> str:
@@ -74,6 +76,7 @@ def read_file(
     *,
     label: str | None = None,
     nominal: Sequence[str] = (),
+    delay: str | None = None,
     drop: Sequence[str] = (),
     usually_nominal: Sequence[str] = (),
 ) -> FileStream:
@@ -99,6 +102,9 @@ def read_file(
         Column of the labels; the last column if None. Not for .npz.
     nominal
         Columns that are nominal although they hold numbers.
+    delay
+        Column that says after how many more events each label arrives, no feature then; see `open_stream`. Not for
+        .npz.
     drop
         Columns to leave out.
     usually_nominal
@@ -125,9 +131,15 @@ def read_file(
         if suffix == ".npz":
             if label is not None:
                 raise DataError(f"{path}: the labels of an .npz file are its array y; leave label out")
+            if delay is not None:
+                raise DataError(
+                    f"{path}: an .npz file has no column {delay!r}; give one delay for all, or a CSV file"
+                )
             return FileStream(name, *read_npz(path, nominal))
         table = READERS[suffix](path)
-        return read_table(table, name, label=label, nominal=nominal, drop=drop, usually_nominal=usually_nominal)
+        return read_table(
+            table, name, label=label, nominal=nominal, delay=delay, drop=drop, usually_nominal=usually_nominal
+        )
     except (EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be decompressed ({error}); it was cut off or damaged, get it again"
@@ -148,6 +160,7 @@ def read_table(
     *,
     label: str | None = None,
     nominal: Sequence[str] = (),
+    delay: str | None = None,
     drop: Sequence[str] = (),
     usually_nominal: Sequence[str] = (),
 ) -> FileStream:
@@ -155,29 +168,38 @@ def read_table(
     names = [column.name for column in table.columns]
     if not names:
         raise DataError(f"{table.path}: declares no columns; it needs features and a label")
-    _check_names(table.path, names, [*nominal, *([label] if label is not None else [])])
-    target = names.index(label) if label is not None else len(names) - 1
+    _check_names(table.path, names, [*nominal, *(name for name in (label, delay) if name is not None)])
+    if delay is not None and delay in (label, *nominal):
+        raise DataError(
+            f"{table.path}: {delay!r} cannot be the delay and the label or a feature; name another column"
+        )
+    target = names.index(label if label is not None else [name for name in names if name != delay][-1])
     labels = LabelColumn(table, target)
     features = [
         FeatureColumn(table, j, column in nominal or column in usually_nominal)
         for j, column in enumerate(names)
-        if j != target and column not in drop
+        if j != target and column not in (*drop, delay)
     ]
     if not features:
         raise DataError(f"{table.path}: no column besides the label {names[target]!r}; it needs features")
+    waits = DelayColumn(table, names.index(delay)) if delay is not None else None
     x_parts: list[Float32] = []
     y_parts: list[Int32] = []
+    delay_parts: list[Int64] = []
     for chunk in table.chunks:
         part = np.empty((len(chunk.lines), len(features)), np.float32)
         for j, feature in enumerate(features):
             part[:, j] = feature.encode(chunk)
         x_parts.append(part)
         y_parts.append(labels.encode(chunk))
+        if waits is not None:
+            delay_parts.append(waits.encode(chunk))
     if not x_parts:
         raise DataError(f"{table.path}: there are no rows after the header; it needs at least one")
     x, y = _joined(x_parts), np.concatenate(y_parts)
     classes = labels.finish(y)
-    return FileStream(name, Schema(tuple(f.finish(x[:, j]) for j, f in enumerate(features)), classes), x, y)
+    schema = Schema(tuple(f.finish(x[:, j]) for j, f in enumerate(features)), classes)
+    return FileStream(name, schema, x, y, np.concatenate(delay_parts) if delay_parts else None)
 
 
 def _check_names(path: Path, names: list[str], wanted: list[str]) -> None:

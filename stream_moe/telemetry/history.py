@@ -1,8 +1,8 @@
 """How the numbers moved: a bounded past of each partition, kept from the reports.
 
-A point holds counts since the start, so that two points tell exactly what came between them: to thin the past out
-loses resolution and nothing else. Three spans are kept, of as many points each: the latest hour, the latest day, and
-all since the process started, which drops every other point whenever it is full.
+A point holds counts since the start. The difference of two points is what happened between them, so a past of fewer
+points has a lower resolution and loses nothing else. Three spans are kept, of as many points each: the latest hour,
+the latest day, and all since the process started, which drops every other point whenever it is full.
 """
 
 from __future__ import annotations

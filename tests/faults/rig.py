@@ -25,6 +25,8 @@ from connectors.memory import CONTROL, EOF, MemoryLog, MemoryReader, MemorySink,
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.models.catalogue import build_model
+from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.keyed.factory import for_each_key
 from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.ports import Source
 from stream_moe.runtime.failpoints import VARIABLE
@@ -290,13 +292,18 @@ class Case:
         source: Source = MemorySource(log, names.topic, names.group)
         if names.labels is not None and names.journal_topic is not None:
             source = Rehearsal(source, MemoryReader(log, names.labels), MemoryReader(log, names.journal_topic))
+        keys = KeySettings() if self.keys else None
+
+        def make(schema: Schema) -> BlockClassifier:
+            return build_model(self.model, schema)
+
         with tempfile.TemporaryDirectory() as folder:
             engine = Engine(
                 source,
                 MemorySink(log, names.topic, names.group, names.predictions, names.dead_letters),
                 lambda partition: FileCheckpointStore(Path(folder) / str(partition)),
-                lambda schema: build_model(self.model, schema),
-                EngineSettings(self.model, keys=KeySettings() if self.keys else None),
+                for_each_key(make, keys) if keys is not None else make,
+                EngineSettings(self.model, keys=keys),
                 schema=self.schema,
             )
             engine.run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -30,6 +30,7 @@ from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.errors import CheckpointError
 from stream_moe.models.catalogue import build_model
 from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.keyed.factory import for_each_key
 from stream_moe.models.keyed.learner import KeyedLearner
 from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.ports import Source
@@ -111,6 +112,11 @@ def make_learner(schema: Schema) -> BlockClassifier:
     return build_model(MODEL, schema)
 
 
+def factory(keyed: bool) -> Callable[[Schema], BlockClassifier]:
+    """What a process builds its learners with."""
+    return for_each_key(make_learner, KEYS) if keyed else make_learner
+
+
 def settings(variant: int, keyed: bool, **changes: float) -> EngineSettings:
     """Settings of the engine; in every other variant little may wait, and not long."""
     bounds = {"max_waiting": 4, "label_seconds": 6 * HOUR / 1000} if variant % 2 else {}
@@ -150,7 +156,7 @@ def _expected(variant: int, keyed: bool, partition: int, log: MemoryLog, source:
         source,
         MemorySink(log, TOPIC, GROUP),
         lambda _: store,
-        make_learner,
+        factory(keyed),
         settings(variant, keyed, block_rows=1, checkpoint_events=1),
         schema=SCHEMA,
     )

@@ -11,7 +11,7 @@ from unittest import mock
 from connectors.memory import MemoryLog
 from stream_moe.checkpoints import format as checkpoint_format
 from stream_moe.checkpoints.checkpoint import Checkpoint
-from stream_moe.engine import task
+from stream_moe.engine import recovery
 from stream_moe.engine.checkpoint import CheckpointWriter, generations
 from stream_moe.engine.commit import CommitPoint
 from stream_moe.engine.join import LabelJoin
@@ -35,7 +35,7 @@ def _newest_whole(store: Any, owner: Any, committed: int | None) -> Checkpoint |
 
 def checkpoint_ahead() -> Iterator[None]:
     """Take the newest checkpoint, also one that is ahead of the committed offset."""
-    with mock.patch.object(task, "newest_usable", _newest_whole):
+    with mock.patch.object(recovery, "newest_usable", _newest_whole):
         yield
 
 
@@ -57,7 +57,7 @@ def checkpoint_before_commit() -> Iterator[None]:
         with mock.patch.object(self._commits, "commit", commit):
             return _process(self, batch)
 
-    with mock.patch.object(Task, "process", process), mock.patch.object(task, "newest_usable", _newest_whole):
+    with mock.patch.object(Task, "process", process), mock.patch.object(recovery, "newest_usable", _newest_whole):
         yield
 
 
@@ -94,17 +94,19 @@ def train_on_resend() -> Iterator[None]:
             return _process(self, batch)
         learner, step = self.learner, self.learner.step
         given: list[Any] = []
+        named: dict[str, Any] = {}
 
-        def remember(*arguments: Any) -> Any:
+        def remember(*arguments: Any, **more: Any) -> Any:
             given[:] = [argument.copy() for argument in arguments]
-            return step(*arguments)
+            named.update(more)
+            return step(*arguments, **more)
 
         outcomes = self._commits._outcomes
         doubts = outcomes["in_doubt"]
         with mock.patch.object(learner, "step", remember):
             block = _process(self, batch)
         if outcomes["in_doubt"] > doubts:
-            step(*given)
+            step(*given, **named)
         return block
 
     with mock.patch.object(Task, "process", process):
@@ -137,7 +139,8 @@ def loud_replay() -> Iterator[None]:
     """Send the outputs of a replay once more."""
 
     def process(self: Task, batch: Any) -> Any:
-        self._mute_below = 0
+        if self.state != "starting":
+            self.recovery.mute_below = 0
         return _process(self, batch)
 
     with mock.patch.object(Task, "process", process):
@@ -193,7 +196,7 @@ def damage_unseen() -> Iterator[None]:
         return Checkpoint.from_bytes(store.read(names[-1])) if names else None
 
     unchecked = mock.patch.object(checkpoint_format, "digest", return_value=AnyDigest(32))
-    with unchecked, mock.patch.object(task, "newest_usable", newest):
+    with unchecked, mock.patch.object(recovery, "newest_usable", newest):
         yield
 
 

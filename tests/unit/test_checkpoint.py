@@ -72,8 +72,8 @@ def test_a_golden_file_is_read_and_goes_on_learning_to_the_recorded_state(versio
     assert newest.version == form.VERSION
     assert newest.owner.source == "golden/events/0"
     late = -(-golden.EVENTS // 5)  # every fifth label comes on its own
-    assert engine.tasks[0]._join.counts == LabelCounts(received=golden.EVENTS, applied=golden.EVENTS)
-    assert engine.tasks[0]._join._done.keys() == {str(i) for i in range(0, 5 * late, 5)}
+    assert engine.tasks[0].learnt.join.counts == LabelCounts(received=golden.EVENTS, applied=golden.EVENTS)
+    assert engine.tasks[0].learnt.join._done.keys() == {str(i) for i in range(0, 5 * late, 5)}
 
 
 @pytest.mark.parametrize("name", golden.MIXTURES)

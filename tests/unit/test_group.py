@@ -16,7 +16,7 @@ from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource, Record
 from stream_moe.engine import loop
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
-from stream_moe.engine.task import Block
+from stream_moe.engine.task import BlockReport
 from stream_moe.errors import FencedError, InDoubtError, LogError, StuckError, UnavailableError
 from stream_moe.models.catalogue import build_model
 from stream_moe.report import GroupReport
@@ -108,7 +108,7 @@ def test_a_partition_that_comes_back_goes_on_as_it_was(
     steps[step] = away_and_back
     engine.run()
     assert_as_uninterrupted(log, engine)
-    assert engine.tasks[1].report(Block(), "").replayed_events == 0  # nobody else had committed
+    assert engine.tasks[1].report(BlockReport(), "").replayed_events == 0  # nobody else had committed
 
 
 @pytest.mark.parametrize("kind", ["revoked", "lost"])

@@ -93,7 +93,7 @@ def entries(log: MemoryLog) -> list[JournalEntry]:
 def test_every_label_is_learnt_with_its_event_and_every_block_is_in_the_journal(tmp_path: Path) -> None:
     engine = make_engine(log := filled_log(), tmp_path / "a")
     engine.run()
-    assert engine.tasks[0]._join.counts.applied == EVENTS
+    assert engine.tasks[0].learnt.join.counts.applied == EVENTS
     assert [json.loads(record.value or b"")["offset"] for record in log.records("predictions")] == list(range(EVENTS))
     written = entries(log)
     assert [entry.sequence for entry in written] == list(range(1, len(written) + 1))
@@ -109,7 +109,7 @@ def test_a_replay_takes_the_blocks_of_the_run_before(tmp_path: Path, rows: int) 
             make_engine(log, tmp_path / "a").run()
     engine = make_engine(log, tmp_path / "a", rows=rows)
     engine.run()
-    assert engine.tasks[0]._join.counts.applied == EVENTS
+    assert engine.tasks[0].learnt.join.counts.applied == EVENTS
     assert rehearsed(log, tmp_path / "b") == engine.digests()
 
 

@@ -30,6 +30,7 @@ from stream_moe.models.catalogue import build_model
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.keyed import barrier, segments
 from stream_moe.models.keyed.barrier import Barrier
+from stream_moe.models.keyed.factory import for_each_key
 from stream_moe.models.keyed.learner import KeyedLearner
 from stream_moe.models.keyed.memory import KeyMemory
 from stream_moe.models.keyed.record import digest, to_bytes
@@ -322,7 +323,7 @@ def engine(log: MemoryLog, store: Any, keys: KeySettings, every: int = 150, rows
         MemorySource(log, "events", "group"),
         MemorySink(log, "events", "group"),
         lambda _: store,
-        make,
+        for_each_key(make, keys),
         EngineSettings(MODEL, block_rows=rows, checkpoint_events=every, keys=keys),
         schema=SCHEMA,
     )

@@ -61,7 +61,7 @@ def test_an_engine_recovers_from_an_object_store(url: str) -> None:
     assert len(found_checkpoints(url)) == 2  # of the beginning, and of the end
     after = run(None, golden.AT)
     assert after.tasks[0].learner.digest == golden.DIGEST
-    assert after.tasks[0]._run["replayed"] == 0
+    assert after.tasks[0].recovery.replayed == 0
 
 
 def test_a_torn_write_is_seen_and_the_one_before_is_used(url: str) -> None:
@@ -75,7 +75,7 @@ def test_a_torn_write_is_seen_and_the_one_before_is_used(url: str) -> None:
     engine, _ = golden.engine(Path("unused"), committed=golden.AT, store=store)
     engine.run()
     assert engine.tasks[0].learner.digest == golden.DIGEST
-    assert engine.tasks[0]._run["replayed"] == golden.AT
+    assert engine.tasks[0].recovery.replayed == golden.AT
 
 
 class Failing:

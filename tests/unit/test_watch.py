@@ -104,7 +104,7 @@ def test_the_drifts_topic_has_every_drift_once_whatever_crashes(tmp_path: Path) 
                     engine.run()
             else:
                 engine.run()
-        assert engine.tasks[0].watch.report().last_seconds["feature"] > 0
+        assert engine.tasks[0].learnt.watch.report().last_seconds["feature"] > 0
         return [json.loads(record.value or b"") for record in log.records("drifts")]
 
     whole = run(tmp_path / "whole", ())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from stream_moe.errors import ConfigError
-from stream_moe.models.keyed.settings import SHARED
-from stream_moe.types import Float32, Schema
+from stream_moe.types import SHARED, Float32, Schema
 
 
 def check_feature(schema: Schema, feature: str) -> None:

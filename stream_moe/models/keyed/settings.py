@@ -10,7 +10,6 @@ from stream_moe.errors import ConfigError
 MAX_KEYS = 250_000  # about 60 MB of index in memory, and 19 MB in each checkpoint
 MEMORY_BYTES = 512 << 20
 MAX_KEY_BYTES = 1024
-SHARED = b""  # the key of the model that records without a key have in common
 NullKey = Literal["shared", "dead-letter"]
 
 

@@ -1,0 +1,31 @@
+"""How an engine runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stream_moe.engine.codec import KeyRule
+from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How the loop runs; only the last three change what is learnt."""
+
+    model: str
+    block_rows: int = 4096  # a poll hands out at most so many records
+    checkpoint_events: int = 100_000  # a replay after a crash repeats at most about so many
+    checkpoint_seconds: float = 60.0
+    until_caught_up: bool = False
+    emit_weights: bool = True  # the router's weights in every prediction
+    max_waiting: int = MAX_WAITING  # events without a label, and labels without an event
+    label_seconds: float = TIMEOUT_SECONDS  # of event time; no longer do they wait
+    keys: KeyRule | None = None  # where each record key has its own model: which keys there may be
+
+    def learning_parameters(self) -> dict[str, object]:
+        """Return those that change what is learnt, without the usual ones, of which older checkpoints say nothing."""
+        usual = {"max_waiting": MAX_WAITING, "label_seconds": TIMEOUT_SECONDS}
+        changed = {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
+        if self.keys is not None:
+            changed |= {"null_key": self.keys.null_key, "max_key_bytes": self.keys.max_key_bytes}
+        return changed
