@@ -21,13 +21,13 @@ def replay_fold(settings: ReplaySettings, fold: Fold) -> dict[str, Any]:
     """Replay one fold; a process of its own opens the stream there."""
     from stream_moe.engine.replay import replay
 
-    source = settings.source.open(settings.model.seed)
+    source = settings.open()
     result = replay(
         source,
         settings.model.factory(),
         events=settings.source.events,
         chunk=settings.chunk,
-        label_delay=settings.label_delay,
+        label_delay=settings.delay if isinstance(settings.delay, int) else 0,
         window=settings.window,
         fold=fold,
     )
@@ -52,7 +52,7 @@ def cross_validate(settings: ReplaySettings, folds: int) -> None:
         scores = [f"{result[name]:.4f}" for name in _COLUMNS[2:-1]]
         line([str(number), f"{sum(result['class_labels']):,}", *scores, f"{result['seconds']:.1f}"])
     content = {"model": model.name, "stream": results[0]["stream"], "seed": model.seed}
-    content |= {"label_delay": settings.label_delay, **combine(results)}
+    content |= {"label_delay": settings.delay, **combine(results)}
     if not quiet:
         typer.echo(f"\n{model.name} on {content['stream']}, seed {model.seed}, {folds} folds: mean and 95 % interval")
         for name, found in content["intervals"].items():

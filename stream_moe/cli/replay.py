@@ -90,7 +90,13 @@ class ReplaySettings(Settings):
     first: ClassVar = ("stream", "model", "events", "seed")
 
     chunk: Annotated[int, s.AT_LEAST_1, Option(help="Rows per block; changes no result.")] = 4096
-    label_delay: Annotated[int, s.AT_LEAST_0, Option(help="A label arrives so many events after its event.")] = 0
+    label_delay: Annotated[
+        str,
+        Option(
+            metavar="N|COLUMN",
+            help="A label arrives so many events after its event; or the column of a file that says how many.",
+        ),
+    ] = "0"
     window: Annotated[int, s.AT_LEAST_1, Option(help="Events that the windowed scores look back.")] = 1000
     metric: Annotated[
         list[str], Option(metavar="A,B", help="Metrics of river by name, as MacroF1; may be repeated.")
@@ -103,6 +109,21 @@ class ReplaySettings(Settings):
     model: s.Model = s.Model()
     keys: Keys = Keys()
     output: ReplayOutput = ReplayOutput()
+
+    @property
+    def delay(self) -> int | str:
+        """After how many more events each label arrives, or the column that says so."""
+        text = self.label_delay
+        if not text.removeprefix("-").isdecimal():
+            return text
+        if (events := int(text)) < 0:
+            raise ConfigError(f"--label-delay {text}: give 0 or more events, or the name of a column")
+        return events
+
+    def open(self) -> Stream:
+        """Open the stream."""
+        delay = self.delay
+        return self.source.open(self.model.seed, None if isinstance(delay, int) else delay)
 
     @property
     def metrics(self) -> list[str]:
@@ -141,7 +162,7 @@ def replay(settings: ReplaySettings) -> None:
     make_learner = settings.keys.factory(model.factory())
     from stream_moe.engine import replay as prequential
 
-    source = settings.source.open(model.seed)
+    source = settings.open()
     wanted = min((n for n in (settings.source.events, source.n_events) if n is not None), default=None)
     outputs = output.open(f"{source.name}   {model.name}, seed {model.seed}", source, wanted)
 
@@ -154,7 +175,7 @@ def replay(settings: ReplaySettings) -> None:
             make_learner,
             events=settings.source.events,
             chunk=settings.chunk,
-            label_delay=settings.label_delay,
+            label_delay=settings.delay if isinstance(settings.delay, int) else 0,
             window=settings.window,
             metrics=settings.metrics,
             on_start=lambda: _log_start(settings, wanted),
@@ -169,7 +190,7 @@ def replay(settings: ReplaySettings) -> None:
 def _about(settings: ReplaySettings, source: Stream) -> Iterator[tuple[str, object]]:
     """Yield the first fields of the result: what was replayed."""
     yield from (("model", settings.model.name), ("stream", source.name), ("seed", settings.model.seed))
-    yield from (("label_delay", settings.label_delay), ("window", settings.window))
+    yield from (("label_delay", settings.delay), ("window", settings.window))
     yield from (("classes", list(source.schema.classes)), ("bayes_accuracy", source.bayes_accuracy))
 
 
@@ -179,5 +200,11 @@ def _log_start(settings: ReplaySettings, events: int | None) -> None:
     model = settings.model
     if about := warning(model.name, model.parameters, events):
         _log.warning(about)
-    found = {"events": events, "set": model.parameters, "metric": settings.metrics, "device": model.find_device()}
+    found = {
+        "events": events,
+        "set": model.parameters,
+        "label_delay": settings.delay,
+        "metric": settings.metrics,
+        "device": model.find_device(),
+    }
     log_settings("replay", shown(settings) | found)

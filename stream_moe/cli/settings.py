@@ -62,11 +62,12 @@ class Source(Settings):
     label: Label = None
     nominal: Nominal = ""
 
-    def open(self, seed: int) -> Stream:
-        """Open it; DataError or ConfigError where that fails."""
+    def open(self, seed: int, delay: str | None = None) -> Stream:
+        """Open it; `delay` names the column that says how late each label is."""
         from stream_moe.streams import open_stream
 
-        return open_stream(self.stream, seed=seed, label=self.label, nominal=split_names(self.nominal))
+        nominal = split_names(self.nominal)
+        return open_stream(self.stream, seed=seed, label=self.label, nominal=nominal, delay=delay)
 
 
 class Model(Settings):

@@ -89,7 +89,8 @@ def competitor(result: Mapping[str, Any]) -> str:
 def variant_of(result: Mapping[str, Any]) -> str:
     """Return what tells results of one model on one stream apart, seeds aside."""
     parts = [str(result["settings"])] if result.get("settings") else []
-    parts += [f"delay {result['label_delay']:,}"] if result.get("label_delay") else []
+    if delay := result.get("label_delay"):
+        parts.append(f"delay {delay:,}" if isinstance(delay, int) else f"delay of column {delay}")
     parts += [f"{result['folds']} folds"] if isinstance(result.get("folds"), int) else []
     return ", ".join(parts)
 

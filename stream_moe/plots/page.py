@@ -116,7 +116,9 @@ def render_page(
 
 
 def _name(result: Mapping[str, Any]) -> str:
-    delay = f", labels {result['label_delay']:,} events late" if result.get("label_delay") else ""
+    late = result.get("label_delay")
+    delay = f", labels {late:,} events late" if isinstance(late, int) and late else ""
+    delay = f", labels as late as {late!r} says" if isinstance(late, str) else delay
     return f"{result['model']} on {result['stream']}, seed {result.get('seed', '?')}{delay}"
 
 

@@ -77,6 +77,22 @@ def test_chunks_and_threads_change_no_state(model: str, delay: int, tmp_path: Pa
     assert len(digests) == 1
 
 
+def test_a_column_may_say_how_late_each_label_is(tmp_path: Path) -> None:
+    rows = [f"{n % 7},{n % 5},{'yes' if n % 7 > 3 else 'no'},3" for n in range(300)]
+    (tmp_path / "late.csv").write_text("\n".join(["a,b,answer,late", *rows]) + "\n")
+    (tmp_path / "plain.csv").write_text("\n".join(["a,b,answer", *(row.rpartition(",")[0] for row in rows)]) + "\n")
+    found = []
+    for name, delay in (("late", "late"), ("plain", 3)):
+        out = tmp_path / f"{name}.json"
+        arguments = ["--model", "knn", "--label-delay", delay, "--json", out, "--quiet"]
+        done = stream_moe("replay", tmp_path / f"{name}.csv", *arguments, f"--report={tmp_path / 'out.html'}")
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(out.read_text()))
+    assert [result["label_delay"] for result in found] == ["late", 3]
+    assert found[0]["state_digest"] == found[1]["state_digest"]
+    assert found[0]["log_loss"] == found[1]["log_loss"]
+
+
 def test_export_then_replay_the_file(tmp_path: Path) -> None:
     path = tmp_path / "rbf.npz"
     assert stream_moe("export", "rbf_f", "--events", 3000, "--seed", 5, "--out", path).returncode == 0
@@ -145,6 +161,8 @@ def test_demo(tmp_path: Path) -> None:
         (["replay", "electricity", "--report", "."], ".: is a directory; name a file in it"),
         (["replay", "."], ".: is a directory; name a file in it"),
         (["replay", "electricity", "--chunk", "0"], "chunk"),
+        (["replay", "electricity", "--label-delay", "-1"], "--label-delay -1: give 0 or more events, or the name of"),
+        (["replay", "electricity", "--label-delay", "late"], "late"),
         (["replay", "electricity", "--device", "tpu"], "tpu"),
         pytest.param(
             ["replay", "electricity", "--device", "cuda"],
