@@ -16,7 +16,7 @@ from stream_moe.models.keyed.memory import KeyMemory
 from stream_moe.models.tickets import REMEMBERED, Tickets
 from stream_moe.types import Schema
 from tests.laws.cases import SCHEMA, mixed_stream
-from tests.unit.test_keyed import Memory
+from tests.unit.keyed import Memory
 
 ROWS, UNKNOWN = np.ones((2, 1), np.float32), np.full(2, -1, np.int32)
 MODELS: dict[str, Callable[[], BlockClassifier]] = {
