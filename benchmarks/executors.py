@@ -29,7 +29,7 @@ from benchmarks.growth import clusters
 from stream_moe.experts.executors import Executor, open_pool
 from stream_moe.experts.no_change import NoChange
 from stream_moe.models.catalogue import build_model
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.published.data import DriftMoEData
 from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.streams import open_stream
 from stream_moe.types import Schema

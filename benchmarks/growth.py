@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.published.data import DriftMoEData
 from stream_moe.router.published.mini_batch import MiniBatch
 from stream_moe.router.published.mlp import Router
 from stream_moe.types import Float32, Int32, Schema

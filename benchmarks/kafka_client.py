@@ -28,7 +28,7 @@ from connectors.kafka import KafkaSettings
 from connectors.kafka.internals import send_batches
 from connectors.kafka.writer import producer_options
 from stream_moe.engine.codec import JsonCodec
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.published.data import DriftMoEData
 from stream_moe.streams import open_stream
 from stream_moe.types import RecordBatch
 from tests.kafka.broker import Broker

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from stream_moe.models.contract import BlockClassifier
     from stream_moe.models.driftmoe import DriftMoE
     from stream_moe.models.keyed.learner import KeyedLearner
-    from stream_moe.models.published.moe import DriftMoEData
+    from stream_moe.models.published.data import DriftMoEData
+    from stream_moe.models.published.task import DriftMoETask
     from stream_moe.models.published.two_stage import DriftMoETwoStage
     from stream_moe.models.single import SingleExpert
     from stream_moe.models.state import restore_state, state_to_bytes
@@ -24,15 +25,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Block", "BlockClassifier", "DriftMoE", "DriftMoEData", "DriftMoETwoStage", "Feature", "KeyedLearner", "Schema",
-    "SingleExpert", "__version__", "build_model", "open_stream", "replay", "restore_state", "state_to_bytes",
+    "Block", "BlockClassifier", "DriftMoE", "DriftMoEData", "DriftMoETask", "DriftMoETwoStage", "Feature",
+    "KeyedLearner", "Schema", "SingleExpert", "__version__", "build_model", "open_stream", "replay", "restore_state",
+    "state_to_bytes",
 ]  # fmt: skip
 
 _MODULES = {
     "Block": "types",
     "BlockClassifier": "models.contract",
     "DriftMoE": "models.driftmoe",
-    "DriftMoEData": "models.published.moe",
+    "DriftMoEData": "models.published.data",
+    "DriftMoETask": "models.published.task",
     "DriftMoETwoStage": "models.published.two_stage",
     "Feature": "types",
     "KeyedLearner": "models.keyed.learner",

@@ -38,7 +38,7 @@ class DriftWatch:
 
     Examples
     --------
-    >>> from stream_moe.models.published.moe import DriftMoEData
+    >>> from stream_moe.models.published.data import DriftMoEData
     >>> schema, rng = Schema.numeric(2, ["no", "yes"]), np.random.default_rng(1)
     >>> x = rng.random((20_000, 2), dtype=np.float32)
     >>> x[12_000:, 1] = np.nan  # a sensor falls silent; no label has come yet

@@ -144,7 +144,7 @@ def replay(
 
     Examples
     --------
-    >>> from stream_moe.models.published.moe import DriftMoEData
+    >>> from stream_moe.models.published.data import DriftMoEData
     >>> from stream_moe.streams import open_stream
     >>> result = replay(open_stream("electricity"), DriftMoEData, events=5000)
     >>> result.events, 0.7 < result.quality.accuracy < 0.9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from stream_moe.errors import ConfigError
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     from stream_moe.models.contract import BlockClassifier
     from stream_moe.types import Schema
 
-_DEFAULT = "driftmoe"
-_PUBLISHED = ["driftmoe-data", "driftmoe-task"]
-_TWO_STAGE = "driftmoe-two-stage"
+_TASK, _TWO_STAGE = "driftmoe-task", "driftmoe-two-stage"
+_MIXTURES = {
+    "driftmoe": "driftmoe.DriftMoE",
+    "driftmoe-data": "published.data.DriftMoEData",
+    _TASK: "published.task.DriftMoETask",
+    _TWO_STAGE: "published.two_stage.DriftMoETwoStage",
+}
 _FORMER_SETTINGS = {"home": "executor"}
 _NOT_SETTINGS = {"schema", "seed", "threads", "device"}  # have a way of their own
-_WITHOUT_EFFECT = {  # what only another variant of the same class looks at
-    "driftmoe-data": ("vote",),
-    "driftmoe-task": ("n_experts", "top_k", "mini_batch", "temperature"),
-}
 _LARGEST = 2**53  # beyond it a number no longer fits every array's type
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -36,7 +37,7 @@ def model_names() -> list[str]:
     >>> model_names()[:3]
     ['driftmoe', 'driftmoe-data', 'driftmoe-task']
     """
-    return [_DEFAULT, *_PUBLISHED, _TWO_STAGE, *KINDS]
+    return [*_MIXTURES, *KINDS]
 
 
 def check_name(name: str, options: Iterable[str] = ()) -> None:
@@ -92,33 +93,15 @@ def build_model(
         from stream_moe.models.foreign import build_baseline
 
         return build_baseline(name, schema, seed=seed)
-    if name == _DEFAULT:
-        from stream_moe.models.driftmoe import DriftMoE
-
-        return DriftMoE(schema, seed=seed, threads=threads, **_settings(name, DriftMoE, options or {}))
-    if name in _PUBLISHED:
-        from stream_moe.models.published.moe import DriftMoEData
-
-        settings = _settings(name, DriftMoEData, options or {}, "variant", *_WITHOUT_EFFECT[name])
-        variant: Literal["data", "task"] = "data" if name == "driftmoe-data" else "task"
-        return DriftMoEData(schema, variant=variant, seed=seed, threads=threads, device=device, **settings)
-    if name == _TWO_STAGE:
-        from stream_moe.models.published.two_stage import DriftMoETwoStage
-
-        return DriftMoETwoStage(
-            schema, seed=seed, threads=threads, **_settings(name, DriftMoETwoStage, options or {})
-        )
-    from stream_moe.models.single import SingleExpert
-    from stream_moe.types import Schema
-
-    name = current_kind(name)
-    expert = expert_class(name)
-    settings = _settings(name, expert, options or {})
-    if "seed" in inspect.signature(expert).parameters:
-        settings["seed"] = seed
-    if schema is None:  # a wrong value must be told now, not at the first event
-        expert(Schema.numeric(1, ["any"]), **settings)
-    return SingleExpert(schema, expert=expert, parameters=settings or None)
+    if name in _MIXTURES:
+        mixture = _mixture_class(name)
+        settings = _settings(name, mixture, options or {})
+        if "device" in inspect.signature(mixture).parameters:
+            settings["device"] = device
+        elif name == _TASK and device != "cpu":
+            raise ConfigError(f"device: {device!r}; {name}'s router learns event by event, on the CPU only")
+        return mixture(schema, seed=seed, threads=threads, **settings)
+    return _single_expert(current_kind(name), schema, seed, options or {})
 
 
 def warning(name: str, options: dict[str, str], events: int | None) -> str | None:
@@ -141,9 +124,28 @@ def warning(name: str, options: dict[str, str], events: int | None) -> str | Non
     return f"{said}--set first_half={half}{burn_in}"
 
 
-def _settings(name: str, factory: Callable[..., Any], options: dict[str, str], *fixed: str) -> dict[str, Any]:
-    """Convert text to what the parameters of `factory` are annotated with; `fixed` ones are no settings."""
-    names = [p for p in inspect.signature(factory).parameters if p not in {*_NOT_SETTINGS, *fixed}]
+def _mixture_class(name: str) -> Callable[..., BlockClassifier]:
+    module, _, kind = _MIXTURES[name].rpartition(".")
+    found: Callable[..., BlockClassifier] = getattr(import_module(f"stream_moe.models.{module}"), kind)
+    return found
+
+
+def _single_expert(name: str, schema: Schema | None, seed: int, options: dict[str, str]) -> BlockClassifier:
+    from stream_moe.models.single import SingleExpert
+    from stream_moe.types import Schema
+
+    expert = expert_class(name)
+    settings = _settings(name, expert, options)
+    if "seed" in inspect.signature(expert).parameters:
+        settings["seed"] = seed
+    if schema is None:  # a wrong value must be told now, not at the first event
+        expert(Schema.numeric(1, ["any"]), **settings)
+    return SingleExpert(schema, expert=expert, parameters=settings or None)
+
+
+def _settings(name: str, factory: Callable[..., Any], options: dict[str, str]) -> dict[str, Any]:
+    """Convert text to what the parameters of `factory` are annotated with."""
+    names = [p for p in inspect.signature(factory).parameters if p not in _NOT_SETTINGS]
     hints = get_type_hints(factory.__init__) if options else {}
     for key in options:
         if _FORMER_SETTINGS.get(key) in names:

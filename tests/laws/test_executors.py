@@ -147,7 +147,7 @@ def test_a_home_that_cannot_be_is_refused(executor: str, shards: int, threads: i
 
 
 def test_the_home_is_no_part_of_what_a_checkpoint_belongs_to() -> None:
-    from stream_moe.models.published.moe import DriftMoEData
+    from stream_moe.models.published.data import DriftMoEData
 
     model = DriftMoEData(SCHEMA)
     assert {"executor", "shards"} <= model._get_params().keys()

@@ -19,12 +19,13 @@ from stream_moe.experts.naive_bayes import NaiveBayes
 from stream_moe.experts.neighbours.knn import WindowKNN
 from stream_moe.experts.no_change import NoChange
 from stream_moe.models.contract import BlockClassifier
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.published.data import DriftMoEData
+from stream_moe.models.published.task import DriftMoETask
 from stream_moe.models.single import SingleExpert
 
 MODELS: dict[str, Callable[[], BlockClassifier]] = {
     "driftmoe-data": lambda: DriftMoEData(seed=1, n_experts=4, mini_batch=64),
-    "driftmoe-task": lambda: DriftMoEData(variant="task", seed=1),
+    "driftmoe-task": lambda: DriftMoETask(seed=1),
     "hoeffding-tree": SingleExpert,
     "knn": lambda: SingleExpert(expert=WindowKNN, parameters={"window": 200}),
     "naive-bayes": lambda: SingleExpert(expert=NaiveBayes),

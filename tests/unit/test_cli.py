@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from connectors.files import FileCheckpointStore
     from connectors.memory import MemorySink, MemorySource
     from stream_moe.engine.loop import Engine, EngineSettings
-    from stream_moe.models.published.moe import DriftMoEData
+    from stream_moe.models.published.data import DriftMoEData
     from tests.unit.test_engine import filled_log
 
     state, log = tmp_path_factory.mktemp("state"), filled_log()

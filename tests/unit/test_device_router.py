@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from stream_moe.errors import ConfigError
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.catalogue import build_model
+from stream_moe.models.published.data import DriftMoEData
 from stream_moe.router.published.device import DeviceRouter
 from stream_moe.router.published.mini_batch import MiniBatch
 from stream_moe.router.published.mlp import Router
@@ -61,7 +62,7 @@ def test_a_snapshot_goes_on_with_the_same_bits(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_grows_and_what_it_says_of_the_old_does_not_change(device: str) -> None:
+def test_growing_changes_no_logit_of_the_experts_that_were_there(device: str) -> None:
     (x, target), router = data(), DeviceRouter(D, E, device=device, tile=B)
     router.learn(x, target)
     before = router.logits(x)
@@ -84,7 +85,7 @@ def test_the_mixture_is_as_good_with_it(device: str, monkeypatch: pytest.MonkeyP
     block = next(open_stream("electricity").blocks(8192))
     here = DriftMoEData(open_stream("electricity").schema)
     monkeypatch.setattr(
-        DriftMoEData, "_router", lambda self, d, e: DeviceRouter(d, e, device=device, tile=256, seed=self.seed)
+        DriftMoEData, "_new_router", lambda self, d, e: DeviceRouter(d, e, device=device, tile=256, seed=self.seed)
     )
     there = DriftMoEData(open_stream("electricity").schema)
     assert isinstance(there.batch, MiniBatch)
@@ -99,7 +100,7 @@ def test_a_device_that_is_not_there_or_full_is_one_clear_error(monkeypatch: pyte
         with pytest.raises(ConfigError, match="no CUDA device here; use --device cpu"):
             DriftMoEData(open_stream("sea_a").schema, device="cuda")
     with pytest.raises(ConfigError, match="on the CPU only"):
-        DriftMoEData(open_stream("sea_a").schema, variant="task", device="cuda")
+        build_model("driftmoe-task", open_stream("sea_a").schema, device="cuda")
 
     def full(self: DeviceRouter) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

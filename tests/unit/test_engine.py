@@ -28,7 +28,7 @@ from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.engine.replay import replay
 from stream_moe.errors import CheckpointError, ConfigError, LogError
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.published.data import DriftMoEData
 from stream_moe.streams import open_stream
 
 EVENTS = 3000

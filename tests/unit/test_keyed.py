@@ -15,7 +15,7 @@ from stream_moe.models.keyed import barrier, segments
 from stream_moe.models.keyed.barrier import Barrier
 from stream_moe.models.keyed.learner import KeyedLearner
 from stream_moe.models.keyed.memory import KeyMemory
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.published.data import DriftMoEData
 from stream_moe.types import Feature, Schema
 from tests.unit.keyed import LABELS, SCHEMA, SMALL, Memory, keyed, make, one_by_one, stream
 

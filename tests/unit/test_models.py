@@ -10,7 +10,8 @@ import pytest
 
 from stream_moe.errors import ConfigError
 from stream_moe.models.catalogue import build_model, model_names, warning
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.published.data import DriftMoEData
+from stream_moe.models.published.task import DriftMoETask
 from stream_moe.types import Schema
 from tests.laws.cases import SCHEMA as MIXED
 from tests.laws.cases import mixed_stream
@@ -29,12 +30,12 @@ def test_every_name_builds_with_and_without_a_schema() -> None:
 
 def test_settings_are_converted_by_annotation() -> None:
     model = build_model("driftmoe-task", SCHEMA, seed=9, threads=2, options={"vote": "yes", "hidden": "64"})
-    assert isinstance(model, DriftMoEData)
-    assert (model.variant, model.seed, model.threads, model.vote, model.hidden) == ("task", 9, 2, True, 64)
+    assert isinstance(model, DriftMoETask)
+    assert (model.seed, model.threads, model.vote, model.hidden) == (9, 2, True, 64)
     options = {"n_experts": "4", "top_k": "2", "temperature": "0.5"}
     model = build_model("driftmoe-data", SCHEMA, options=options)
     assert isinstance(model, DriftMoEData)
-    assert (model.variant, model.n_trees, model.top_k, model.temperature) == ("data", 4, 2, 0.5)
+    assert (model.n_experts, model.top_k, model.temperature) == (4, 2, 0.5)
     tree = build_model("hoeffding-tree", SCHEMA, options={"leaf_prediction": "majority", "max_nodes": "7"})
     assert repr(tree.clone()) == repr(tree)
     assert "'leaf_prediction': 'majority', 'max_nodes': 7" in repr(tree)

@@ -9,7 +9,7 @@ import torch
 from stream_moe.errors import CheckpointError
 from stream_moe.router.published import kernels
 from stream_moe.router.published.mlp import Router
-from stream_moe.router.published.routing import right_or_most_confident, softmax_rows, top_k
+from stream_moe.router.published.routing import multi_hot, softmax, top_k
 from stream_moe.rows import clean
 from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.types import Float32
@@ -171,18 +171,16 @@ def test_threads_change_no_bit() -> None:
     assert np.array_equal(helped.logits(x[:100]), alone.logits(x[:100]))
 
 
-def test_softmax_rows_at_a_temperature() -> None:
+def test_softmax_of_each_row_at_a_temperature() -> None:
     logits = np.random.default_rng(1).normal(0, 300, (20, 4)).astype(np.float32)
-    out = np.empty_like(logits)
-    softmax_rows(logits, 0.8, out)
-    assert out == pytest.approx(torch.softmax(torch.from_numpy(logits.astype(float)) / 0.8, 1).numpy(), abs=1e-6)
+    assert softmax(logits, 0.8) == pytest.approx(
+        torch.softmax(torch.from_numpy(logits.astype(float)) / 0.8, 1).numpy(), abs=1e-6
+    )
 
 
 def test_top_k_takes_the_highest_and_the_lower_index_on_a_tie() -> None:
     weights = np.array([[0.1, 0.4, 0.4, 0.1], [0.7, 0.1, 0.1, 0.1]], np.float32)
-    chosen = np.empty((4, 2))
-    top_k(weights, 2, chosen)
-    assert chosen.T.tolist() == [[0, 1, 1, 0], [1, 1, 0, 0]]
+    assert top_k(weights, 2).T.tolist() == [[0, 1, 1, 0], [1, 1, 0, 0]]
 
 
 def test_the_mask_is_who_was_right_or_else_who_gave_the_class_most() -> None:
@@ -192,8 +190,7 @@ def test_the_mask_is_who_was_right_or_else_who_gave_the_class_most() -> None:
             [[0.8, 0.1, 0.1], [0.5, 0.4, 0.1], [1.0, 0.0, 0.0]],
         ]
     )
-    right, mask = np.empty((3, 2), np.float32), np.empty((3, 2), np.float32)
-    right_or_most_confident(proba, np.array([0, 1, -1], np.int32), right, mask)
+    right, mask = multi_hot(proba, np.array([0, 1, -1], np.int32))
     assert right.tolist() == [[1, 1], [0, 0], [0, 0]]
     assert mask.tolist() == [[1, 1], [0, 1], [0, 0]]
 

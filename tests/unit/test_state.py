@@ -7,7 +7,7 @@ import pytest
 
 from stream_moe import build_model, restore_state, state_to_bytes
 from stream_moe.errors import CheckpointError
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.published.data import DriftMoEData
 from tests import golden
 from tests.laws.cases import SCHEMA, mixed_stream
 

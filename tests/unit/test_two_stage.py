@@ -16,11 +16,11 @@ from stream_moe.errors import ConfigError
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.models.catalogue import build_model
 from stream_moe.models.published.clusters import find_clusters, one_column_per_category
-from stream_moe.models.published.moe import ONE_AGAINST_REST
+from stream_moe.models.published.one_against_rest import one_class_schema
 from stream_moe.models.published.two_stage import DriftMoETwoStage
 from stream_moe.router.published.mlp import Router
 from stream_moe.streams import open_stream
-from stream_moe.types import Float32, Float64, Schema
+from stream_moe.types import Float32, Float64
 from tests.laws.cases import SCHEMA, mixed_stream
 
 Kind = Literal["kmeans", "gmm"]
@@ -60,11 +60,11 @@ def test_data_is_its_definition_event_by_event(kind: Kind) -> None:
         seed=3,
     )
     found = model.step(x, y)
-    said = []
+    expected = []
     only, trees, held = HoeffdingTree(SCHEMA), list[HoeffdingTree](), list[tuple[Float32, Float32]]()
     for t in range(len(x)):
         if t < BURN_IN:
-            said.append(one(only, x[t], y[t]))
+            expected.append(one(only, x[t], y[t]))
             continue
         if t == BURN_IN:
             clusters = find_clusters(x[:t], SCHEMA.n_categories, kind=kind, most=4, seed=3)
@@ -73,16 +73,16 @@ def test_data_is_its_definition_event_by_event(kind: Kind) -> None:
             for i, cluster in enumerate(clusters.assign(x[:t])):
                 one(trees[cluster], x[i], y[i])
         if t < HALF:
-            said.append(one(trees[clusters.assign(x[t : t + 1])[0]], x[t], y[t]))
+            expected.append(one(trees[clusters.assign(x[t : t + 1])[0]], x[t], y[t]))
             continue
         opinions = np.array([one(tree, x[t]) for tree in trees])
-        said.append(opinions[softmax(router.logits(x[t : t + 1])[0], 0.8).argmax()])
+        expected.append(opinions[softmax(router.logits(x[t : t + 1])[0], 0.8).argmax()])
         right = opinions.argmax(1) == y[t]
         if not right.any():
             right[opinions[:, y[t]].argmax()] = True
         stepped(router, held, x[t], right.astype(np.float32))
     assert len(trees) > 1
-    assert np.array_equal(found, said)
+    assert np.array_equal(found, expected)
     assert model.router.steps == router.steps == (len(x) - HALF) // B  # one Adam all along, not one a step
     assert model.router.snapshot()[0]["m"].tobytes() == router.snapshot()[0]["m"].tobytes()
 
@@ -92,7 +92,7 @@ def test_task_is_its_definition_event_by_event() -> None:
     x, y = x[y >= 0], y[y >= 0]
     model = DriftMoETwoStage(SCHEMA, variant="task", first_half=HALF, mini_batch=B, seed=3)
     found = model.step(x, y)
-    trees = [HoeffdingTree(Schema(SCHEMA.features, ONE_AGAINST_REST)) for _ in range(4)]
+    trees = [HoeffdingTree(one_class_schema(SCHEMA)) for _ in range(4)]
     router, held = Router(5, 4, seed=3), list[tuple[Float32, Float32]]()
     for t in range(len(x)):
         learn = t < HALF
@@ -170,14 +170,14 @@ def test_features_and_classes_may_come_in_any_stage(at: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"variant": "both"}, r"variant 'both' must be data or task"),
-        ({"clusters": "dbscan"}, r"clusters 'dbscan' kmeans or gmm"),
+        ({"variant": "both"}, r"variant: 'both'; choose data or task"),
+        ({"clusters": "dbscan"}, r"clusters: 'dbscan'; choose kmeans or gmm"),
         ({"burn_in": 20}, r"burn_in 20 must lie between 2 n_experts \(24\) and first_half \(20000\)"),
         ({"burn_in": 500, "first_half": 400}, r"burn_in 500 must lie .* first_half \(400\)"),
         ({"burn_in": 10**9, "first_half": 10**9}, r"burn_in 1000000000 .* not above 100000"),
-        ({"variant": "task", "first_half": 0}, r"first_half 0"),
-        ({"hidden": 1}, r"hidden 1 at least 2"),
-        ({"temperature": 0}, r"temperature 0"),
+        ({"variant": "task", "first_half": 0}, r"first_half: 0; give 1 or more"),
+        ({"hidden": 1}, r"hidden: 1; .* give 2 or more"),
+        ({"temperature": 0}, r"temperature: 0; give a number above 0"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(settings: dict[str, object], said: str) -> None:

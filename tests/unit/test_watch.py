@@ -16,7 +16,7 @@ from stream_moe.engine.codec import JsonCodec
 from stream_moe.engine.loop import Engine, EngineSettings
 from stream_moe.engine.replay import replay
 from stream_moe.models.catalogue import build_model
-from stream_moe.models.published.moe import DriftMoEData
+from stream_moe.models.published.data import DriftMoEData
 from stream_moe.ports import Stream
 from stream_moe.report import Drift
 from stream_moe.streams import open_stream

@@ -99,14 +99,14 @@ def other_layers(hidden1: Float32, hidden2: Float32, work: Work, gradient: Layer
 
 @compiled(_nrt=False, fastmath=FAST)
 def hand_back(
-    delta: Float32, w: Float32, w_t: Float32, said: Float32, zeros: Float32, row: Int32, out: Float32
+    delta: Float32, w: Float32, w_t: Float32, hidden: Float32, zeros: Float32, row: Int32, out: Float32
 ) -> None:
-    """out [B, J] = delta [B, K] times the transpose of w [J, K], where the hidden layer `said` more than 0."""
+    """out [B, J] = delta [B, K] times the transpose of w [J, K], where `hidden` [B, J] is above 0."""
     transpose(w, w_t)
     multiply(delta, w_t, zeros, row, out)
     for t in range(out.shape[0]):
         for j in range(out.shape[1]):
-            out[t, j] = out[t, j] if said[t, j] > np.float32(0.0) else np.float32(0.0)
+            out[t, j] = out[t, j] if hidden[t, j] > np.float32(0.0) else np.float32(0.0)
 
 
 @compiled(_nrt=False, fastmath=FAST)

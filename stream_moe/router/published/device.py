@@ -1,6 +1,6 @@
 """The published router on a CUDA device: one launch per mini-batch.
 
-A mini-batch of 256 events is so little work that a GPU would spend its time being told what to do. So all
+A mini-batch of 256 events is so little work that a GPU would spend its time waiting for commands. So all
 buffers have one fixed shape and one fixed place, and each of the two programs, forward, and forward with
 backward and Adam, is captured once as a CUDA graph and launched as a whole. Rows go over in pinned memory.
 As nothing is allocated after the start, a device that has room for the router at the start has it for ever.

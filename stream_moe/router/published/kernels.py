@@ -143,8 +143,8 @@ def online_steps(
 ) -> float:
     """Predict, then take one Adam step on the binary cross-entropy, for each row; return the moving loss.
 
-    x [n, d]; target [n, E] of 0 and 1, a negative first entry = predict only; logits [n, E], out: what the
-    network said before it learnt the row, dropout active as in the published task variant. Biases are
+    x [n, d]; target [n, E] of 0 and 1, a negative first entry = predict only; logits [n, E], out: those of
+    each row before it was learnt, dropout active as in the published task variant. Biases are
     [1, outputs] in the update. loss is the moving loss so far, NaN before the first step.
     """
     h1, mask, h2, d1, d2, d3, one, row = scratch

@@ -30,6 +30,11 @@ class MiniBatch:
         self._target: Float32
         self._allocate()
 
+    @property
+    def room(self) -> int:
+        """How many more labelled events there are before the router steps."""
+        return self.size - self.filled
+
     def route(self, x: Float32) -> Float32:
         """Return logits float32 [n, E] of n <= B events, valid until the next call."""
         n = len(x)

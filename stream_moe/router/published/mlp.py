@@ -175,7 +175,7 @@ class Router:
         return out
 
     def grow(self, n_features: int, n_experts: int) -> None:
-        """Add inputs (weights 0: what the router says does not change) and experts (Xavier-uniform)."""
+        """Add inputs (weights 0: no logit changes) and experts (Xavier-uniform)."""
         old = [(self._flat, self.widths)], [(a, self.widths) for a in self._moments]
         widths = (n_features, *self.hidden, n_experts)
         rng = np.random.default_rng((self.seed, n_features, n_experts))

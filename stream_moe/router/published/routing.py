@@ -1,4 +1,4 @@
-"""From logits to decisions, row by row and compiled: weights, who learns, who was right."""
+"""From logits to decisions, row by row: weights, who learns, who was right."""
 
 from __future__ import annotations
 
@@ -10,9 +10,54 @@ from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32
 
 
+def softmax(logits: Float32, temperature: float) -> Float32:
+    """Weights float32 [n, E] = softmax(logits [n, E] / temperature), each row alone.
+
+    Examples
+    --------
+    >>> softmax(np.zeros((1, 4), np.float32), 0.8).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
+    weights = np.empty_like(logits)
+    _softmax(logits, temperature, weights)
+    return weights
+
+
+def top_k(weights: Float32, k: int) -> Float64:
+    """float64 [E, n]: 1 for the k experts of highest weight in each row of weights [n, E], else 0.
+
+    Of equal weights the expert of lower index comes first.
+
+    Examples
+    --------
+    >>> top_k(np.float32([[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]]), 2).tolist()
+    [[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]
+    """
+    chosen = np.zeros((weights.shape[1], len(weights)))
+    _top_k(weights, k, chosen)
+    return chosen
+
+
+def multi_hot(proba: Float64, y: Int32) -> tuple[Float32, Float32]:
+    """Who was right, and the router's target, both float32 [n, E], from proba [E, n, C] and labels y [n].
+
+    An expert is right if its most probable class is y. The target is 1 for every expert that is right; if there is
+    none, for the one that gave y the most. Rows without a label are all 0.
+
+    Examples
+    --------
+    >>> proba = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.2, 0.8], [0.9, 0.1]]])
+    >>> right, mask = multi_hot(proba, np.int32([0, 1]))
+    >>> right.tolist(), mask.tolist()  # nobody is right on the second row; the first expert is closest
+    ([[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]])
+    """
+    right, mask = (np.empty((proba.shape[1], len(proba)), np.float32) for _ in range(2))
+    _multi_hot(proba, y, right, mask)
+    return right, mask
+
+
 @compiled(_nrt=False)
-def softmax_rows(logits: Float32, temperature: float, out: Float32) -> None:
-    """out [n, E] = softmax(logits / temperature), each row alone."""
+def _softmax(logits: Float32, temperature: float, out: Float32) -> None:
     for t in range(logits.shape[0]):
         top, total = logits[t, 0], 0.0
         for e in range(logits.shape[1]):
@@ -25,9 +70,7 @@ def softmax_rows(logits: Float32, temperature: float, out: Float32) -> None:
 
 
 @compiled(_nrt=False)
-def top_k(weights: Float32, k: int, chosen: Float64) -> None:
-    """chosen [E, n]: 1 for the k experts of highest weight in each row, else 0; ties go to the lower index."""
-    chosen[:] = 0.0
+def _top_k(weights: Float32, k: int, chosen: Float64) -> None:
     for t in range(weights.shape[0]):
         last, bound = -1, np.float32(np.inf)  # the one chosen before
         for _ in range(k):
@@ -41,12 +84,7 @@ def top_k(weights: Float32, k: int, chosen: Float64) -> None:
 
 
 @compiled(_nrt=False)
-def right_or_most_confident(proba: Float64, y: Int32, right: Float32, mask: Float32) -> None:
-    """Write who was right (right [n, E]), and the router's target (mask [n, E]).
-
-    The target is 1 for every expert whose most probable class is y; if there is none, for the one that gave
-    y the most. proba [E, n, C]. Rows without a label are all 0.
-    """
+def _multi_hot(proba: Float64, y: Int32, right: Float32, mask: Float32) -> None:
     for t in range(proba.shape[1]):
         right[t] = 0.0
         if y[t] < 0:
