@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test bench lint format docs check-docker kafka clean
+.PHONY: help setup demo test bench lint format docs written check-docker kafka clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
@@ -42,6 +42,9 @@ format: $(READY)  ## Put the code into its format
 docs: $(READY)  ## Build the documentation site into site/ (a broken link or an undocumented public name fails)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "site/index.html; with the search: $(BIN)/python -m http.server --directory site"
+
+written: $(READY)  ## Write anew what is made from the metric table and the alerts (rules, dashboards, docs/metrics.md)
+	$(BIN)/python docker/write.py
 
 check-docker: $(READY)  ## Check what docker/ holds for Prometheus and Grafana (needs promtool, prometheus, Java)
 	promtool check config docker/prometheus/prometheus.yml

@@ -17,6 +17,7 @@ from panels import (
     RED,
     RUNBOOKS,
     YELLOW,
+    Panel,
     annotation,
     dashboard,
     graph,
@@ -34,8 +35,10 @@ from stream_moe.telemetry.alerts import (
     DRIFT_BURST,
     LAG_GROWING,
     MEMORY_NEAR_LIMIT,
+    RECORDED,
     ROUTER_COLLAPSE,
 )
+from stream_moe.telemetry.table import METRICS, PREFIX
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parents[1] / "docs"
@@ -56,7 +59,8 @@ def quantiles(name: str, *by: str) -> list[tuple[str, str]]:
     ]
 
 
-def operations() -> dict[str, Any]:
+def operations(more: list[Panel]) -> dict[str, Any]:
+    """Is it well; `more` are the panels of numbers that stand on no other dashboard."""
     now = [
         stat("State", "What each process does: starting, recovering (replaying the log), running, draining.",
              "max by (state) (stream_moe_state) == 1", legend="{{state}}"),
@@ -90,7 +94,7 @@ def operations() -> dict[str, Any]:
               limits=steps((LAG_GROWING.limit, RED))),
         graph("Prediction latency", "From a record's timestamp to the commit of its prediction.",
               quantiles("prediction_latency_seconds"), "s"),
-        graph("Where the time goes", "Seconds that each phase takes of a second; at the number of cores it is full.",
+        graph("Where the time goes", "Seconds a second that each phase takes; in all at most the number of cores.",
               [("sum by (phase) (rate(stream_moe_step_duration_seconds_sum[I]))", "{{phase}}"),
                ("sum(rate(stream_moe_commit_duration_seconds_sum[I]))", "commit")], "percentunit", stack="normal"),
         graph("Block size", "Events in the latest block; at its bound (--block-rows) the daemon is catching up.",
@@ -111,7 +115,7 @@ def operations() -> dict[str, Any]:
               [("sum(stream_moe_pending_events)", "events"), ("sum(stream_moe_early_labels)", "labels")]),
         graph("Label delay", "From an event's timestamp to its label's, of labels in records of their own.",
               quantiles("label_delay_seconds"), "s"),
-        graph("What became of labels", "Learnt, or of no use: late, twice, contradicting, without an event.",
+        graph("Labels by their fate", "Learnt, or of no use: late, twice, contradicting, without an event.",
               [(f"sum(rate(stream_moe_labels_{what}_total[I]))", what)
                for what in ("applied", "expired", "duplicate", "conflicting", "orphan")]
               + [("sum(rate(stream_moe_events_expired_total[I]))", "events given up")], "cps"),
@@ -151,7 +155,8 @@ def operations() -> dict[str, Any]:
     ]  # fmt: skip
     return dashboard(
         "stream-moe-operations", "operations", "Is it well?",
-        [("Now", now), ("Flow", flow), ("Labels", labels), ("Durability", durable), ("Process", process)],
+        [("Now", now), ("Flow", flow), ("Labels", labels), ("Durability", durable), ("Process", process),
+         *([("Others", more)] if more else [])],
         choices=variables(one_partition=False), marks=RESTARTS,
     )  # fmt: skip
 
@@ -166,9 +171,9 @@ def model() -> dict[str, Any]:
              steps((-ACCURACY_DROP.limit, YELLOW), (-0.03, GREEN), base=RED), bounds=(-1, 1), decimals=1),
         stat("Kappa", "Accuracy beyond chance: 0 is guessing with the right class mix, 1 is perfect.",
              "avg(stream_moe_kappa_ratio)", "none", steps((0, GREEN), base=RED), bounds=(-1, 1), decimals=2),
-        stat("Kappa over majority", "Below 0, always naming the most frequent class would be better.",
+        stat("kappa_M", "Below 0, always naming the most frequent class would be better.",
              "avg(stream_moe_kappa_majority_ratio)", "none", steps((0, GREEN), base=RED), decimals=2),
-        stat("Kappa over repeating", "Below 0, repeating the previous label would be better.",
+        stat("kappa_temporal", "Below 0, repeating the previous label would be better.",
              "avg(stream_moe_kappa_temporal_ratio)", "none", steps((0, GREEN), base=RED), decimals=2),
         stat("Log-loss", "Mean negative log probability of the true class; 0 is perfect.",
              "avg(stream_moe_log_loss)", "none", bounds=(0,), decimals=3),
@@ -183,10 +188,11 @@ def model() -> dict[str, Any]:
               [(f"avg by (partition) ({recent})", "partition {{partition}}"),
                ("avg by (partition) (stream_moe:accuracy_ratio:avg1d)", "day, partition {{partition}}")],
               "percentunit", bounds=(0, 1), width=12),
-        graph("Kappas", "Over all labelled events, mean of the chosen partitions; a line at 0 is the baseline's.",
-              [("avg(stream_moe_kappa_ratio)", "over chance"),
-               ("avg(stream_moe_kappa_majority_ratio)", "over the majority class"),
-               ("avg(stream_moe_kappa_temporal_ratio)", "over repeating the last label")],
+        graph("Kappas", "Over all labelled events, mean of the chosen partitions; at 0 chance, the majority "
+              "class or the last label is as good.",
+              [("avg(stream_moe_kappa_ratio)", "kappa"),
+               ("avg(stream_moe_kappa_majority_ratio)", "kappa_M"),
+               ("avg(stream_moe_kappa_temporal_ratio)", "kappa_temporal")],
               "none", bounds=(None, 1), limits=steps((0, "text"), base=RED), width=12),
         graph("Accuracy over everything", "Of all labelled events since the model began.",
               [('avg by (partition) (stream_moe_accuracy_ratio{window="all"})', "partition {{partition}}")],
@@ -211,15 +217,15 @@ def model() -> dict[str, Any]:
         graph("Labelled events at the last drift", "A step is a drift; the height is how many labels had been seen.",
               [("max by (partition) (stream_moe_last_drift_events)", "partition {{partition}}")]),
     ]  # fmt: skip
-    truth, said = "stream_moe_class_labels_total", "stream_moe_class_predictions_total"
+    truth, predicted = "stream_moe_class_labels_total", "stream_moe_class_predictions_total"
     classes = [
         graph("Class mix: labels", "Share of each class in the labels that come.",
               [(f"sum by (class) (rate({truth}[I]))", "{{class}}")], "cps", stack="percent"),
         graph("Class mix: predictions", "Share of each class in the predictions of the same events.",
-              [(f"sum by (class) (rate({said}[I]))", "{{class}}")], "cps", stack="percent"),
+              [(f"sum by (class) (rate({predicted}[I]))", "{{class}}")], "cps", stack="percent"),
         graph("Bias by class", "Share of a class in the predictions less its share in the labels; above 0 it is "
               "named too often.",
-              [(f"sum by (class) (rate({said}[I]) - rate({truth}[I])) / ignoring (class) group_left "
+              [(f"sum by (class) (rate({predicted}[I]) - rate({truth}[I])) / ignoring (class) group_left "
                 f"sum(rate({truth}[I]))", "{{class}}")], "percentunit", bounds=()),
     ]  # fmt: skip
     return dashboard(
@@ -247,7 +253,7 @@ def experts() -> dict[str, Any]:
              "avg(stream_moe_router_class_information_ratio)", "none", bounds=(0, 1), decimals=2),
         stat("Overlap", "How often two experts are right together, of when either is.",
              "avg(stream_moe_expert_overlap_ratio)", "percentunit", bounds=(0, 1)),
-        stat("Asleep", "Experts that carry no weight now, asked and trained on one event in eight.",
+        stat("Asleep", "Experts that carry no weight now, active on one event in eight.",
              "sum(stream_moe_experts_asleep)", bounds=(0,)),
         stat("Experts", "In the pool.", "count(stream_moe_expert_info)", bounds=(0,)),
         stat("Router loss", "Training loss of the router; its course matters, not its height.",
@@ -307,6 +313,23 @@ def experts() -> dict[str, Any]:
     )  # fmt: skip
 
 
+def others(drawn: str) -> list[Panel]:
+    """Panels of the metrics that no dashboard names in `drawn`; those of keyed runs have none."""
+    found = []
+    for spec in METRICS:
+        name = spec.name.removeprefix(PREFIX)
+        if spec.name in drawn or re.match("keys?_", name):
+            continue
+        by = f" by ({', '.join(spec.labels)})" if spec.labels else ""
+        queries = {
+            "counter": [(f"sum{by} (rate({spec.name}[I]))", " ".join(f"{{{{{label}}}}}" for label in spec.labels))],
+            "gauge": [(f"max{by} ({spec.name})", " ".join(f"{{{{{label}}}}}" for label in spec.labels))],
+            "histogram": quantiles(name),
+        }
+        found.append(graph(name.replace("_", " ").capitalize(), spec.help, queries[spec.kind]))
+    return found
+
+
 def runbooks() -> dict[str, Any]:
     """Copy docs/runbooks.md, a panel for each alert, so that they are at hand where the dashboards are."""
     text = (DOCS / "runbooks.md").read_text()
@@ -319,7 +342,8 @@ def runbooks() -> dict[str, Any]:
 
 
 def write(folder: Path) -> None:
-    for made in (operations(), model(), experts(), runbooks()):
+    drawn = json.dumps([operations([]), model(), experts()]) + json.dumps(RECORDED)
+    for made in (operations(others(drawn)), model(), experts(), runbooks()):
         name = made["uid"].removeprefix("stream-moe-")
         (folder / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 

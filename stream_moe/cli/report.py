@@ -39,10 +39,10 @@ def report(
     about = read_experiment(results[0]) if len(results) == 1 else {}
     try:
         if pictures is not None:
-            from stream_moe.plots.export import check_installed, write_pictures
+            from stream_moe.plots.export import check_installed, write_plots
 
             check_installed()
-            for path in write_pictures(found, pictures, form.value, about.get("published")):
+            for path in write_plots(found, pictures, form.value, about.get("published")):
                 typer.echo(path)
         if out is not None:
             from stream_moe.plots.page import render_page

@@ -1,3 +1,3 @@
-"""Results as pictures: figures, one self-contained HTML page, PNG and SVG."""
+"""Results as plots: figures, one self-contained HTML page, PNG and SVG."""
 
 from __future__ import annotations

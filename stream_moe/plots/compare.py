@@ -1,4 +1,4 @@
-"""Pictures of several results side by side."""
+"""Plots of several results side by side."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 
 from stream_moe.evaluation.comparison import Cell, Ranks, cells, competitor, friedman_ranks, published_for
 from stream_moe.plots.run import percent
-from stream_moe.plots.style import GREY, PALETTE, Picture, colour, dash, new_figure, over_events
+from stream_moe.plots.style import GREY, PALETTE, Plot, colour, dash, new_figure, over_events
 
-MOST_STREAMS = 12  # pictures of accuracy over time; a page of more is no page
+MOST_STREAMS = 12  # plots of accuracy over time; a page of more is no page
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
 Result = Mapping[str, Any]
 Published = Mapping[str, Mapping[str, float]]
 
 
-def comparison_pictures(results: Sequence[Result], published: Published | None = None) -> list[Picture]:
+def comparison_plots(results: Sequence[Result], published: Published | None = None) -> list[Plot]:
     """Draw what several results say together, next to published accuracies in % by stream and model."""
     found = cells(results)
     names = list(dict.fromkeys(cell.name for cell in found))
-    pictures = [accuracies(found, names, published or {})]
+    plots = [accuracies(found, names, published or {})]
     if (ranks := ranks_of(found)) is not None:
-        pictures.append(critical_difference(ranks))
+        plots.append(critical_difference(ranks))
     streams = list(dict.fromkeys(result["stream"] for result in results))
     for n, stream in enumerate(streams[:MOST_STREAMS]):
         own = [result for result in results if result["stream"] == stream]
-        picture = over_time(f"over-time-{n + 1}-{slug(stream)}", stream, own, names)
-        pictures += [] if picture is None else [picture]
-    return pictures
+        plot = over_time(f"over-time-{n + 1}-{slug(stream)}", stream, own, names)
+        plots += [] if plot is None else [plot]
+    return plots
 
 
 def ranks_of(found: Sequence[Cell]) -> Ranks | None:
@@ -41,7 +41,7 @@ def ranks_of(found: Sequence[Cell]) -> Ranks | None:
     return friedman_ranks(scores)
 
 
-def accuracies(found: Sequence[Cell], names: Sequence[str], published: Published) -> Picture:
+def accuracies(found: Sequence[Cell], names: Sequence[str], published: Published) -> Plot:
     """Mean and interval of every competitor on every stream; published figures as hollow marks."""
     streams = list(dict.fromkeys(cell.stream for cell in found))
     height = max(260, 16 * len(found) + 30 * len(streams) + 90)
@@ -58,10 +58,10 @@ def accuracies(found: Sequence[Cell], names: Sequence[str], published: Published
             customdata=[(cell.stream, len(cell.scores), width) for cell, width in zip(group, widths, strict=True)],
             hovertemplate="%{customdata[0]}: %{x:.2f} ± %{customdata[2]:.2f} %, seeds: %{customdata[1]}",
         )  # fmt: skip
-        told = [(published_for(cell, published), at) for cell, at in zip(group, y, strict=True)]
-        if any(value is not None for value, _ in told):
+        known = [(published_for(cell, published), at) for cell, at in zip(group, y, strict=True)]
+        if any(value is not None for value, _ in known):
             figure.add_scatter(
-                x=[value for value, _ in told], y=[at for _, at in told], mode="markers", name=f"{name}, published",
+                x=[value for value, _ in known], y=[at for _, at in known], mode="markers", name=f"{name}, published",
                 marker={"color": colour(n), "symbol": f"{SYMBOLS[n % len(SYMBOLS)]}-open", "size": 9},
                 hovertemplate="published: %{x:.2f} %", legendgroup=name,
             )  # fmt: skip
@@ -74,7 +74,7 @@ def accuracies(found: Sequence[Cell], names: Sequence[str], published: Published
     best = {stream: max((c for c in found if c.stream == stream), key=lambda c: c.mean).name for stream in streams}
     winner = max(names, key=list(best.values()).count)
     wins = list(best.values()).count(winner)
-    return Picture(
+    return Plot(
         "accuracies",
         f"{winner} is best on {wins} of {len(streams)} streams" if len(names) > 1 else f"Accuracy of {winner}",
         f"Prequential accuracy: each event is predicted before it is learnt. {whiskers}{hollow}.",
@@ -82,7 +82,7 @@ def accuracies(found: Sequence[Cell], names: Sequence[str], published: Published
     )
 
 
-def critical_difference(ranks: Ranks) -> Picture:
+def critical_difference(ranks: Ranks) -> Plot:
     """Average ranks; a bar joins those that the data cannot tell apart."""
     k = len(ranks.models)
     figure = new_figure(height=28 * k + 110, x="average rank (1 = best)", hovermode="closest", showlegend=False)
@@ -107,7 +107,7 @@ def critical_difference(ranks: Ranks) -> Picture:
     figure.update_yaxes(**ticks, range=[k - 0.3, -1.5], zeroline=False, showgrid=False)
     figure.update_xaxes(range=[0.8, max(k, 1 + ranks.critical_difference) + 0.3], dtick=1)
     tells = "are not alike" if ranks.p_value < 0.05 else "may all be alike"
-    return Picture(
+    return Plot(
         "ranks",
         f"Ranks over {len(ranks.streams)} streams: the {k} models {tells} (Friedman's test, p = {ranks.p_value:.2g})",
         f"Models joined by a grey bar do not differ at the 5 % level: their ranks lie within Nemenyi's critical "
@@ -116,7 +116,7 @@ def critical_difference(ranks: Ranks) -> Picture:
     )
 
 
-def over_time(name: str, stream: str, results: Sequence[Result], names: Sequence[str]) -> Picture | None:
+def over_time(name: str, stream: str, results: Sequence[Result], names: Sequence[str]) -> Plot | None:
     """Accuracy between samples of every competitor on a stream, mean over seeds; None without timelines."""
     figure = over_events(y="accuracy, %")
     groups: dict[str, list[Result]] = {}
@@ -141,7 +141,7 @@ def over_time(name: str, stream: str, results: Sequence[Result], names: Sequence
     leader = max(last, key=lambda who: last[who])
     title = f"{stream}: {leader} leads at the end" if len(groups) > 1 else f"{stream}: {leader}"
     words = "Accuracy of the events between two points, mean over the seeds."
-    return Picture(name, title, words, figure)
+    return Plot(name, title, words, figure)
 
 
 def slug(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of one result: how good it was over time, and what went on inside the mixture."""
+"""Plots of one result: how good it was over time, and what went on inside the mixture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from stream_moe.plots.style import ALARM, GREY, HEAT, PALETTE, SLIM, Picture, new_figure, over_events
+from stream_moe.plots.style import ALARM, GREY, HEAT, PALETTE, SLIM, Plot, new_figure, over_events
 from stream_moe.types import Float64
 
 MOST_ROWS = 48  # experts or classes in a heat map; the ones with most events
@@ -17,9 +17,9 @@ MOST_LINES = 60  # alarms drawn as lines over the whole height; beyond it marks 
 Result = Mapping[str, Any]
 
 
-def run_pictures(result: Result) -> list[Picture]:
-    """Draw all that a result holds: pictures over time need its `timeline`, those of routing several experts."""
-    found: list[Picture] = []
+def run_plots(result: Result) -> list[Plot]:
+    """Draw all that a result holds: plots over time need its `timeline`, those of routing several experts."""
+    found: list[Plot] = []
     if len(result.get("timeline", {}).get("events", [])) > 1:
         found += [accuracy(result), kappas(result)]
         if len(result["experts"]) > 1:
@@ -33,7 +33,7 @@ def run_pictures(result: Result) -> list[Picture]:
     return found
 
 
-def accuracy(result: Result) -> Picture:
+def accuracy(result: Result) -> Plot:
     """Accuracy between samples and since the start, the stream's Bayes rate, and where the mixture was alarmed."""
     timeline = result["timeline"]
     figure = over_events(y="accuracy, %")
@@ -55,7 +55,7 @@ def accuracy(result: Result) -> Picture:
         for alarm in alarms[:MOST_LINES]:
             figure.add_vline(alarm, line={"color": ALARM, "width": 1, "dash": "dot"}, opacity=0.6)
     count = sum(timeline["drift_count"])
-    return Picture(
+    return Plot(
         "accuracy",
         f"Accuracy over time: {100 * result['accuracy']:.2f} % of {result['events']:,} events",
         f"Each event is predicted before it is learnt. A triangle is where ADWIN took a rise of "
@@ -64,20 +64,20 @@ def accuracy(result: Result) -> Picture:
     )
 
 
-def kappas(result: Result) -> Picture:
+def kappas(result: Result) -> Plot:
     """Three kappas between samples."""
     timeline = result["timeline"]
     figure = over_events(y="share of errors avoided")
     names = {
         "kappa": ("kappa: than chance", "solid"),
-        "kappa_majority": ("kappa M: than the majority class", "dash"),
-        "kappa_temporal": ("kappa temporal: than the last label", "dot"),
+        "kappa_majority": ("kappa_M: than the majority class", "dash"),
+        "kappa_temporal": ("kappa_temporal: than the last label", "dot"),
     }
     for n, (key, (name, dash)) in enumerate(names.items()):
         _line(figure, timeline["events"], timeline[key], name, PALETTE[n], dash=dash)
     figure.add_hline(0, line={"color": GREY, "width": 1})
     known = [value for key in names for value in timeline[key] if value is not None]
-    low = max(min([0.0, *known]), -1.0)  # one that says what came last may be hard to beat: no scale for -20
+    low = max(min([0.0, *known]), -1.0)  # repeating the last label may be hard to beat: no scale for -20
     figure.update_yaxes(range=[low - 0.05, min(max([0.0, *known]) + 0.05, 1.02)])
     weakest = min(names, key=lambda key: result[key])
     references = {
@@ -85,7 +85,7 @@ def kappas(result: Result) -> Picture:
         "kappa_majority": "the majority class",
         "kappa_temporal": "repeating the last label",
     }
-    return Picture(
+    return Plot(
         "kappas",
         f"Better than simple rules? The hardest to beat is {references[weakest]}: {result[weakest]:.3f}",
         "1 avoids all errors of the rule it is compared with, 0 is no better, below 0 is worse. Windows as above.",
@@ -93,7 +93,7 @@ def kappas(result: Result) -> Picture:
     )
 
 
-def routing(result: Result) -> Picture:
+def routing(result: Result) -> Plot:
     """Heat map of the share of events that each expert was routed, by time."""
     timeline = result["timeline"]
     z = 100 * np.array(timeline["experts"]["share"]).T
@@ -101,7 +101,7 @@ def routing(result: Result) -> Picture:
     top = result["experts"][rows[0]] if rows else None
     figure = _expert_heat(result, z, sorted(rows), " %", "%{z:.1f} % of the events")
     share = 100 * top["routed"] / max(result["events"], 1) if top else 0.0
-    return Picture(
+    return Plot(
         "routing",
         f"Whom the router trusted: expert {rows[0]} ({top['kind'] if top else ''}) with {share:.0f} % of all events",
         "Of the events between two points, the share on which each expert had the highest weight. "
@@ -110,7 +110,7 @@ def routing(result: Result) -> Picture:
     )
 
 
-def rightness(result: Result) -> Picture:
+def rightness(result: Result) -> Plot:
     """Heat map of each expert's own recent accuracy, by time."""
     z = 100 * np.array(result["timeline"]["experts"]["accuracy"], float).T
     rows = sorted(busiest([expert["routed"] for expert in result["experts"]]))
@@ -118,16 +118,16 @@ def rightness(result: Result) -> Picture:
     figure = _expert_heat(result, z, rows, " %", "%{z:.1f} % right")
     low, high = np.nanpercentile(z[rows], [5, 100])
     figure.update_traces(zmin=float(low), zmax=float(high))
-    return Picture(
+    return Plot(
         "experts",
         f"Who was right: expert {best} ({result['experts'][best]['kind']}) alone has "
         f"{100 * result['experts'][best]['accuracy']:.2f} %",
-        "Accuracy of each expert on its own over about the last 1,000 labels, whether it was asked or not.",
+        "Accuracy of each expert on its own over about the last 1,000 labels, whether the router chose it or not.",
         figure,
     )
 
 
-def lives(result: Result) -> Picture:
+def lives(result: Result) -> Plot:
     """Life line of each expert: awake or asleep, alarmed, replaced."""
     timeline = result["timeline"]
     events, experts = timeline["events"], timeline["experts"]
@@ -172,16 +172,16 @@ def lives(result: Result) -> Picture:
     figure.update_yaxes(tickfont={"size": 11}, range=[-0.7, len(rows) - 0.3])
     replaced = sum(expert["resets"] for expert in result["experts"])
     sleeping = sum(bool(expert.get("asleep")) for expert in result["experts"])
-    return Picture(
+    return Plot(
         "lives",
         f"Lives of the experts: {times(replaced, 'replacement')}; asleep at the end: {sleeping} of {len(asleep)}",
-        "A thick line is an expert that is awake, a thin one an expert that sleeps: it is asked and trained on a "
+        "A thick line is an expert that is awake, a thin one an expert that sleeps: it is active on a "
         "sample of the events only. A cross is a fresh expert that took over from it, a circle a rise of its error.",
         figure,
     )
 
 
-def sizes(result: Result) -> Picture:
+def sizes(result: Result) -> Plot:
     """Heat map of the nodes of the trees, by time."""
     z = np.array(result["timeline"]["experts"]["nodes"], float).T
     rows = [e for e, expert in enumerate(result["experts"]) if expert["nodes"] > 1][:MOST_ROWS]
@@ -190,7 +190,7 @@ def sizes(result: Result) -> Picture:
     bar = {"tickvals": list(range(top + 1)), "ticktext": [f"{10**n:,}" for n in range(top + 1)]}
     figure.update_traces(customdata=z[rows], colorbar=bar, zmin=0, zmax=float(np.log10(max(z.max(), 2))))
     largest = max(rows, key=lambda e: result["experts"][e]["nodes"])
-    return Picture(
+    return Plot(
         "nodes",
         f"Size of the trees: the largest, expert {largest}, ends with {result['experts'][largest]['nodes']:,} nodes",
         "Nodes of each tree on a logarithmic scale. A tree that was replaced starts small again.",
@@ -198,7 +198,7 @@ def sizes(result: Result) -> Picture:
     )
 
 
-def specialization(result: Result) -> Picture:
+def specialization(result: Result) -> Plot:
     """Heat map of the share of each class's events that went to each expert."""
     counts = np.array(result["specialization"]["expert_class"], float)
     classes = busiest(counts.sum(0).tolist())
@@ -212,7 +212,7 @@ def specialization(result: Result) -> Picture:
     )  # fmt: skip
     figure.update_xaxes(title_text="true class", type="category")
     information = result["specialization"].get("class_information") or 0.0
-    return Picture(
+    return Plot(
         "specialization",
         f"Who answers for which class: the routed expert tells {100 * information:.0f} % of the class",
         "Of the events of each class, the share that went to each expert; a column adds up to 100 %. Columns "
@@ -222,7 +222,7 @@ def specialization(result: Result) -> Picture:
     )
 
 
-def calibration(result: Result) -> Picture:
+def calibration(result: Result) -> Plot:
     """Accuracy by confidence, in bins of the highest probability."""
     bins = [each for each in result["calibration"] if each["count"]]
     total = sum(each["count"] for each in bins)
@@ -240,7 +240,7 @@ def calibration(result: Result) -> Picture:
     error = sum(abs(each["accuracy"] - each["confidence"]) * each["count"] for each in bins) / total
     sure = sum((each["confidence"] - each["accuracy"]) * each["count"] for each in bins) / total
     way = "too sure" if sure > 0.5 * error else "not sure enough" if sure < -0.5 * error else "off both ways"
-    return Picture(
+    return Plot(
         "calibration",
         f"Calibration: confidence and accuracy differ by {100 * error:.1f} points"
         + (f", {way}" if error > 0.01 else ""),
@@ -294,22 +294,22 @@ def _line(
     )  # fmt: skip
 
 
-def _expert_heat(result: Result, z: Float64, rows: Sequence[int], unit: str, told: str) -> go.Figure:
+def _expert_heat(result: Result, z: Float64, rows: Sequence[int], unit: str, hover: str) -> go.Figure:
     """Heat map of experts by time: z [E, T], of which `rows` are drawn."""
     names = labels(result)
     figure = _heat(
         z[list(rows)], result["timeline"]["events"], [names[e] for e in rows], unit,
-        "%{y}, up to event %{x:,d}: " + told + "<extra></extra>",
+        "%{y}, up to event %{x:,d}: " + hover + "<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(title_text="events", tickformat="~s")
     return figure
 
 
-def _heat(z: Float64, x: Sequence[Any], y: Sequence[str], unit: str, told: str) -> go.Figure:
+def _heat(z: Float64, x: Sequence[Any], y: Sequence[str], unit: str, hover: str) -> go.Figure:
     figure = new_figure(height=SLIM * len(y) + 80)
     # Upright: a colour bar that lies flat takes plotly's titles of figure and axis away (3.7).
     bar = {"ticksuffix": unit, "thickness": 8, "xpad": 4, "outlinewidth": 0, "tickfont": {"size": 11}}
-    figure.add_heatmap(z=z, x=list(x), y=list(y), colorscale=HEAT, hovertemplate=told, ygap=1, colorbar=bar)
+    figure.add_heatmap(z=z, x=list(x), y=list(y), colorscale=HEAT, hovertemplate=hover, ygap=1, colorbar=bar)
     figure.update_yaxes(autorange="reversed", tickfont={"size": 11}, showgrid=False)
     figure.update_xaxes(showgrid=False)
     return figure

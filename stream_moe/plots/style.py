@@ -1,4 +1,4 @@
-"""How every picture looks: colours, axes, and what a picture is."""
+"""How every plot looks: colours, axes, and what a plot is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLIM = 16  # pixels of a row of a heat map
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Plot:
     """A figure with its title and a sentence that says how to read it; `name` is for files and addresses."""
 
     name: str

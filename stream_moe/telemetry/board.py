@@ -14,7 +14,8 @@ import numpy as np
 
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.telemetry.history import History
-from stream_moe.telemetry.table import MAX_PHASES, METRICS, SECONDS_BUCKETS, Labels
+from stream_moe.telemetry.spec import Labels
+from stream_moe.telemetry.table import MAX_PHASES, METRICS, SECONDS_BUCKETS
 from stream_moe.types import Float64
 
 Counted = dict[Labels, tuple[list[tuple[str, int]], float]]  # by label values: cumulative buckets, and the sum

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from stream_moe.report import PartitionReport
 from stream_moe.telemetry.board import Board, Counted
-from stream_moe.telemetry.table import MAX_SERIES, METRICS, Labels, MetricSpec, Samples
+from stream_moe.telemetry.spec import Labels, MetricSpec, known
+from stream_moe.telemetry.table import MAX_SERIES, METRICS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -94,17 +94,10 @@ class Exporter:
         return found
 
 
-def known(value: Samples | float | None) -> dict[Labels, float]:
-    """Return what a reader of the table gave as samples, without those that are not known."""
-    pairs = [((), value)] if value is None or isinstance(value, int | float) else value
-    return {labels: float(number) for labels, number in pairs if number is not None and math.isfinite(number)}
-
-
 def _labelled(spec: MetricSpec, report: PartitionReport) -> dict[Labels, float]:
     """Read the samples of a partition; its number comes last among the labels unless the metric has its place."""
-    assert spec.read is not None  # only histograms and what is of the group have no reader
     last = () if "partition" in spec.labels else (str(report.partition),)
-    return {labels + last: number for labels, number in known(spec.read(report)).items()}
+    return {labels + last: number for labels, number in spec.samples(report).items()}
 
 
 def _n_series(counted: Counted) -> int:

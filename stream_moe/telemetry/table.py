@@ -1,13 +1,14 @@
 """The one table of all metrics: name, kind, help, labels, and how to read the value from a report.
 
-Dashboards, alerts and their tests look names up here; `stream_moe.telemetry.prometheus` renders it.
+A number is added in one place, its row here: `stream_moe.telemetry.prometheus` renders it, the page shows what has
+`page`, `docker/write.py` writes it into docs/metrics.md, and a dashboard that names it nowhere else gets a panel.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from stream_moe import __version__
 from stream_moe.report import ExpertReport, GroupReport, KeyReport, LearnerReport, PartitionReport
 from stream_moe.telemetry.memory import memory_limit, resident_memory
-from stream_moe.types import Float64
+from stream_moe.telemetry.spec import Durations, GroupReader, MetricSpec, Reader, Samples, Shown
+from stream_moe.telemetry.text import count, number, percent, size
 
 PREFIX = "stream_moe_"
 STATES = ("starting", "recovering", "running", "draining", "stopped")
@@ -41,56 +43,6 @@ SECONDS_BUCKETS = (
 )
 # From a label that is there at once to a day, after which by default it counts as expired.
 DELAY_BUCKETS = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0)
-
-Labels = tuple[str, ...]  # values, in the order of a metric's label names
-Samples = Iterable[tuple[Labels, float | None]]
-Reader = Callable[[PartitionReport], "Samples | float | None"]
-GroupReader = Callable[[GroupReport], "Samples | float"]
-Durations = Callable[[PartitionReport], Iterable[tuple[Labels, Sequence[float] | Float64]]]
-
-
-@dataclass(frozen=True, slots=True)
-class MetricSpec:
-    """One row of the table.
-
-    Attributes
-    ----------
-    name
-        Full name as scraped; a counter's ends in `_total`.
-    kind
-        counter, gauge or histogram.
-    help, labels
-        HELP text, and label names in the order of the values that `read` gives.
-    read
-        A partition's report -> one value, or (label values, value) pairs; where `labels` do not name the
-        partition, the renderer adds it. None and NaN are left out of the scrape: a gap says "unknown", a zero
-        would say "zero". None for a histogram and for what is of the group.
-    of_process
-        True for a counter that starts at zero with the process; the others are part of the model's state.
-    read_group
-        The same from the group's report, for what is not a partition's.
-    durations
-        Of a histogram: a block's report -> (label values, seconds) pairs to count.
-    bounds
-        Of a histogram's buckets, in seconds.
-    """
-
-    name: str
-    kind: str
-    help: str
-    labels: tuple[str, ...] = ()
-    read: Reader | None = None
-    of_process: bool = False
-    read_group: GroupReader | None = None
-    durations: Durations | None = None
-    bounds: tuple[float, ...] = ()
-
-    @property
-    def rank(self) -> int:
-        """What goes first where there is no room for all partitions: 0 flow, 1 the model, 2 its inside."""
-        if {"expert", "class", "feature"} & set(self.labels):
-            return 2
-        return 0 if "partition" in self.labels else 1
 
 
 def _class_label(classes: tuple[str, ...], index: int, limit: int) -> str:
@@ -147,10 +99,10 @@ def _saved(value: Callable[[PartitionReport], float]) -> Reader:
 
 def _dead_letters(report: PartitionReport) -> Samples:
     totals: dict[str, float] = {}
-    for index, (reason, count) in enumerate(report.dead_letters.items()):
+    for index, (reason, n) in enumerate(report.dead_letters.items()):
         label = reason if index < MAX_REASONS else OTHER
-        totals[label] = totals.get(label, 0.0) + count
-    return [((reason,), count) for reason, count in totals.items()]
+        totals[label] = totals.get(label, 0.0) + n
+    return [((reason,), n) for reason, n in totals.items()]
 
 
 def _accuracy(report: PartitionReport) -> Samples:
@@ -221,12 +173,14 @@ def _state(report: GroupReport) -> Samples:
     return [((state,), float(report.state == state)) for state in STATES]
 
 
-def _counter(name: str, text: str, read: Reader, *labels: str, of_process: bool = False) -> MetricSpec:
-    return MetricSpec(PREFIX + name, "counter", text, labels, read, of_process)
+def _counter(
+    name: str, text: str, read: Reader, *labels: str, of_process: bool = False, page: Sequence[Shown] = ()
+) -> MetricSpec:
+    return MetricSpec(PREFIX + name, "counter", text, labels, read, of_process, page=page)
 
 
-def _gauge(name: str, text: str, read: Reader, *labels: str) -> MetricSpec:
-    return MetricSpec(PREFIX + name, "gauge", text, labels, read)
+def _gauge(name: str, text: str, read: Reader, *labels: str, page: Sequence[Shown] = ()) -> MetricSpec:
+    return MetricSpec(PREFIX + name, "gauge", text, labels, read, page=page)
 
 
 def _of_group(name: str, kind: str, text: str, read: GroupReader, *labels: str) -> MetricSpec:
@@ -239,19 +193,29 @@ def _histogram(
     return MetricSpec(PREFIX + name, "histogram", text, labels, durations=durations, bounds=bounds)
 
 
+_TENTHS, _HUNDREDTHS, _THOUSANDTHS = (partial(number, digits=digits) for digits in (1, 2, 3))
+
 METRICS: tuple[MetricSpec, ...] = (
     # flow
     _counter("events_consumed_total", "Records with features read from the log.",
-             lambda r: [((str(r.partition),), r.events_consumed)], "partition"),
+             lambda r: [((str(r.partition),), r.events_consumed)], "partition",
+             page=[Shown("events read", count)]),
     _counter("labels_consumed_total", "Labels read from the log.", lambda r: r.labels.received),
-    _counter("predictions_committed_total", "Predictions published.", lambda r: r.predictions_committed),
-    _counter("dead_letters_total", "Records that could not be used, by reason.", _dead_letters, "reason"),
+    # What is read is predicted in the same transaction, so this equals events_consumed_total: read that one.
+    _counter("predictions_committed_total", "Predictions published; always equal to events_consumed_total.",
+             lambda r: r.events_consumed,
+             page=[Shown("predictions committed", count, of_log=True)]),
+    _counter("dead_letters_total", "Records that could not be used, by reason.", _dead_letters, "reason",
+             page=[Shown("dead letters", count, of_log=True)]),
     _gauge("consumer_lag_records", "Records in the log beyond the committed position.",
-           _lag, "topic", "partition"),
+           _lag, "topic", "partition",
+           page=[Shown("behind the log, records", count, of_log=True)]),
     _gauge("consumer_lag_seconds", "How far the committed position is behind the end of the log.",
-           lambda r: r.lag_seconds),
+           lambda r: r.lag_seconds,
+           page=[Shown("behind the log, s", _TENTHS, of_log=True)]),
     _gauge("retention_headroom_records", "Records the log still holds before the committed position; at 0 the next "
-           "ones it deletes were not read.", _headroom, "topic", "partition"),
+           "ones it deletes were not read.", _headroom, "topic", "partition",
+           page=[Shown("kept in the log before here, records", count, of_log=True)]),
     _gauge("block_size_events", "Events in the latest block, 0 while the log is idle.",
            lambda r: r.block_size),
     # time
@@ -264,36 +228,48 @@ METRICS: tuple[MetricSpec, ...] = (
     _histogram("label_delay_seconds", "From an event's timestamp to that of its label, where the label has a record "
                "of its own.", lambda r: [((), r.label_delays)], bounds=DELAY_BUCKETS),
     # labels
-    _gauge("pending_events", "Predicted events that wait for their label.", lambda r: r.pending_events),
+    _gauge("pending_events", "Predicted events that wait for their label.", lambda r: r.pending_events,
+           page=[Shown("waiting for a label", count, of_log=True)]),
     _gauge("early_labels", "Labels that wait for their event.", lambda r: r.early_labels),
     _counter("events_expired_total", "Events given up before a label came.", lambda r: r.labels.events_expired),
     _counter("labels_applied_total", "Labels learnt with their event.", lambda r: r.labels.applied),
     _counter("labels_expired_total", "Labels that came when their event had been given up.",
-             lambda r: r.labels.expired),
+             lambda r: r.labels.expired,
+             page=[Shown("labels too late", count, of_log=True)]),
     _counter("labels_duplicate_total", "Labels for an event that had the same one already.",
-             lambda r: r.labels.duplicate),
+             lambda r: r.labels.duplicate,
+             page=[Shown("labels twice", count, of_log=True)]),
     _counter("labels_conflicting_total", "Labels for an event that had another one already.",
-             lambda r: r.labels.conflicting),
-    _counter("labels_orphan_total", "Labels whose event did not come in time.", lambda r: r.labels.orphan),
+             lambda r: r.labels.conflicting,
+             page=[Shown("labels that contradict the first", count, of_log=True)]),
+    _counter("labels_orphan_total", "Labels whose event did not come in time.", lambda r: r.labels.orphan,
+             page=[Shown("labels without an event", count, of_log=True)]),
     # quality
     _gauge("accuracy_ratio", "Prequential accuracy, over all labelled events or the recent ones.",
-           _accuracy, "window"),
-    _gauge("kappa_ratio", "Cohen's kappa: accuracy beyond chance.", _scored(lambda r: r.quality.kappa)),
-    _gauge("kappa_majority_ratio", "Accuracy beyond always naming the majority class.",
-           _scored(lambda r: r.quality.kappa_majority)),
-    _gauge("kappa_temporal_ratio", "Accuracy beyond repeating the previous label.",
-           _scored(lambda r: r.quality.kappa_temporal)),
+           _accuracy, "window",
+           page=[Shown("accuracy, all", percent, ("all",)), Shown("accuracy, recent", percent, ("recent",))]),
+    _gauge("kappa_ratio", "Cohen's kappa: accuracy beyond chance.", _scored(lambda r: r.quality.kappa),
+           page=[Shown("kappa", _THOUSANDTHS)]),
+    _gauge("kappa_majority_ratio", "kappa_M: accuracy beyond always naming the majority class.",
+           _scored(lambda r: r.quality.kappa_majority),
+           page=[Shown("kappa_M", _THOUSANDTHS)]),
+    _gauge("kappa_temporal_ratio", "kappa_temporal: accuracy beyond repeating the previous label.",
+           _scored(lambda r: r.quality.kappa_temporal),
+           page=[Shown("kappa_temporal", _THOUSANDTHS)]),
     _gauge("log_loss", "Mean negative log probability of the true class.",
-           _scored(lambda r: r.quality.log_loss)),
+           _scored(lambda r: r.quality.log_loss),
+           page=[Shown("log loss", _THOUSANDTHS)]),
     _counter("class_predictions_total", "Labelled events by predicted class.",
              _per_class(lambda r: r.quality.class_predictions), "class"),
     _counter("class_labels_total", "Labelled events by true class.",
-             _per_class(lambda r: r.quality.class_labels), "class"),
+             _per_class(lambda r: r.quality.class_labels), "class",
+             page=[Shown("labels learnt", count)]),
     # drift
     _counter("drift_warnings_total", "Drift warnings in features, experts' errors, the mixture's error or labels.",
              _warnings, "scope"),
     _counter("drift_detections_total", "Drifts detected in features, experts' errors, the mixture's error or labels.",
-             _drifts, "scope", "detector"),
+             _drifts, "scope", "detector",
+             page=[Shown("drifts, experts", count, ("expert",)), Shown("drifts, mixture", count, ("mixture",))]),
     _gauge("last_drift_timestamp_seconds", "Event time at which the latest drift of a scope was detected.",
            _last_drift_seconds, "scope"),
     _gauge("feature_drift_strength", "Distance of a feature's recent distribution from its reference, 0 to 1.",
@@ -308,7 +284,7 @@ METRICS: tuple[MetricSpec, ...] = (
     _counter("expert_routed_total", "Events an expert had the highest router weight for.",
              _per_expert(lambda x: x.routed), "expert"),
     _counter("expert_trained_total", "Events an expert learnt.", _per_expert(lambda x: x.trained), "expert"),
-    _gauge("experts_asleep", "Experts asked and trained on a thin sample of the events only.",
+    _gauge("experts_asleep", "Experts that are asleep: active on a thin sample of the events only.",
            lambda r: sum(x.asleep for x in r.learner.experts)),
     _counter("expert_wakes_total", "Times a sleeping expert was woken, all experts together.",
              lambda r: sum(x.wakes for x in r.learner.experts)),
@@ -317,12 +293,16 @@ METRICS: tuple[MetricSpec, ...] = (
     _gauge("expert_class_affinity_ratio", "Share of a class in the labelled events routed to an expert.",
            _affinity, "expert", "class"),
     _gauge("expert_overlap_ratio", "How often two experts are right together, of when either is.",
-           lambda r: None if len(r.learner.experts) < 2 else _routed(lambda x: x.overlap)(r)),
+           lambda r: None if len(r.learner.experts) < 2 else _routed(lambda x: x.overlap)(r),
+           page=[Shown("experts right together", _HUNDREDTHS)]),
     _gauge("router_load_entropy_ratio", "0 = one expert is routed everything, 1 = uniform load.",
-           _routed(lambda x: x.load_entropy)),
-    _gauge("router_confidence_ratio", "Mean highest router weight.", _routed(lambda x: x.confidence)),
+           _routed(lambda x: x.load_entropy),
+           page=[Shown("router load (0 one expert, 1 even)", _HUNDREDTHS)]),
+    _gauge("router_confidence_ratio", "Mean highest router weight.", _routed(lambda x: x.confidence),
+           page=[Shown("router confidence", _HUNDREDTHS)]),
     _gauge("router_class_information_ratio", "Mutual information of routed expert and class / class entropy.",
-           _routed(lambda x: x.class_information)),
+           _routed(lambda x: x.class_information),
+           page=[Shown("class known from the expert (0 not, 1 wholly)", _HUNDREDTHS)]),
     _gauge("router_loss", "Training loss of the router.", lambda r: r.learner.router_loss),
     # trees
     _gauge("expert_nodes", "Nodes of an expert's trees.", _per_expert(lambda x: x.nodes), "expert"),
@@ -332,11 +312,14 @@ METRICS: tuple[MetricSpec, ...] = (
     _gauge("checkpoint_age_seconds", "Time since the newest checkpoint.",
            _saved(lambda r: max(0.0, time.time() - (r.checkpoint_time or 0.0)))),
     _gauge("checkpoint_duration_seconds", "Time the newest checkpoint took.",
-           _saved(lambda r: r.checkpoint_seconds)),
-    _gauge("checkpoint_bytes", "Size of the newest checkpoint.", _saved(lambda r: r.checkpoint_bytes)),
+           _saved(lambda r: r.checkpoint_seconds),
+           page=[Shown("checkpoint, s to write", _HUNDREDTHS, of_log=True)]),
+    _gauge("checkpoint_bytes", "Size of the newest checkpoint.", _saved(lambda r: r.checkpoint_bytes),
+           page=[Shown("checkpoint, bytes", count, of_log=True)]),
     _counter("checkpoint_failures_total", "Checkpoints that could not be written, by reason.",
              lambda r: [((reason,), r.checkpoint_failures.get(reason, 0)) for reason in FAILURES], "reason",
-             of_process=True),
+             of_process=True,
+             page=[Shown("checkpoints that failed", count, of_log=True)]),
     _gauge("replayed_events", "Events replayed from the log when the process started.",
            lambda r: r.replayed_events),
     _gauge("recovery_duration_seconds", "Time from start to the first new event.",
@@ -357,7 +340,8 @@ METRICS: tuple[MetricSpec, ...] = (
     _of_group("config_info", "gauge", "Hash of model, schema and learning parameters; always 1.",
               lambda g: [((g.config_hash,), 1.0)] if g.config_hash else [], "hash"),
     _of_group("state", "gauge", "1 for the state the engine is in, 0 for the others.", _state, "state"),
-    _gauge("model_bytes", "Memory the model holds.", lambda r: r.learner.model_bytes),
+    _gauge("model_bytes", "Memory the model holds.", lambda r: r.learner.model_bytes,
+           page=[Shown("model, memory", size)]),
     _of_group("process_memory_bytes", "gauge", "Resident memory of this process.", lambda g: resident_memory()),
     _of_group("process_memory_limit_bytes", "gauge", "Memory this process may have: the smaller of the machine's and "
               "its control group's.", lambda g: memory_limit()),

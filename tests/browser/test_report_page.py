@@ -10,7 +10,7 @@ import pytest
 
 from stream_moe.engine.replay import replay
 from stream_moe.models.catalogue import build_model
-from stream_moe.plots.export import write_pictures
+from stream_moe.plots.export import write_plots
 from stream_moe.plots.page import render_page
 from stream_moe.streams import open_stream
 
@@ -92,6 +92,6 @@ def test_a_page_that_asks_or_fails_is_noticed(browser: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(("form", "begins"), [("png", b"\x89PNG\r\n"), ("svg", b"<svg")])
 def test_the_same_pictures_as_files(results: list[dict[str, Any]], tmp_path: Path, form: str, begins: bytes) -> None:
     kept = {"png": results[0], "svg": {key: value for key, value in results[0].items() if key != "timeline"}}[form]
-    paths = write_pictures([kept], tmp_path / "pictures", form)
+    paths = write_plots([kept], tmp_path / "pictures", form)
     assert {path.stem for path in paths} == (SINGLE if form == "png" else {"specialization", "calibration"})
     assert all(path.read_bytes().startswith(begins) and path.stat().st_size > 3000 for path in paths)

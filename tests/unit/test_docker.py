@@ -153,6 +153,18 @@ def test_the_rules_are_what_their_script_writes(tmp_path: Path) -> None:
     assert (tmp_path / "rules.yml").read_text() == (PROMETHEUS / "rules.yml").read_text()
 
 
+def test_a_metric_that_no_dashboard_shows_gets_a_panel() -> None:
+    code = "import dashboards, json; print(json.dumps(dashboards.others('')))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=DOCKER / "grafana", capture_output=True, text=True, check=True)
+    panels = json.loads(done.stdout)
+    queries = " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    usual = [spec for spec in METRICS if not re.match("stream_moe_key(s|_)", spec.name)]
+    assert len(panels) == len(usual)
+    for spec in usual:
+        assert re.search(rf"\b{spec.name}(_bucket)?{{", queries), spec.name
+
+
 def test_the_dashboards_show_every_metric() -> None:
     queries = " ".join(query for path in DASHBOARDS for query in dashboard_queries(path))
     queries += " ".join(rule["expr"] for rule in RULES if rule.get("record", "alert") in queries)

@@ -50,7 +50,7 @@ def test_every_row_is_rendered_from_a_full_report() -> None:
 def test_the_page_has_the_table() -> None:
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     rows = [f"| `{spec.name}` | {spec.kind} | {', '.join(spec.labels) or '-'} | {spec.help} |" for spec in METRICS]
-    assert re.findall(r"^\| `.*\|$", page, re.M) == rows
+    assert re.findall(r"^\| `.*\|$", page, re.M) == rows, "write it anew: make written"
 
 
 def test_names_keep_the_conventions() -> None:

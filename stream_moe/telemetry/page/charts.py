@@ -1,6 +1,6 @@
-"""Pictures of the live page as SVG within HTML: text keeps its size on a phone, only the plot is stretched.
+"""Charts of the live page as SVG within HTML: text keeps its size on a phone, only the plot is stretched.
 
-A picture is one element with role `img` whose name says the numbers. Colours come from the page's style sheet by
+A chart is one element with role `img` whose name says the numbers. Colours come from the page's style sheet by
 class, as its policy allows no style of an element's own.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from stream_moe.types import Float64
 
@@ -51,13 +52,13 @@ def line_chart(
     marks: Float64 | None = None,
     height: int = 190,
     counts: bool = False,
-) -> str:
+) -> Markup:
     """Draw lines with their names at their ends.
 
     Parameters
     ----------
     name
-        What the picture is; the latest, lowest and highest value of each line are added.
+        What the chart shows; the latest, lowest and highest value of each line are added.
     say
         Text of a value.
     marks
@@ -81,12 +82,12 @@ def line_chart(
     left = "".join(f'<text x="38" y="{y(tick) + 4:g}" text-anchor="end">{escape(say(tick))}</text>' for tick in ticks)
     ends = _ends(lines, y, height)
     right = "".join(f'<text class="{ink}" x="6" y="{at + 4:g}">{escape(text)}</text>' for text, ink, at in ends)
-    single = len(lines) == 1  # its name is the picture's
+    single = len(lines) == 1  # its name is the chart's
     inside = _gutter(44, height, left) + plot + _gutter(*((8, height, "") if single else (104, height, right)))
-    return _picture(_described(name, lines, marks, say), inside, axis, "chart single" if single else "chart")
+    return _figure(_described(name, lines, marks, say), inside, axis, "chart single" if single else "chart")
 
 
-def heat_map(name: str, axis: Axis, rows: Sequence[str], shares: Float64, ends: Sequence[str]) -> str:
+def heat_map(name: str, axis: Axis, rows: Sequence[str], shares: Float64, ends: Sequence[str]) -> Markup:
     """Draw shares float64 [E, n - 1] between one point and the next, a row for each name, with a word at its end."""
     height, cells = ROW * len(rows), [list[str]() for _ in LEVELS]
     edges = np.round(axis.places * WIDTH).astype(int)
@@ -103,13 +104,13 @@ def heat_map(name: str, axis: Axis, rows: Sequence[str], shares: Float64, ends: 
     left = "".join(f"<span>{escape(row)}</span>" for row in rows)
     right = "".join(f"<span>{escape(end)}</span>" for end in ends)
     inside = f'<div class="names">{left}</div>{plot}<div class="ends">{right}</div>'
-    return _picture(name, inside, axis, "heat")
+    return _figure(name, inside, axis, "heat")
 
 
-def heat_legend(what: str) -> str:
-    """Say which colour is which share."""
+def heat_legend(what: str) -> Markup:
+    """Write which colour is which share."""
     keys = "".join(f'<span class="key l{n + 1}">{level:.0%}</span>' for n, level in enumerate(LEVELS))
-    return f'<p class="legend">{escape(what)}, from <span class="keys">{keys}</span></p>\n'
+    return Markup(f'<p class="legend">{escape(what)}, from <span class="keys">{keys}</span></p>\n')
 
 
 def level(share: float) -> str:
@@ -128,9 +129,9 @@ def thinned(n: int, most: int = COLUMNS) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, n - 1, min(n, most + 1)).tolist()})
 
 
-def _picture(name: str, inside: str, axis: Axis, kind: str) -> str:
+def _figure(name: str, inside: str, axis: Axis, kind: str) -> Markup:
     below = "".join(f"<span>{escape(label)}</span>" for label in axis.labels)
-    return (
+    return Markup(
         f'<div class="{kind}" role="img" aria-label="{escape(name)}"><div class="row">{inside}</div>'
         f'<div class="below">{below}</div></div>\n'
     )
@@ -162,7 +163,7 @@ def _hover(
     say: Callable[[float], str],
     height: int,
 ) -> str:
-    """Areas without colour that tell the numbers of a point to a mouse."""
+    """Areas without colour that show the numbers of a point under a mouse."""
     found = []
     kept = thinned(len(places))
     for before, here in zip([0, *kept], kept, strict=False):

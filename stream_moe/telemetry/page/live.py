@@ -1,7 +1,7 @@
 """The live page at `/`: whether it is well, what drifted, and which expert does what.
 
-The server draws everything; a small script of the page's own only loads it anew in place. Nothing comes from
-outside, and the policy allows no other script or style than the two whose digests it names.
+The server draws everything (`templates/live.html`); a small script of the page's own only loads it anew in place.
+Nothing comes from outside, and the policy allows no other script or style than the two whose digests it names.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from html import escape
 from http import HTTPStatus
 from importlib import resources
 from urllib.parse import parse_qsl
 
+from markupsafe import Markup
+
 from stream_moe.telemetry.board import Board
-from stream_moe.telemetry.findings import Finding
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.history import SPANS
 from stream_moe.telemetry.http import HTML, TEXT, Answer
 from stream_moe.telemetry.page import sections
+from stream_moe.telemetry.page.html import environment
 from stream_moe.telemetry.page.view import View, look
 
 REFRESH_SECONDS = 5
@@ -40,6 +41,7 @@ def _source(content: str) -> str:
 
 
 STYLE, SCRIPT = _asset("live.css"), _asset("live.js")
+_TEMPLATE = environment().get_template("live.html")
 POLICY = (
     f"default-src 'none'; style-src {_source(STYLE)}; script-src {_source(SCRIPT)}; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -104,43 +106,11 @@ def _not_here(words: str) -> Answer:
 
 def render(view: View) -> str:
     """Lay a view out as a page."""
-    worst = view.findings[0]
-    parts = [
-        _part("verdict", _status(view.findings)),
-        *(_part(name, content) for name, content in sections.of(view)),
-    ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<noscript><meta http-equiv="refresh" content="{REFRESH_SECONDS}"></noscript>\n'
-        f'<link rel="icon" href="data:,">\n<title>{escape(worst.state)} · stream_moe</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n"
-        '<a class="skip" href="#main">To the numbers</a>\n'
-        f"<header><h1>stream_moe</h1>{sections.where(view)}"
-        f'<p id="asof" class="muted" data-live>as of <time>{time.strftime("%H:%M:%S", time.gmtime())}</time> UTC, '
-        f"refreshed every {REFRESH_SECONDS} s</p></header>\n"
-        '<p id="lost" class="critical" role="alert" hidden></p>\n'
-        f'<main id="main">\n{"".join(parts)}</main>\n'
-        '<footer><a href="/metrics">metrics</a><a href="/healthz">live?</a><a href="/readyz">ready?</a></footer>\n'
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    return _TEMPLATE.render(
+        view=view,
+        style=Markup(STYLE),
+        script=Markup(SCRIPT),
+        refresh=REFRESH_SECONDS,
+        now=time.strftime("%H:%M:%S", time.gmtime()),
+        **sections.of(view),
     )
-
-
-def _part(name: str, content: str) -> str:
-    return f'<section id="{name}" data-live>\n{content}</section>\n'
-
-
-def _status(findings: list[Finding]) -> str:
-    first, *others = findings
-    also = "".join(f'<li class="{one.tone}"><b>{escape(one.state)}</b> {_reason(one)}</li>\n' for one in others[:5])
-    if len(others) > 5:
-        also += f'<li class="note">and {len(others) - 5} more</li>\n'
-    return (
-        f'<p class="status {first.tone}" role="status"><strong>{escape(first.state)}</strong>{_reason(first)}</p>\n'
-        + (f'<ul class="also">\n{also}</ul>\n' if also else "")
-    )
-
-
-def _reason(finding: Finding) -> str:
-    alert = f' <span class="alert">{finding.alert}</span>' if finding.alert else ""
-    return escape(finding.reason) + alert

@@ -1,109 +1,95 @@
-"""The parts of the live page, each a heading with a picture or a table."""
+"""What the live page shows, section by section, as text and charts for the template `live.html`."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from html import escape
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from stream_moe.report import PartitionReport
-from stream_moe.telemetry.history import MAX_CLASSES, MAX_EXPERTS, MAX_PARTITIONS, SPANS, WINDOW
+from stream_moe.telemetry.history import MAX_CLASSES, MAX_EXPERTS, MAX_PARTITIONS, SPANS, WINDOW, Past
 from stream_moe.telemetry.page.charts import Line, heat_legend, heat_map, level, line_chart, thinned
-from stream_moe.telemetry.page.html import (
-    UNKNOWN,
-    count,
-    duration,
-    html_table,
-    link,
-    number,
-    percent,
-    region,
-    short,
-    size,
-)
+from stream_moe.telemetry.page.html import link
 from stream_moe.telemetry.page.view import View
+from stream_moe.telemetry.table import METRICS
+from stream_moe.telemetry.text import UNKNOWN, count, duration, number, percent, short, size
 from stream_moe.types import Float64
 
-SCORES = (
-    ("accuracy", "accuracy", "one"),
-    ("kappa", "kappa", "two"),
-    ("over majority", "kappa_majority", "three"),
-    ("over repeating", "kappa_temporal", "four"),
-)
-
+SCORES = (("accuracy", "one"), ("kappa", "two"), ("kappa_majority", "three"), ("kappa_temporal", "four"))
+SCORE_NAMES = {"kappa_majority": "kappa_M"}
 SCOPES = {
     "feature": "features",
     "expert": "errors of the experts",
     "mixture": "error of the mixture",
     "label": "rates of the labels",
 }
+PARTITION_COLUMNS = (
+    "partition", "verdict", "state", "events read", "behind, records", "behind, s", "accuracy", "recent", "drifts",
+)  # fmt: skip
+EXPERT_COLUMNS = (
+    "expert", "kind", "share, recent", "mostly", "routed", "trained", "accuracy, recent", "accuracy, all", "drifts",
+    "resets", "returns", "nodes", "memory",
+)  # fmt: skip
 
 
-def where(view: View) -> str:
-    """What is looked at, beside the title."""
-    if view.report is None:
-        return ""
-    what = "replay of" if view.replay_events is not None else "topic"
-    held = "" if view.replay_events is not None else f", partition {view.report.partition}"
-    return f'<p class="muted">{what} {escape(view.report.topic)}{held}</p>'
-
-
-def of(view: View) -> list[tuple[str, str]]:
-    """Name and content of every section that there is something to say in."""
-    report = view.report
+def of(view: View) -> dict[str, Any]:
+    """Return what the template needs beside the view; nothing before the first report."""
+    report, past = view.report, view.past
     if report is None:
-        return []
-    parts = [("now", _tiles(view, report))]
-    if len(view.reports) > 1:
-        parts.append(("overview", _partitions(view)))
-    if view.past is not None and len(view.past) > 1:
-        parts += [("quality", _quality(view)), ("flow", _flow(view))]
-    elif view.past is None:
-        parts.append(("quality", f'<p class="how">The past is kept of the first {MAX_PARTITIONS} partitions.</p>\n'))
-    parts.append(("drifts", _drifts(report)))
+        return {}
+    shown: dict[str, Any] = {
+        "tiles": _tiles(view, report),
+        "partition_columns": PARTITION_COLUMNS, "partitions": _partitions(view),
+        "span_links": _spans(view), "window": f"{WINDOW:,}",
+        "max_partitions": MAX_PARTITIONS, "max_classes": MAX_CLASSES,
+        "kappa_known": past is not None and past.class_labels.shape[1] > 0,
+        "moved": _moved(report), "drifts": _drifts(report),
+        "numbers": _numbers(view, report),
+    }  # fmt: skip
+    lately = None
+    if past is not None and len(past) > 1:
+        lately = _lately(past)
+        shown |= {"scores": _scores(view, past), "flow": _flow(view, past)}
     if report.learner.experts:
-        parts += [("routing", _routing(view, report)), ("experts", _experts(view, report))]
-    return [*parts, ("all-numbers", _numbers(view, report))]
+        shown |= {
+            "leads": _leads(report, lately), "routing": None,
+            "class_names": _class_names(report), "classes": _classes(report),
+            "expert_columns": EXPERT_COLUMNS, "experts": _experts(report, lately),
+        }  # fmt: skip
+        if past is not None and lately is not None:
+            shown["routing"] = _routing(view, report, past, lately)
+    return shown
 
 
-def _tiles(view: View, report: PartitionReport) -> str:
+def _tiles(view: View, report: PartitionReport) -> list[tuple[str, str, str]]:
+    """Name, value and what more there is to know of each headline number."""
     quality, learner = report.quality, report.learner
     scored = quality.events > 0
     rate = view.past.rate("events", 10.0) if view.past is not None else None
     majority, temporal = (number(k, 3, scored) for k in (quality.kappa_majority, quality.kappa_temporal))
+    drifts = f"{_last_drift(report)}{count(sum(expert.drifts for expert in learner.experts))} of its experts"
+    in_all = f"{percent(quality.accuracy, scored)} in all"
+    read = f"{count(report.events_consumed)} in all"
     tiles = [
-        ("Accuracy, recent", percent(quality.window_accuracy, scored), f"{percent(quality.accuracy, scored)} in all"),
-        ("Kappa", number(quality.kappa, 3, scored), f"{majority} over majority, {temporal} over repeating"),
-        (
-            "Drifts of the mixture",
-            count(learner.mixture_drifts),
-            f"{_last_drift(report)}{count(sum(expert.drifts for expert in learner.experts))} of its experts",
-        ),
-        (
-            "Events a second",
-            count(rate) if rate is not None else UNKNOWN,
-            f"{count(report.events_consumed)} in all",
-        ),
+        ("Accuracy, recent", percent(quality.window_accuracy, scored), in_all),
+        ("Kappa", number(quality.kappa, 3, scored), f"kappa_M {majority}, kappa_temporal {temporal}"),
+        ("Drifts of the mixture", count(learner.mixture_drifts), drifts),
+        ("Events a second", UNKNOWN if rate is None else count(rate), read),
     ]
     if view.replay_events is not None:
         done = report.events_consumed / max(view.replay_events, 1)
-        tiles.append(("Replayed", f"{done:.0%}", f"of {count(view.replay_events)} events"))
-    else:
-        age = None if report.checkpoint_time is None else max(0.0, time.time() - report.checkpoint_time)
-        written = f"{size(report.checkpoint_bytes)}, took {number(report.checkpoint_seconds, 2)} s"
-        tiles += [
-            ("Behind the log", duration(report.lag_seconds), f"{count(report.lag_records)} records"),
-            ("Waiting for a label", count(report.pending_events), f"{count(quality.events)} labels learnt"),
-            ("Last checkpoint", "none" if age is None else f"{duration(age)} ago", "" if age is None else written),
-        ]
-    cells = "".join(
-        f'<div><dt>{escape(name)}</dt><dd class="big">{escape(value)}</dd>'
-        f'<dd class="small">{escape(more)}</dd></div>\n'
-        for name, value, more in tiles
-    )
-    return f'<dl class="tiles">\n{cells}</dl>\n'
+        return [*tiles, ("Replayed", f"{done:.0%}", f"of {count(view.replay_events)} events")]
+    age = None if report.checkpoint_time is None else max(0.0, time.time() - report.checkpoint_time)
+    written = f"{size(report.checkpoint_bytes)}, took {number(report.checkpoint_seconds, 2)} s"
+    return [
+        *tiles,
+        ("Behind the log", duration(report.lag_seconds), f"{count(report.lag_records)} records"),
+        ("Waiting for a label", count(report.pending_events), f"{count(quality.events)} labels learnt"),
+        ("Last checkpoint", "none" if age is None else f"{duration(age)} ago", "" if age is None else written),
+    ]
 
 
 def _last_drift(report: PartitionReport) -> str:
@@ -111,45 +97,63 @@ def _last_drift(report: PartitionReport) -> str:
     return f"the last {count(max(0, report.quality.events - last))} labels ago; " if last >= 0 else ""
 
 
-def _partitions(view: View) -> str:
-    rows = []
-    for each, state in zip(view.reports, view.states, strict=True):
-        known = each.quality.events > 0
-        rows.append(
-            [
-                link(_target(view, partition=each.partition), str(each.partition), each is view.report),
-                state.state,
-                each.state,
-                count(each.events_consumed),
-                count(each.lag_records),
-                number(each.lag_seconds, 1),
-                percent(each.quality.accuracy, known),
-                percent(each.quality.window_accuracy, known),
-                count(each.learner.mixture_drifts),
-            ]
-        )
-    columns = ["partition", "verdict", "state", "events read", "behind, records", "behind, s", "accuracy", "recent"]
-    return html_table("Partitions", [*columns, "drifts"], rows)
+def _partitions(view: View) -> list[list[str]]:
+    return [
+        [
+            link(_target(view, partition=each.partition), str(each.partition), each is view.report),
+            state.state,
+            each.state,
+            count(each.events_consumed),
+            count(each.lag_records),
+            number(each.lag_seconds, 1),
+            percent(each.quality.accuracy, each.quality.events > 0),
+            percent(each.quality.window_accuracy, each.quality.events > 0),
+            count(each.learner.mixture_drifts),
+        ]
+        for each, state in zip(view.reports, view.states, strict=True)
+    ]
 
 
-def _quality(view: View) -> str:
-    past = view.past
-    assert past is not None
+def _spans(view: View) -> list[Markup]:
+    names = {"hour": "latest hour", "day": "latest day", "all": "since the start"}
+    return [link(_target(view, span=span), names[span], span == view.span) for span in SPANS]
+
+
+def _target(view: View, partition: int | None = None, span: str | None = None) -> str:
+    assert view.report is not None
+    shown = view.report.partition if partition is None else partition
+    return f"/?partition={shown}&span={span or view.span}"
+
+
+def _scores(view: View, past: Past) -> Markup | None:
     scores = past.scores()
-    lines = [Line(name, scores[key], ink) for name, key, ink in SCORES if np.isfinite(scores[key]).any()]
+    lines = [
+        Line(SCORE_NAMES.get(key, key), scores[key], ink) for key, ink in SCORES if np.isfinite(scores[key]).any()
+    ]
     if not lines:
-        return '<h2>Quality</h2>\n<p class="how">No label has come yet to score by.</p>\n'
+        return None
     drifts = np.diff(past["mixture_drifts"], prepend=past["mixture_drifts"][0])
-    chart = line_chart("Accuracy and kappas", view.axis, lines, lambda value: f"{value:.2f}", drifts)
-    marked = '<span class="drift-key">Dashed</span>: the error of the mixture drifted.'
-    more = "" if past.class_labels.shape[1] else f" No kappa over chance: it is kept for up to {MAX_CLASSES} classes."
-    return (
-        f'<h2>Quality</h2>\n<p class="how">Over at least {WINDOW:,} labels before each point. {marked}{more}</p>\n'
-        f"{_spans(view)}{chart}"
-    )
+    return line_chart("Accuracy and kappas", view.axis, lines, lambda value: f"{value:.2f}", drifts)
 
 
-def _drifts(report: PartitionReport) -> str:
+def _flow(view: View, past: Past) -> list[tuple[str, Markup]]:
+    seconds = np.diff(past["time"])
+    grown = np.divide(np.diff(past["events"]), seconds, out=np.full(len(seconds), np.nan), where=seconds > 0.01)
+    series = [("Events a second", "events a second", np.concatenate([grown[:1], grown]))]
+    if not view.is_replay:
+        series.append(("Records behind the log", "records", past["lag_records"]))
+    return [
+        (title, line_chart(title, view.axis, [Line(name, values, "one")], short, height=110, counts=True))
+        for title, name, values in series
+    ]
+
+
+def _moved(report: PartitionReport) -> str:
+    strongest = sorted(report.drift.strengths.items(), key=lambda each: -each[1])[:5]
+    return ", ".join(f"{name} {strength:.2f}" for name, strength in strongest)
+
+
+def _drifts(report: PartitionReport) -> list[list[str]]:
     """What drifted: of the features, the experts' errors, the mixture's error and the labels."""
     learner, drift = report.learner, report.drift
     warnings = drift.warnings | {
@@ -165,120 +169,63 @@ def _drifts(report: PartitionReport) -> str:
             last = drift.last_seconds.get(scope)
             when = "" if last is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(last))
             rows.append([what, count(found[scope]), count(warnings.get(scope, 0)), when])
-    table = html_table(
-        "Since the start", ["of", "drifts", "warnings", "the last at (UTC, event time)"], rows, "by-scope"
-    )
-    strongest = sorted(drift.strengths.items(), key=lambda each: -each[1])[:5]
-    features = ", ".join(f"{name} {strength:.2f}" for name, strength in strongest)
-    moved = f"<p>Features that moved most, 0 to 1: {escape(features)}.</p>\n" if strongest else ""
-    return f"<h2>What drifted</h2>\n{moved}{table}"
+    return rows
 
 
-def _flow(view: View) -> str:
-    past = view.past
-    assert past is not None
-    axis, seconds = view.axis, np.diff(past["time"])
-    grown = np.divide(np.diff(past["events"]), seconds, out=np.full(len(seconds), np.nan), where=seconds > 0.01)
-    rate = np.concatenate([grown[:1], grown])
-    speed = line_chart(
-        "Events a second", axis, [Line("events a second", rate, "one")], short, height=110, counts=True
-    )
-    found = f"<div><h2>Events a second</h2>\n{speed}</div>"
-    if view.replay_events is None:
-        lag = line_chart(
-            "Records behind the log",
-            axis,
-            [Line("records", past["lag_records"], "one")],
-            short,
-            height=110,
-            counts=True,
-        )
-        found += f"<div><h2>Records behind the log</h2>\n{lag}</div>"
-    return f'<div class="two">{found}</div>\n'
-
-
-def _spans(view: View) -> str:
-    if view.replay_events is not None:
-        return ""
-    names = {"hour": "latest hour", "day": "latest day", "all": "since the start"}
-    links = "".join(link(_target(view, span=span), names[span], span == view.span) for span in SPANS)
-    return f'<nav class="spans" aria-label="Span of the pictures">{links}</nav>\n'
-
-
-def _target(view: View, partition: int | None = None, span: str | None = None) -> str:
-    assert view.report is not None
-    shown = view.report.partition if partition is None else partition
-    return f"/?partition={shown}&span={span or view.span}"
-
-
-def _routing(view: View, report: PartitionReport) -> str:
-    experts = report.learner.experts[:MAX_EXPERTS]
-    names = [f"{e} {expert.kind}" for e, expert in enumerate(experts)]
-    lead = max(range(len(experts)), key=lambda e: experts[e].routed)
-    picture = ""
-    if view.past is not None and len(view.past) > 1:
-        kept = thinned(len(view.past))
-        axis, routed = view.axis, view.past.routed[kept]
-        grown = np.diff(routed, axis=0).T
-        shares = np.divide(grown, grown.sum(0), out=np.zeros_like(grown), where=grown.sum(0) > 0)
-        lately = _lately(view)
-        lead = int(lately.argmax())
-        axis = type(axis)(axis.places[kept], axis.labels, [axis.words[i] for i in kept])
-        told = ", ".join(f"{names[e]} {lately[e]:.0%}" for e in np.argsort(-lately)[:5])
-        picture = (
-            "<div><h2>Who answers, and when</h2>\n"
-            + heat_legend("Share of the labelled events that the router sent to an expert")
-            + heat_map(
-                f"Routing by expert and time; lately {told}", axis, names, shares, [f"{s:.0%}" for s in lately]
-            )
-            + "</div>"
-        )
-    asleep = sum(expert.asleep for expert in experts)
-    sleeping = f" {asleep} of {len(experts)} experts are asleep." if asleep else ""
-    words = (
-        f"{names[lead]} leads{'' if view.past is None else f' with {_lately(view)[lead]:.0%} of the latest events'}."
-    )
-    return f'<p class="how">{escape(words + sleeping)}</p>\n<div class="two">{picture}{_classes(report)}</div>\n'
-
-
-def _lately(view: View) -> Float64:
+def _lately(past: Past) -> Float64:
     """Share of each expert in the latest labelled events, `WINDOW` at least where there are as many."""
-    past = view.past
-    assert past is not None
     labels = past["labels"]
     before = max(0, min(int(np.searchsorted(labels, labels[-1] - WINDOW, side="right")) - 1, len(labels) - 2))
     grown = past.routed[-1] - past.routed[before]
     return grown / max(float(grown.sum()), 1.0)
 
 
-def _classes(report: PartitionReport) -> str:
-    counts = report.learner.expert_class[:MAX_EXPERTS]
-    shown = min(counts.shape[1], MAX_CLASSES)
-    names = [escape(name) for name in report.classes[:shown]] + (["other"] if counts.shape[1] > shown else [])
+def _name(report: PartitionReport, e: int) -> str:
+    return f"{e} {report.learner.experts[e].kind}"
+
+
+def _leads(report: PartitionReport, lately: Float64 | None) -> str:
+    experts = report.learner.experts
+    routed = [expert.routed for expert in experts[:MAX_EXPERTS]]
+    lead = int(np.argmax(routed if lately is None else lately))
+    share = "" if lately is None else f" with {lately[lead]:.0%} of the latest events"
+    asleep = sum(expert.asleep for expert in experts[:MAX_EXPERTS])
+    sleeping = f" {asleep} of {len(routed)} experts are asleep." if asleep else ""
+    return f"{_name(report, lead)} leads{share}.{sleeping}"
+
+
+def _routing(view: View, report: PartitionReport, past: Past, lately: Float64) -> Markup:
+    """Heat map of the share of the labelled events that each expert was routed, by time."""
+    names = [_name(report, e) for e in range(len(lately))]
+    kept = thinned(len(past))
+    grown = np.diff(past.routed[kept], axis=0).T
+    shares = np.divide(grown, grown.sum(0), out=np.zeros_like(grown), where=grown.sum(0) > 0)
+    most = ", ".join(f"{names[e]} {lately[e]:.0%}" for e in np.argsort(-lately)[:5])
+    whole = view.axis
+    axis = type(whole)(whole.places[kept], whole.labels, [whole.words[i] for i in kept])
+    legend = heat_legend("Share of the labelled events that the router sent to an expert")
+    name = f"Routing by expert and time; lately {most}"
+    return legend + heat_map(name, axis, names, shares, [f"{share:.0%}" for share in lately])
+
+
+def _class_names(report: PartitionReport) -> list[str]:
+    n_classes = report.learner.expert_class.shape[1]
+    return [*report.classes[: min(n_classes, MAX_CLASSES)], *(["other"] if n_classes > MAX_CLASSES else [])]
+
+
+def _classes(report: PartitionReport) -> list[tuple[str, list[tuple[str, str]], str]]:
+    """By expert: its name, colour and text of each class's share in its events, and how many these are."""
     rows = []
-    for e, row in enumerate(counts):
-        total = max(int(row.sum()), 1)
-        shares = [
-            *(row[:shown] / total).tolist(),
-            *([float(row[shown:].sum()) / total] if counts.shape[1] > shown else []),
-        ]
-        cells = "".join(
-            f'<td class="{level(share)}">{share:.0%}</td>' if row.sum() else "<td></td>" for share in shares
-        )
-        kind = escape(report.learner.experts[e].kind)
-        rows.append(f'<tr><th scope="row">{e} {kind}</th>{cells}<td>{count(int(row.sum()))}</td></tr>\n')
-    head = "".join(f'<th scope="col">{name}</th>' for name in ["expert", *names, "events"])
-    table = region(
-        "Share of each class in the labelled events routed to an expert, since the start",
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>",
-        "class-by-expert",
-    )
-    return f'<div class="classes"><h2>Who answers what</h2>\n{table}</div>'
+    for e, row in enumerate(report.learner.expert_class[:MAX_EXPERTS]):
+        total = int(row.sum())
+        counts = [*row[:MAX_CLASSES].tolist(), *([row[MAX_CLASSES:].sum()] if len(row) > MAX_CLASSES else [])]
+        cells = [(level(n / total), f"{n / total:.0%}") if total else ("", "") for n in counts]
+        rows.append((_name(report, e), cells, count(total)))
+    return rows
 
 
-def _experts(view: View, report: PartitionReport) -> str:
+def _experts(report: PartitionReport, lately: Float64 | None) -> list[list[str]]:
     scored = report.quality.events > 0
-    lately = _lately(view) if view.past is not None and len(view.past) > 1 else None
     counts = report.learner.expert_class
     rows = []
     for e, expert in enumerate(report.learner.experts):
@@ -300,53 +247,10 @@ def _experts(view: View, report: PartitionReport) -> str:
                 size(expert.memory_bytes),
             ]
         )
-    columns = ["expert", "kind", "share, recent", "mostly", "routed", "trained", "accuracy, recent", "accuracy, all"]
-    return "<h2>Experts</h2>\n" + html_table(
-        "Since the start, and over the latest labels",
-        [*columns, "drifts", "resets", "returns", "nodes", "memory"],
-        rows,
-        "each-expert",
-    )
+    return rows
 
 
-def _numbers(view: View, report: PartitionReport) -> str:
-    quality, learner, labels = report.quality, report.learner, report.labels
-    scored, routed = quality.events > 0, any(expert.routed for expert in learner.experts)
-    rows = [["state", report.state], ["topic, partition", f"{report.topic}, {report.partition}"]]
-    rows.append(["events read", count(report.events_consumed)])
-    if view.replay_events is None:
-        saved = report.checkpoint_time is not None
-        rows += [
-            ["predictions committed", count(report.predictions_committed)],
-            ["dead letters", count(sum(report.dead_letters.values()))],
-            ["behind the log, records", count(report.lag_records)],
-            ["behind the log, s", number(report.lag_seconds, 1)],
-            ["kept in the log before here, records", count(report.retention_headroom)],
-            ["waiting for a label", count(report.pending_events)],
-            [
-                "labels too late, again, or without event",
-                count(labels.received - labels.applied - report.early_labels),
-            ],
-            ["checkpoint, bytes", count(report.checkpoint_bytes) if saved else UNKNOWN],
-            ["checkpoint, s to write", number(report.checkpoint_seconds, 2, saved)],
-            ["checkpoints that failed", count(sum(report.checkpoint_failures.values()))],
-        ]
-    rows += [
-        ["labels learnt", count(quality.events)],
-        ["accuracy, all", percent(quality.accuracy, scored)],
-        ["accuracy, recent", percent(quality.window_accuracy, scored)],
-        ["kappa", number(quality.kappa, 3, scored)],
-        ["kappa over majority class", number(quality.kappa_majority, 3, scored)],
-        ["kappa over repeating the last label", number(quality.kappa_temporal, 3, scored)],
-        ["log loss", number(quality.log_loss, 3, scored)],
-        ["drifts, experts", count(sum(expert.drifts for expert in learner.experts))],
-        ["drifts, mixture", count(learner.mixture_drifts)],
-        ["router load (0 one expert, 1 even)", number(learner.load_entropy, 2, routed)],
-        ["router confidence", number(learner.confidence, 2, routed)],
-        ["class known from the expert (0 not, 1 wholly)", number(learner.class_information, 2, routed)],
-        ["experts right together", number(learner.overlap, 2, routed)],
-        ["model, memory", size(learner.model_bytes)],
-    ]
-    return "<h2>All numbers</h2>\n" + html_table(
-        "Since the start unless it says recent", ["", "value"], rows, "numbers"
-    )
+def _numbers(view: View, report: PartitionReport) -> list[tuple[str, str]]:
+    """All that the metric table shows on the page."""
+    rows = [("state", report.state), ("topic, partition", f"{report.topic}, {report.partition}")]
+    return rows + [row for spec in METRICS for row in spec.numbers(report, view.is_replay)]

@@ -13,7 +13,7 @@ from stream_moe.telemetry.findings import Finding, judge
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.history import Past
 from stream_moe.telemetry.page.charts import Axis
-from stream_moe.telemetry.page.html import duration, short
+from stream_moe.telemetry.text import duration, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,15 @@ class View:
     replay_events: int | None
 
     @property
+    def is_replay(self) -> bool:
+        """Whether a stream is replayed; else a log is read."""
+        return self.replay_events is not None
+
+    @property
     def axis(self) -> Axis:
         """Where the points of the past are: by time, or by events in a replay."""
         assert self.past is not None
-        if self.replay_events is not None:
+        if self.is_replay:
             at = self.past["events"]
             words = [f"{n:,.0f} events" for n in at.tolist()]
             labels = [short(float(n)) for n in np.linspace(at[0], at[-1], 3)]
