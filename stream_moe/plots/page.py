@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from stream_moe.evaluation.comparison import cells, published_for
@@ -63,8 +62,8 @@ def render_page(
         comparison=comparison,
         parts=parts,
         expert_columns=EXPERT_COLUMNS,
-        plotly=Markup(get_plotlyjs()),
-        data=Markup(json.dumps(drawn).replace("<", r"\u003c")),  # nothing in it ends the element it stands in
+        plotly=get_plotlyjs(),
+        data=json.dumps(drawn).replace("<", r"\u003c"),  # nothing in it ends the element it stands in
     )
 
 

@@ -15,8 +15,6 @@ from http import HTTPStatus
 from importlib import resources
 from urllib.parse import parse_qsl
 
-from markupsafe import Markup
-
 from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.history import SPANS
@@ -108,8 +106,8 @@ def render(view: View) -> str:
     """Lay a view out as a page."""
     return _TEMPLATE.render(
         view=view,
-        style=Markup(STYLE),
-        script=Markup(SCRIPT),
+        style=STYLE,
+        script=SCRIPT,
         refresh=REFRESH_SECONDS,
         now=time.strftime("%H:%M:%S", time.gmtime()),
         **sections.of(view),
