@@ -249,7 +249,7 @@ def experts() -> dict[str, Any]:
              bounds=(0, 1), decimals=2),
         stat("Confidence", "Mean weight of the expert with the highest.",
              "avg(stream_moe_router_confidence_ratio)", "percentunit", bounds=(0, 1)),
-        stat("Class information", "How much the routed expert tells about the class: 0 nothing, 1 all.",
+        stat("Class information", "Share of the doubt about the class that the routed expert removes, 0 to 1.",
              "avg(stream_moe_router_class_information_ratio)", "none", bounds=(0, 1), decimals=2),
         stat("Overlap", "How often two experts are right together, of when either is.",
              "avg(stream_moe_expert_overlap_ratio)", "percentunit", bounds=(0, 1)),

@@ -83,7 +83,7 @@ def accuracies(found: Sequence[Cell], names: Sequence[str], published: Published
 
 
 def critical_difference(ranks: Ranks) -> Plot:
-    """Average ranks; a bar joins those that the data cannot tell apart."""
+    """Average ranks; a bar joins those that the data do not separate."""
     k = len(ranks.models)
     figure = new_figure(height=28 * k + 110, x="average rank (1 = best)", hovermode="closest", showlegend=False)
     figure.add_scatter(
@@ -106,10 +106,11 @@ def critical_difference(ranks: Ranks) -> Plot:
     ticks = {"tickvals": list(range(-1, k)), "ticktext": ["critical difference", *ranks.models]}
     figure.update_yaxes(**ticks, range=[k - 0.3, -1.5], zeroline=False, showgrid=False)
     figure.update_xaxes(range=[0.8, max(k, 1 + ranks.critical_difference) + 0.3], dtick=1)
-    tells = "are not alike" if ranks.p_value < 0.05 else "may all be alike"
+    verdict = "are not alike" if ranks.p_value < 0.05 else "may all be alike"
     return Plot(
         "ranks",
-        f"Ranks over {len(ranks.streams)} streams: the {k} models {tells} (Friedman's test, p = {ranks.p_value:.2g})",
+        f"Ranks over {len(ranks.streams)} streams: the {k} models {verdict} "
+        f"(Friedman's test, p = {ranks.p_value:.2g})",
         f"Models joined by a grey bar do not differ at the 5 % level: their ranks lie within Nemenyi's critical "
         f"difference of {ranks.critical_difference:.2f} (Demsar 2006). More streams make it smaller.",
         figure,

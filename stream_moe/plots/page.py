@@ -83,7 +83,7 @@ def _part(n: int, result: Mapping[str, Any], is_one_of_several: bool) -> dict[st
 def _name(result: Mapping[str, Any]) -> str:
     late = result.get("label_delay")
     delay = f", labels {late:,} events late" if isinstance(late, int) and late else ""
-    delay = f", labels as late as {late!r} says" if isinstance(late, str) else delay
+    delay = f", labels as late as their column {late!r}" if isinstance(late, str) else delay
     return f"{result['model']} on {result['stream']}, seed {result.get('seed', '?')}{delay}"
 
 

@@ -214,7 +214,7 @@ def specialization(result: Result) -> Plot:
     information = result["specialization"].get("class_information") or 0.0
     return Plot(
         "specialization",
-        f"Who answers for which class: the routed expert tells {100 * information:.0f} % of the class",
+        f"Who answers for which class: knowing the routed expert removes {100 * information:.0f} % of the doubt",
         "Of the events of each class, the share that went to each expert; a column adds up to 100 %. Columns "
         "that are alike mean that experts do not divide the classes among them."
         + left_out(counts.shape[1], len(chosen), "classes"),
@@ -251,7 +251,7 @@ def calibration(result: Result) -> Plot:
 
 
 def labels(result: Result) -> list[str]:
-    """Names of the experts as a reader tells them apart."""
+    """Names of the experts as a reader distinguishes them."""
     return [f"{e} {expert['kind']}" for e, expert in enumerate(result["experts"])]
 
 

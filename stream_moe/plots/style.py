@@ -19,7 +19,7 @@ SLIM = 16  # pixels of a row of a heat map
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure with its title and a sentence that says how to read it; `name` is for files and addresses."""
+    """A figure with its title and a sentence on how to read it; `name` is for files and addresses."""
 
     name: str
     title: str

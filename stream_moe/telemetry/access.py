@@ -140,7 +140,7 @@ class BasicAuth:
         if scheme.lower() != "basic" or len(value) > 1024:
             return False
         digest = hmac.digest(self._key, value.strip().encode(), "sha256")
-        # Comparing digests under a key that nobody knows tells nobody anything, however long it takes.
+        # Nobody knows the key, so the time that this comparison takes gives nothing away.
         if digest in self._right:
             return True
         try:

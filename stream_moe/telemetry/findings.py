@@ -1,6 +1,6 @@
 """Is it well, and if not, why: one line each, from the numbers and the limits of the alerts.
 
-An alert also waits some minutes until it is sure; the page says it at once.
+An alert also waits some minutes until it is sure; the page shows it at once.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Finding:
     Attributes
     ----------
     state
-        A word or two: well, behind, stalled, not learning, drifting, at risk, or what the group says of itself.
+        A word or two: well, behind, stalled, not learning, drifting, at risk, or the state of the group.
     tone
         good, note, warning or critical.
     reason
-        The numbers that say so.
+        The numbers behind it.
     alert
         Which alert watches the same; empty where none does.
     """
@@ -66,7 +66,7 @@ def judge(
     live: Verdict,
     is_replay: bool = False,
 ) -> list[Finding]:
-    """Say how it stands, what is worst first; never empty.
+    """Compare the numbers with the limits of the alerts; the worst finding first, never empty.
 
     Parameters
     ----------

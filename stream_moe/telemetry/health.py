@@ -14,7 +14,7 @@ from stream_moe.telemetry.board import Board
 
 
 class Verdict(NamedTuple):
-    """Yes or no, and one line that says why."""
+    """Yes or no, and one line with the reason."""
 
     ok: bool
     reason: str
@@ -62,7 +62,7 @@ class Health:
         self.beats = 0
 
     def beat(self) -> None:
-        """Say that the loop turned; the engine calls it on every turn, idle ones and replay included."""
+        """Note that the loop turned; the engine calls it on every turn, idle ones and replay included."""
         self._last_beat = self._clock()
         self.beats += 1
 

@@ -19,7 +19,7 @@ from stream_moe.evaluation.metrics import above
 from stream_moe.report import PartitionReport
 from stream_moe.types import Float64
 
-POINTS = 160  # one for every four pixels of a picture
+POINTS = 160  # one for every four pixels of a chart
 FIRST_STEP = 0.25  # seconds between the first points of the span that holds all
 SPANS: dict[str, float | None] = {"hour": 3_600.0, "day": 86_400.0, "all": None}  # seconds
 # 3 spans of 160 points of 64 experts and 32 classes are 0.5 MB: 16 partitions keep a past of at most 9 MB.
@@ -62,7 +62,7 @@ class Past:
         return self.scalars[name]
 
     def increase(self, name: str, seconds: float, whole: bool = True) -> float | None:
-        """How much a count grew over the latest seconds.
+        """Return how much a count grew over the latest seconds.
 
         None where the past does not reach as far back; with `whole` false, the growth over what there is.
         """
@@ -124,7 +124,7 @@ class Track:
         self._next = -np.inf
 
     def add(self, now: float, row: Float64) -> float:
-        """Keep a row if it is time; say when the next one is due."""
+        """Keep a row if it is time; return when the next one is due."""
         if now < self._next:
             return self._next
         points = len(self._rows)

@@ -64,7 +64,7 @@ class TelemetryServer:
         What is at each path.
     host, port
         Where to listen. Port 0 takes any free one, None the default port, or any free one if that is taken; `port`
-        tells which.
+        has the number.
     access
         TLS and basic authentication.
     max_connections
@@ -347,4 +347,4 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server_version
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: a scrape every few seconds says nothing, and lines would carry what clients send."""
+        """Log nothing: a scrape every few seconds is no news, and lines would carry what clients send."""

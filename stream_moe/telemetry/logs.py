@@ -18,7 +18,7 @@ MASK = "***"
 OUR_LOGGERS = ("stream_moe", "connectors")
 REPEAT_SECONDS = 60.0  # between two records of one kind of the Kafka client
 
-# A name with one of these words holds a secret, unless it only says where the secret lies (`..._file`).
+# A name with one of these words holds a secret, unless it is only the place of the secret (`..._file`).
 _SECRET_NAME = re.compile(r"passw|passphrase|secret|token|credential|api_?key|private_?key|jaas|authorization")
 _PLACE_NAME = re.compile(r"_?(file|filename|path|location)$")
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
@@ -95,7 +95,7 @@ def escape_line(text: str) -> str:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, to tell it from handlers that others put on the root logger.
+    """Ours, as distinct from handlers that others put on the root logger.
 
     While the live view is on the terminal, `sys.stderr` is one that writes above it: so that is looked up each time.
     """

@@ -1,4 +1,4 @@
-"""How much memory this process has, and how much it may have; Linux tells, elsewhere nobody knows."""
+"""How much memory this process has, and how much it may have; known on Linux only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NO_LIMIT = 1 << 60  # version 1 says "none" as a number near 2**63, rounded dow
 
 
 def resident_memory(proc: Path = _PROC) -> int:
-    """Return the resident memory of this process, bytes; the peak where the present one is not told.
+    """Return the resident memory of this process, bytes; the peak where the present one is not known.
 
     Examples
     --------

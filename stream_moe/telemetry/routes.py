@@ -42,12 +42,12 @@ def make_routes(
     exporter, page = Exporter(board, cache_seconds), LivePage(board, live, replay_events)
     return {
         "/metrics": Route(lambda query: Answer(HTTPStatus.OK, CONTENT_TYPE, exporter.exposition())),
-        "/healthz": Route(lambda query: _told(live()), is_probe=True),
-        "/readyz": Route(lambda query: _told(ready()), is_probe=True),
+        "/healthz": Route(lambda query: _as_answer(live()), is_probe=True),
+        "/readyz": Route(lambda query: _as_answer(ready()), is_probe=True),
         "/": Route(page.answer),
     }
 
 
-def _told(verdict: Verdict) -> Answer:
+def _as_answer(verdict: Verdict) -> Answer:
     status = HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE
     return Answer(status, TEXT, f"{' '.join(verdict.reason.split())}\n".encode())

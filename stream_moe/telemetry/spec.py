@@ -24,7 +24,7 @@ class Shown:
     Attributes
     ----------
     name
-        What the row says.
+        Of the row.
     form
         Number -> text.
     labels
@@ -53,8 +53,8 @@ class MetricSpec:
         HELP text, and label names in the order of the values that `read` gives.
     read
         A partition's report -> one value, or (label values, value) pairs; where `labels` do not name the
-        partition, the renderer adds it. None and NaN are left out of the scrape: a gap says "unknown", a zero
-        would say "zero". None for a histogram and for what is of the group.
+        partition, the renderer adds it. None and NaN are left out of the scrape: a gap means
+        "unknown", a zero means "zero". None for a histogram and for what is of the group.
     of_process
         True for a counter that starts at zero with the process; the others are part of the model's state.
     read_group

@@ -1,6 +1,6 @@
 """Charts of the live page as SVG within HTML: text keeps its size on a phone, only the plot is stretched.
 
-A chart is one element with role `img` whose name says the numbers. Colours come from the page's style sheet by
+A chart is one element with role `img` whose name has the numbers. Colours come from the page's style sheet by
 class, as its policy allows no style of an element's own.
 """
 
