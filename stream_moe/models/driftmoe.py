@@ -1,9 +1,16 @@
 """DriftMoE: experts of different kinds under gates that learn from every event. The default model.
 
-Each event is put to all experts; the gates mix their answers; then, or when its label arrives, everyone
-learns it. What makes it follow a drift: trees that replace themselves, experts with short memories, and
-gates whose weights move within some ten events. An expert that carries no weight sleeps.
-`docs/model.md` has the equations and what each part is worth.
+The algorithm, for each event; its steps are named beside the lines of `_tile`:
+
+1. *Sleep*: an expert that carries no weight is active on one event in 8 only.
+2. *Experts*: every active expert predicts the event and then learns it.
+3. *Gates*: three levels mix the predictions into the answer, and learn from the label. Where the label comes late,
+   they learn from the predictions that were made at the time.
+4. *Account*: routing and accuracy of each expert are counted, and a monitor looks for drifts of their errors.
+5. *Sleep*: after every 1,024 labels some experts fall asleep or wake; a drift of the mixture wakes all.
+
+What makes it follow a drift: trees that replace themselves, experts with short memories, and gates whose weights
+move within some ten events. `docs/model.md` has the equations and what each part is worth.
 """
 
 from __future__ import annotations
@@ -37,7 +44,7 @@ from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
-TILE = 2048  # rows at a time: bounds the memory for what the experts say; changes no result
+TILE = 2048  # rows at a time: bounds the memory of the predictions; changes no result
 LATEST = ("averaged-softmax",)  # kinds that a checkpoint of format 3 does not have: its pool goes on without them
 # Temperaments of the trees in turn: how often each looks at its error, and how soon it is alarmed.
 NERVOUS = {"group": 2, "drift_delta": 0.05, "warning_delta": 0.2}
@@ -68,11 +75,11 @@ class DriftMoE(BlockClassifier):
     threads
         Threads over the experts; the result does not depend on it.
     executor, shards
-        Where the experts live, and in how many parts; changes no result. See `stream_moe.experts.executors`.
+        Where the experts run, and in how many parts; changes no result. See `stream_moe.experts.executors`.
 
     Notes
     -----
-    Under a label delay the gates learn from what the experts said when the event was predicted; see
+    Under a label delay the gates learn from the predictions that were made at the time; see
     `stream_moe.router.gates.waiting`. Those events are part of a snapshot, but not of `digest`, which is over what
     has been learnt.
 
@@ -106,7 +113,7 @@ class DriftMoE(BlockClassifier):
         check_executor(executor, shards, threads)
         self.without, self.seed, self.threads, self.executor, self.shards = without, seed, threads, executor, shards
         self._absent: tuple[str, ...] = ()
-        if schema is None:  # a wrong kind must be told now, not at the first event
+        if schema is None:  # a wrong kind is an error now, not at the first event
             self.make_experts(Schema.numeric(1, ["any"]))
         super().__init__(schema)
 
@@ -170,7 +177,7 @@ class DriftMoE(BlockClassifier):
             return max(least, round(n * self.budget))
 
         size = scaled(self.prototypes, 1)
-        everyone: list[Expert] = [
+        experts: list[Expert] = [
             *(self._tree(schema, member) for member in range(scaled(self.trees, 1))),
             WindowKNN(schema, k=3, window=scaled(self.window, 4)),
             WindowKNN(schema, k=5, window=scaled(3 * self.window, 8)),
@@ -186,12 +193,12 @@ class DriftMoE(BlockClassifier):
             NoChange(schema),
         ]
         unwanted = {current_kind(kind.strip()) for kind in self.without.split(",") if kind.strip()}
-        kinds = {expert.kind for expert in everyone}
+        kinds = {expert.kind for expert in experts}
         if not unwanted < kinds:
             raise ConfigError(
                 f"driftmoe: without {self.without!r}; name some of {', '.join(sorted(kinds))}, but not all"
             )
-        return [expert for expert in everyone if expert.kind not in unwanted]
+        return [expert for expert in experts if expert.kind not in unwanted]
 
     def _tree(self, schema: Schema, member: int) -> AdaptiveTree:
         temper = CALM if member % 12 == 11 else (NERVOUS, ALERT)[member % 2]

@@ -1,4 +1,4 @@
-"""Online gates: from what E experts say to one answer, learnt event by event, in three levels.
+"""Online gates: from the predictions of E experts to one answer, learnt event by event, in three levels.
 
 Inputs are the E experts and the committee (the mean of the experts of the largest kind, the trees).
 
@@ -15,10 +15,10 @@ Inputs are the E experts and the committee (the mean of the experts of the large
 
    and each change of the part compared with costs ln(1 / (SWITCH p_j)) more.
 
-An expert that says NaN (asleep, see `stream_moe.router.gates.sleep`, or broken) abstains: the others answer, its
-weights stand still, and the bound holds over the events it spoke on.
+An expert whose prediction is NaN (asleep, see `stream_moe.router.gates.sleep`, or broken) abstains: the others
+answer, its weights stand still, and the bound holds over the events that it predicted.
 
-Under a label delay of d events every level learns from what was said when the event was predicted, with its
+Under a label delay of d events every level learns from the predictions made at the time, with its
 step, or the exponent of its posterior and what it gives back to the prior, divided by sqrt(1 + d): the choice that
 keeps the regret of delayed gradients at sqrt(1 + d) times that of prompt ones (Joulani et al., 2013). So slow a
 posterior can afford to count errors as well, which for one label are mostly noise: at level 3 a wrong name counts
@@ -65,13 +65,13 @@ class GateArrays(NamedTuple):
     last: Float64  # [A]
     loss: Float64  # [1] moving log-loss of the answer, NaN before the first label
     learnt: Int64  # [1] labels
-    member: Bool  # [E] who sits in the committee
+    member: Bool  # [E] whether the expert is in the committee
 
 
 class Row(NamedTuple):
     """Work space of one event."""
 
-    p: Float64  # [A, C] what the parts say: level 2, the gates, the inputs
+    p: Float64  # [A, C] predictions of the parts: level 2, the gates, the inputs
     log: Float64  # [N_GATES + I, C] of the gates and the inputs
     answer: Float64  # [C]
 
@@ -213,8 +213,8 @@ def share_posterior(
 ) -> None:
     """Bayes' rule on weight, likelihoods to the power `trust`; then a part `switch` of it goes back to the prior.
 
-    Who names another class than y loses `blame` nats of likelihood besides. The prior is `first` for part 0 and
-    equal for the rest. Who abstains keeps its weight; the others share theirs.
+    A part that names another class than y loses `blame` nats of likelihood besides. The prior is `first` for part 0
+    and equal for the rest. A part that abstains keeps its weight; the others share theirs.
     """
     n = weight.shape[0]
     scale = 1.0 + p.shape[1] * floor
@@ -264,8 +264,8 @@ def learn(g: GateArrays, row: Row, y: int, delay: int) -> None:
 def expert_shares(g: GateArrays, experts: Float64, spare: Float64, out: Float64) -> None:
     """Write each expert's share of the answer, [E], summing to 1: its weights through all levels.
 
-    A committee's weight is its members'. A negative weight counts as none. Who abstains, of experts [E, C], has no
-    share.
+    A committee's weight is its members'. A negative weight counts as none. An expert that abstains (NaN
+    in experts [E, C]) has no share.
     """
     n_experts = out.shape[0]
     out[:] = 0.0

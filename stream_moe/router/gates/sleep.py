@@ -1,13 +1,13 @@
-"""Who sleeps: an expert that carries no weight is asked and trained on a thin sample of events only.
+"""Sleep: an expert that carries no weight predicts and learns a thin sample of the events only.
 
-The sample is one event in `THIN`, drawn by its number; on those everybody is asked, so the gates go on judging
-the sleepers and these wake by their own share of the answer. A drift of the mixture wakes them all. Decisions
-fall after every `PERIOD` labels and depend on nothing but labels and what was said, so any split of the stream
+The sample is one event in `THIN`, drawn by its number. On those every expert is active, so the gates go on judging
+the sleepers, and these wake by their own share of the answer. A drift of the mixture wakes them all. Decisions
+fall after every `PERIOD` labels and depend on nothing but labels and predictions, so any split of the stream
 into blocks gives the same ones.
 
 A sleeper abstains: its weights stand still and the others answer, as the specialists of Freund et al. (1997),
 Using and combining predictors that specialize. The bound of the gates then holds against each part over the
-events on which it was asked.
+events that it predicted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Bool, Float32, Float64, Int32, Int64
 
 PERIOD = 1024  # labels between two decisions
-THIN = 8  # a sleeper is asked and trained on one event in so many
+THIN = 8  # a sleeper is active on one event in so many
 RATE = 0.5  # of the moving share, a period
 LEAST_SHARE = 0.01  # of the answer: below it an expert falls asleep; a quarter of an even share of 22 is 0.011
 HYSTERESIS = 1.5  # times that share wakes it
@@ -34,20 +34,20 @@ MEMBER = 2**31  # key of the sample among all random numbers
 class SleepArrays(NamedTuple):
     """State of E experts."""
 
-    total: Float64  # [E] sum of the shares over this period's events on which the expert was asked
-    asked: Int64  # [E] how many those are
+    total: Float64  # [E] sum of the shares over this period's events on which the expert was active
+    asked: Int64  # [E] how many those are (checkpoints have this name)
     share: Float64  # [E] moving share of the answer
     awake: Int64  # [E] periods since it woke
     asleep: Bool  # [E]
     wakes: Int64  # [E] times it was woken
-    missed: Int64  # [E] labelled events it had no answer to
+    missed: Int64  # [E] labelled events that it did not predict
     learnt: Int64  # [1] labels
     drifts: Int64  # [1] alarms of the mixture by the last decision
 
 
 @compiled
 def draw_sample(seed: int, learnt: int, y: Int32, sampled: Bool) -> None:
-    """Mark the rows on which sleepers are asked: a function of the number of labels learnt before the row."""
+    """Mark the rows on which sleepers are active: a function of the number of labels learnt before the row."""
     now = uniform(seed, MEMBER, learnt) * THIN < 1.0
     for t in range(y.shape[0]):
         sampled[t] = now
@@ -79,7 +79,7 @@ class SleepSchedule:
     least_share
         Of the answer; an expert below it falls asleep. 0 = nobody does.
     seed
-        Of the sample of events that sleepers are asked on.
+        Of the sample of events on which sleepers are active.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class SleepSchedule:
     ...     schedule.update(shares, shares, schedule.sample(y), y, 0)
     >>> schedule.asleep.tolist(), bool(0.1 < schedule.sample(y).mean() < 0.15)
     ([False, True], True)
-    >>> for _ in range(2):  # what it says on the sample counts again
+    >>> for _ in range(2):  # its predictions of the sample count again
     ...     schedule.update(shares[:, ::-1].copy(), shares, schedule.sample(y), y, 0)
     >>> schedule.asleep.tolist(), schedule.wakes.tolist()
     ([False, False], [0, 1])
@@ -123,7 +123,7 @@ class SleepSchedule:
         return min(int(np.searchsorted(np.cumsum(y >= 0), due)) + 1, len(y))
 
     def sample(self, y: Int32) -> Bool:
-        """Return bool [n]: on which of the next events, labels int32 [n], sleepers are asked."""
+        """Return bool [n]: on which of the next events, labels int32 [n], sleepers are active."""
         sampled = np.empty(len(y), np.bool_)
         draw_sample(self._seed, int(self._arrays.learnt[0]), y, sampled)
         return sampled
@@ -151,15 +151,15 @@ class SleepSchedule:
 
     def _decide(self, drifts: int) -> None:
         a = self._arrays
-        heard = a.asked > 0
-        a.share[heard] += RATE * (a.total[heard] / a.asked[heard] - a.share[heard])
+        active = a.asked > 0
+        a.share[active] += RATE * (a.total[active] / a.asked[active] - a.share[active])
         a.total[:], a.asked[:] = 0.0, 0
         a.awake[:] += 1
         rising = a.asleep & (a.share > HYSTERESIS * self._least_share)
         woken = a.asleep.copy() if drifts > a.drifts[0] else rising
         a.drifts[0] = drifts
         tired = self.may_sleep & ~a.asleep & (a.share < self._least_share) & (a.awake >= AWAKE_PERIODS)
-        tired[a.share.argmax()] = False  # somebody must answer
+        tired[a.share.argmax()] = False  # one expert must answer
         a.wakes[:] += woken
         a.awake[woken] = 0
         a.asleep[:] = (a.asleep & ~woken) | tired
