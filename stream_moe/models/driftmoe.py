@@ -1,6 +1,6 @@
 """DriftMoE: experts of different kinds under gates that learn from every event. The default model.
 
-The algorithm, for each event; its steps are named beside the lines of `_tile`:
+The algorithm, for each event; `_run` has its steps under the same numbers:
 
 1. *Sleep*: an expert that carries no weight is active on one event in 8 only.
 2. *Experts*: every active expert predicts the event and then learns it.
@@ -123,27 +123,32 @@ class DriftMoE(BlockClassifier):
     def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
         proba = np.empty((len(x), self.schema.n_classes))
         start = 0
-        while start < len(x):
-            stop = start + self.sleep.before_decision(y[start : start + TILE])
-            rows = slice(start, stop)
-            proba[rows] = self._tile(x[rows], y[rows], weights[rows], tickets[rows])
-            start = stop
+        while start < len(x):  # run by run of events, in which the same experts sleep
+            run = slice(start, start + self.sleep.before_decision(y[start : start + TILE]))
+            proba[run] = self._run(x[run], y[run], weights[run], tickets[run])
+            start = run.stop
         return proba
 
-    def _tile(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
+    def _run(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
         self.phases.begin()
-        sampled = self.sleep.sample(y)
+        # 1. Which experts are active: all that are awake, and on the sample the others too.
+        sampled = self.sleep.sample(y)  # [n]
         active = ~self.sleep.asleep[:, None] | sampled  # [E, n]
-        weight = active.astype(np.float64)
-        opinions = self.pool.step(x, np.broadcast_to(y, active.shape), weight, active)  # [E, n, C] before learning
+        # 2. Each expert predicts an event, then learns it.
+        weight, labels = active.astype(np.float64), np.broadcast_to(y, active.shape)
+        predictions = self.pool.step(x, labels, weight, active)  # [E, n, C], NaN where it is not active
         self.phases.end("experts")
-        answers, shares, right, scored = self.gates.step(opinions, y, tickets, self.waiting)
-        self.phases.end("route")  # the gates learn as they go
+        # 3. The gates mix the predictions of an event, then learn; of a late label, from those made at the time.
+        answers, shares, right, scored = self.gates.step(predictions, y, tickets, self.waiting)
+        weights[...] = shares  # [n, E] of the answer
+        self.phases.end("route")
+        # 4. Count who is routed what and who is right; watch the errors of the experts and of the mixture.
+        errors = np.column_stack([1 - right, scored != y]).astype(np.float32)  # [n, E + 1], NaN: no prediction
         self.specialization.update(shares.argmax(1), shares, weight, right, y)
-        self.monitor.update(np.column_stack([1 - right, scored != y]).astype(np.float32)[y >= 0])
+        self.monitor.update(errors[y >= 0])
+        # 5. Decide, where it is due, which experts sleep from here on.
         self.sleep.update(shares, right, sampled, y, int(self.monitor.drifts[-1]))
         self.phases.end("account")
-        weights[...] = shares
         return answers
 
     def _predict(self, x: Float32) -> Float64:
