@@ -145,7 +145,7 @@ def test_the_sample_is_a_function_of_the_number_of_labels() -> None:
     assert (schedule.sample(np.full(100, -1, np.int32)) == sampled[0]).all()
 
 
-def test_a_tile_ends_where_a_decision_falls() -> None:
+def test_a_run_ends_where_a_decision_falls() -> None:
     schedule = SleepSchedule(np.ones(1, np.bool_))
     assert schedule.before_decision(np.zeros(3 * PERIOD, np.int32)) == PERIOD
     y = np.where(np.arange(3 * PERIOD) % 2, 0, -1).astype(np.int32)
