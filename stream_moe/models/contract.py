@@ -22,8 +22,6 @@ from stream_moe.runtime.phases import Phases
 from stream_moe.snapshot import Snapshot, digest_of, pack, unpack
 from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
 
-NO_SCHEMA = "the model has no schema yet; give schema=Schema(...), or learn one event first"
-
 
 class BlockClassifier(base.Classifier):  # type: ignore[misc]
     """A classifier that learns one event (river's way, dicts) or a block of them (arrays), with equal results.
@@ -208,12 +206,12 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     # The state.
     def snapshot(self) -> Snapshot:
         """Return the whole state as named arrays and plain JSON values; both are copies."""
+        self._require_schema()
         return pack({name: part.snapshot() for name, part in self._parts().items()})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of a learner with the same parameters, of whatever schema that one had grown to."""
-        if not self._rows.started:
-            raise ConfigError(NO_SCHEMA)
+        self._require_schema()
         found = unpack(snapshot)
         for name, part in self._parts().items():
             part.restore(found[name])
@@ -225,9 +223,12 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         parts = unpack(self.snapshot())
         return digest_of(pack({name: part for name, part in parts.items() if name not in self._not_learnt}))
 
-    def _checked(self, x: Float32) -> Float32:
+    def _require_schema(self) -> None:
         if not self._rows.started:
-            raise ConfigError(NO_SCHEMA)
+            raise ConfigError("the model has no schema yet; give schema=Schema(...), or learn one event first")
+
+    def _checked(self, x: Float32) -> Float32:
+        self._require_schema()
         x = np.array(x, np.float32, ndmin=2)
         if x.ndim != 2 or x.shape[1] != self.schema.n_features:
             raise DataError(f"x: shape {x.shape}, expected [n, {self.schema.n_features}] as in the schema")

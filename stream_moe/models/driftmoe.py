@@ -222,7 +222,14 @@ class DriftMoE(BlockClassifier):
         return arrays, plain | {"pool": {"experts": self._census()}}
 
     def restore(self, snapshot: Snapshot) -> None:
-        census = snapshot[1].get("pool", {}).get("experts", "another model")
+        """As `BlockClassifier.restore`; CheckpointError where the snapshot is of other experts."""
+        if self._rows.started:
+            self._take_experts(snapshot[1].get("pool", {}).get("experts", "another model"))
+        super().restore(snapshot)
+        self._drifts.skip(self.pool.facts())
+
+    def _take_experts(self, census: str) -> None:
+        """Have the experts of a snapshot, or refuse it."""
         for kind, now in FORMER.items():
             census = census.replace(f" x {kind}", f" x {now}")
         if census != self._census() and census == self._census(without=LATEST):  # made before there was such a kind
@@ -233,8 +240,6 @@ class DriftMoE(BlockClassifier):
                 f"driftmoe: the checkpoint is of {census}, this model has {self._census()}; use the settings it "
                 "was made with"
             )
-        super().restore(snapshot)
-        self._drifts.skip(self.pool.facts())
 
     def _census(self, without: tuple[str, ...] = ()) -> str:
         kinds = [kind for kind in self.pool.kinds if kind not in without]

@@ -120,7 +120,7 @@ def test_what_cannot_be_kept_is_one_line(tmp_path: Path) -> None:
         odd.save(tmp_path / "it.model")
     with pytest.raises(CheckpointError, match=r"no/it\.model: not written: No such file or directory"):
         DriftMoE(SCHEMA, trees=1).save(tmp_path / "no" / "it.model")
-    with pytest.raises(DataError, match="no schema yet"):
+    with pytest.raises(ConfigError, match="the model has no schema yet"):
         DriftMoE(seed=1).save(tmp_path / "it.model")
     assert list(tmp_path.iterdir()) == []
 
