@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stream_moe.drift.watch import DriftWatch
-from stream_moe.engine.delays import DelayedLabels
+from stream_moe.engine.delays import LONGEST, DelayedLabels
 from stream_moe.engine.step import step
 from stream_moe.errors import DataError
 from stream_moe.evaluation.cross_validation import Fold
@@ -154,61 +154,80 @@ def replay(
     if events is None and stream.n_events is None:
         raise DataError(f"stream {stream.name!r} is endless; say how many events with --events")
     wanted = min(n for n in (events, stream.n_events, 2**62) if n is not None)
-    learner, scores = make_learner(stream.schema), Scoreboard(stream.schema, window, metrics)
+    run = _Run(
+        make_learner(stream.schema), Scoreboard(stream.schema, window, metrics), fold, min(label_delay, LONGEST)
+    )
+    learner, scores = run.learner, run.scores
     blocks = stream.blocks(chunk)
     on_start()
-    warm = next(stream.blocks(WARM_UP_ROWS))
-    make_learner(stream.schema).step(warm.x, warm.y)
-    DriftWatch(stream.schema).compile()
-    Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
-    labels = DelayedLabels(stream.schema)
-    watch, log = DriftWatch(stream.schema), list[Drift]()
-    tests = fold.start() if fold is not None else None
+    _warm_up(stream, make_learner, window)
     timeline = Timeline(wanted)
     marks = progress_at if progress_at is not None else iter(())
     mark, samples = next(marks, None), timeline.marks()
     sample = next(samples)
-    done = 0
-
-    def take(events: Block, *, last: bool = False) -> None:
-        """Predict and learn the next events, and score those whose labels came."""
-        n = len(events)
-        learnt = scored = events.y
-        if tests is not None:
-            drawn = tests(n)
-            learnt, scored = (np.where(mine, events.y, UNLABELLED).astype(np.int32) for mine in (~drawn, drawn))
-        delays = label_delay if events.delays is None else events.delays
-        joined = labels.join(Block(events.x, learnt), scored, delays, last=last)
-        times = events.timestamps if events.timestamps is not None else np.full(n, -1)
-        found = step(learner, watch, joined, np.arange(done, done + n), times)
-        scores.update(found.scored, joined.scored, joined.seen)
-        log.extend(found.drifts)
-
     begin, cpu_begin = time.perf_counter(), time.process_time()
     block = next(blocks, None)
-    while block is not None and done < wanted:
-        rows = min(wanted, sample, mark if mark is not None else wanted) - done  # cut where progress is due
-        take(block.first(rows))
-        done += min(rows, len(block))
+    while block is not None and run.done < wanted:
+        rows = min(wanted, sample, mark if mark is not None else wanted) - run.done  # cut where progress is due
+        run.take(block.first(rows))
         block = block.rest(rows) if rows < len(block) else next(blocks, None)
-        if done not in (mark, sample):
+        if run.done not in (mark, sample):
             continue
         at, told = time.perf_counter() - begin, learner.report()  # once for both: it is a good part of their cost
-        if done == mark:
-            on_progress(Progress(done, at, scores.report(), told, scores, watch.report()))
+        if run.done == mark:
+            on_progress(Progress(run.done, at, scores.report(), told, scores, run.watch.report()))
             mark = next(marks, None)
-        if done == sample:
-            timeline.sample(done, scores.quality, told)
+        if run.done == sample:
+            timeline.sample(run.done, scores.quality, told)
             sample = next(samples)
-    if labels.on_their_way:
-        take(Block(warm.x[:0], warm.y[:0]), last=True)
+    run.finish()
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
-    timeline.sample(done, scores.quality, learner.report())
+    timeline.sample(run.done, scores.quality, learner.report())
     return ReplayResult(
-        done, seconds, cpu_seconds, begin - started, learner.digest, scores.report(),
+        run.done, seconds, cpu_seconds, begin - started, learner.digest, scores.report(),
         learner.report(), learner.phases.seconds, scores.to_dict(), timeline.to_dict(),
-        log, watch.report(),
+        run.drifts, run.watch.report(),
     )  # fmt: skip
+
+
+def _warm_up(stream: Stream, make_learner: Callable[[Schema], BlockClassifier], window: int) -> None:
+    """Compile everything, or read its machine code, with a learner and scores that are of no other use."""
+    warm = next(stream.blocks(WARM_UP_ROWS))
+    make_learner(stream.schema).step(warm.x, warm.y)
+    DriftWatch(stream.schema).compile()
+    Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
+
+
+class _Run:
+    """A replay under way: the learner, its scores, and the labels that have not arrived."""
+
+    def __init__(self, learner: BlockClassifier, scores: Scoreboard, fold: Fold | None, label_delay: int) -> None:
+        self.learner, self.scores = learner, scores
+        self.watch, self.drifts = DriftWatch(learner.schema), list[Drift]()
+        self.done = 0  # events
+        self._labels, self._label_delay = DelayedLabels(learner.schema), label_delay
+        self._tests = fold.start() if fold is not None else None
+
+    def take(self, block: Block, *, last: bool = False) -> None:
+        """Predict and learn the next events, and score those whose labels came."""
+        n = len(block)
+        learnt = scored = block.y
+        if self._tests is not None:
+            drawn = self._tests(n)
+            learnt, scored = (np.where(mine, block.y, UNLABELLED).astype(np.int32) for mine in (~drawn, drawn))
+        delays = self._label_delay if block.delays is None else block.delays
+        joined = self._labels.join(Block(block.x, learnt), scored, delays, last=last)
+        times = block.timestamps if block.timestamps is not None else np.full(n, -1)
+        found = step(self.learner, self.watch, joined, np.arange(self.done, self.done + n), times)
+        self.scores.update(found.scored, joined.scored, joined.seen)
+        self.drifts += found.drifts
+        self.done += n
+
+    def finish(self) -> None:
+        """Let the labels that are on their way arrive."""
+        if self._labels.on_their_way:
+            none = np.empty((0, self.learner.schema.n_features), np.float32)
+            self.take(Block(none, np.empty(0, np.int32)), last=True)
 
 
 def merged(*marks: Iterator[int]) -> Iterator[int]:
