@@ -43,6 +43,9 @@ from stream_moe.telemetry.table import METRICS, PREFIX
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parents[1] / "docs"
 
+RECENT = 'stream_moe_accuracy_ratio{window="recent"}'
+TRUTH, PREDICTED = "stream_moe_class_labels_total", "stream_moe_class_predictions_total"
+ROUTED = "sum by (expert) (stream_moe:expert_routed:share5m)"
 DRIFTS = [
     annotation(f"drift: {scope}", f'sum by (partition, detector) (increase(stream_moe_drift_detections_total'
                f'{{scope="{scope}"}}[I]))', color, "partition,detector", shown=shown)
@@ -59,9 +62,8 @@ def quantiles(name: str, *by: str) -> list[tuple[str, str]]:
     ]
 
 
-def operations(more: list[Panel]) -> dict[str, Any]:
-    """Is it well; `more` are the panels of numbers that stand on no other dashboard."""
-    now = [
+def operations_now() -> list[Panel]:
+    return [
         stat("State", "What each process does: starting, recovering (replaying the log), running, draining.",
              "max by (state) (stream_moe_state) == 1", legend="{{state}}"),
         linked(
@@ -82,7 +84,10 @@ def operations(more: list[Panel]) -> dict[str, Any]:
              "max(stream_moe_process_memory_bytes / stream_moe_process_memory_limit_bytes)", "percentunit",
              steps((0.8, YELLOW), (MEMORY_NEAR_LIMIT.limit, RED)), bounds=(0, 1)),
     ]  # fmt: skip
-    flow = [
+
+
+def operations_flow() -> list[Panel]:
+    return [
         graph("Throughput", "Predictions fall behind events only while a block is worked on.",
               [("sum(rate(stream_moe_events_consumed_total[I]))", "events"),
                ("sum(rate(stream_moe_predictions_committed_total[I]))", "predictions"),
@@ -110,7 +115,10 @@ def operations(more: list[Panel]) -> dict[str, Any]:
                ("sum by (partition) (stream_moe_replay_divergence_total)", "divergence, partition {{partition}}")],
               limits=steps((1, RED))),
     ]  # fmt: skip
-    labels = [
+
+
+def operations_labels() -> list[Panel]:
+    return [
         graph("Waiting", "Events that wait for their label, and labels that wait for their event.",
               [("sum(stream_moe_pending_events)", "events"), ("sum(stream_moe_early_labels)", "labels")]),
         graph("Label delay", "From an event's timestamp to its label's, of labels in records of their own.",
@@ -120,7 +128,10 @@ def operations(more: list[Panel]) -> dict[str, Any]:
                for what in ("applied", "expired", "duplicate", "conflicting", "orphan")]
               + [("sum(rate(stream_moe_events_expired_total[I]))", "events given up")], "cps"),
     ]  # fmt: skip
-    durable = [
+
+
+def operations_durable() -> list[Panel]:
+    return [
         graph("Checkpoint age", "Time since each partition's newest checkpoint; the line is the alert's.",
               [("max by (partition) (stream_moe_checkpoint_age_seconds)", "partition {{partition}}")], "s",
               limits=steps((CHECKPOINT_STALE.limit, RED))),
@@ -143,7 +154,10 @@ def operations(more: list[Panel]) -> dict[str, Any]:
         graph("Records replayed", "Events replayed from the log at the last start.",
               [("max by (partition) (stream_moe_replayed_events)", "partition {{partition}}")]),
     ]  # fmt: skip
-    process = [
+
+
+def operations_process() -> list[Panel]:
+    return [
         graph("Memory", "Resident memory and its limit, and what of it the models hold.",
               [("max by (instance) (stream_moe_process_memory_bytes)", "resident {{instance}}"),
                ("max by (instance) (stream_moe_process_memory_limit_bytes)", "limit {{instance}}"),
@@ -153,21 +167,25 @@ def operations(more: list[Panel]) -> dict[str, Any]:
               "max by (instance, hash) (stream_moe_config_info)",
               [{"id": "organize", "options": {"excludeByName": {"Time": True, "Value": True}}}], height=8),
     ]  # fmt: skip
+
+
+def operations(more: list[Panel]) -> dict[str, Any]:
+    """Is it well; `more` are the panels of numbers that stand on no other dashboard."""
     return dashboard(
         "stream-moe-operations", "operations", "Is it well?",
-        [("Now", now), ("Flow", flow), ("Labels", labels), ("Durability", durable), ("Process", process),
+        [("Now", operations_now()), ("Flow", operations_flow()), ("Labels", operations_labels()),
+         ("Durability", operations_durable()), ("Process", operations_process()),
          *([("Others", more)] if more else [])],
         choices=variables(one_partition=False), marks=RESTARTS,
     )  # fmt: skip
 
 
-def model() -> dict[str, Any]:
-    recent = 'stream_moe_accuracy_ratio{window="recent"}'
-    now = [
+def model_now() -> list[Panel]:
+    return [
         stat("Accuracy", "Over about the last 1,000 labelled events, each predicted before it was learnt; mean of "
-             "the chosen partitions.", f"avg({recent})", "percentunit", bounds=(0, 1), decimals=1),
+             "the chosen partitions.", f"avg({RECENT})", "percentunit", bounds=(0, 1), decimals=1),
         stat("Against its day", "Recent accuracy less its mean of the last day; the alert is at 10 points below.",
-             f"min({recent} - stream_moe:accuracy_ratio:avg1d)", "percentunit",
+             f"min({RECENT} - stream_moe:accuracy_ratio:avg1d)", "percentunit",
              steps((-ACCURACY_DROP.limit, YELLOW), (-0.03, GREEN), base=RED), bounds=(-1, 1), decimals=1),
         stat("Kappa", "Accuracy beyond chance: 0 is guessing with the right class mix, 1 is perfect.",
              "avg(stream_moe_kappa_ratio)", "none", steps((0, GREEN), base=RED), bounds=(-1, 1), decimals=2),
@@ -183,9 +201,12 @@ def model() -> dict[str, Any]:
         stat("Since the last drift", "Of any scope: the features, an expert's error, the mixture's, the labels.",
              "time() - max(stream_moe_last_drift_timestamp_seconds)", "s", bounds=(0,)),
     ]  # fmt: skip
-    quality = [
+
+
+def model_quality() -> list[Panel]:
+    return [
         graph("Accuracy", "Recent accuracy of each partition, and its mean of the last day.",
-              [(f"avg by (partition) ({recent})", "partition {{partition}}"),
+              [(f"avg by (partition) ({RECENT})", "partition {{partition}}"),
                ("avg by (partition) (stream_moe:accuracy_ratio:avg1d)", "day, partition {{partition}}")],
               "percentunit", bounds=(0, 1), width=12),
         graph("Kappas", "Over all labelled events, mean of the chosen partitions; at 0 chance, the majority "
@@ -202,7 +223,10 @@ def model() -> dict[str, Any]:
         graph("Size of the model", "Memory that the models hold.",
               [("sum by (partition) (stream_moe_model_bytes)", "partition {{partition}}")], "bytes"),
     ]  # fmt: skip
-    drift = [
+
+
+def model_drift() -> list[Panel]:
+    return [
         graph("Drifts detected", "By what drifted: features, class rates, an expert's error, the mixture's.",
               [("sum by (scope, detector) (increase(stream_moe_drift_detections_total[I]))",
                 "{{scope}} ({{detector}})")], bars=True, width=12),
@@ -217,20 +241,25 @@ def model() -> dict[str, Any]:
         graph("Labelled events at the last drift", "A step is a drift; the height is how many labels had been seen.",
               [("max by (partition) (stream_moe_last_drift_events)", "partition {{partition}}")]),
     ]  # fmt: skip
-    truth, predicted = "stream_moe_class_labels_total", "stream_moe_class_predictions_total"
-    classes = [
+
+
+def model_classes() -> list[Panel]:
+    return [
         graph("Class mix: labels", "Share of each class in the labels that come.",
-              [(f"sum by (class) (rate({truth}[I]))", "{{class}}")], "cps", stack="percent"),
+              [(f"sum by (class) (rate({TRUTH}[I]))", "{{class}}")], "cps", stack="percent"),
         graph("Class mix: predictions", "Share of each class in the predictions of the same events.",
-              [(f"sum by (class) (rate({predicted}[I]))", "{{class}}")], "cps", stack="percent"),
+              [(f"sum by (class) (rate({PREDICTED}[I]))", "{{class}}")], "cps", stack="percent"),
         graph("Bias by class", "Share of a class in the predictions less its share in the labels; above 0 it is "
               "named too often.",
-              [(f"sum by (class) (rate({predicted}[I]) - rate({truth}[I])) / ignoring (class) group_left "
-                f"sum(rate({truth}[I]))", "{{class}}")], "percentunit", bounds=()),
+              [(f"sum by (class) (rate({PREDICTED}[I]) - rate({TRUTH}[I])) / ignoring (class) group_left "
+                f"sum(rate({TRUTH}[I]))", "{{class}}")], "percentunit", bounds=()),
     ]  # fmt: skip
+
+
+def model() -> dict[str, Any]:
     return dashboard(
         "stream-moe-model", "model", "Is it right, and what drifted?",
-        [("Now", now), ("Quality", quality), ("Drift", drift), ("Classes", classes)],
+        [("Now", model_now()), ("Quality", model_quality()), ("Drift", model_drift()), ("Classes", model_classes())],
         choices=variables(one_partition=False), marks=DRIFTS,
     )  # fmt: skip
 
@@ -241,9 +270,8 @@ def named(query: str) -> tuple[str, str]:
     return f"sum by (expert) ({query}) * {kind}", "{{expert}} {{kind}}"
 
 
-def experts() -> dict[str, Any]:
-    routed = "sum by (expert) (stream_moe:expert_routed:share5m)"
-    now = [
+def experts_now() -> list[Panel]:
+    return [
         stat("Load entropy", "How evenly the router spreads the events: 0 is one expert for all, 1 is uniform.",
              "avg(stream_moe_router_load_entropy_ratio)", "none", steps((ROUTER_COLLAPSE.limit, GREEN), base=RED),
              bounds=(0, 1), decimals=2),
@@ -260,7 +288,10 @@ def experts() -> dict[str, Any]:
              "avg(stream_moe_router_loss)", "none", decimals=3),
         stat("Memory", "All experts together.", "sum(stream_moe_expert_memory_bytes)", "bytes", bounds=(0,)),
     ]  # fmt: skip
-    routing = [
+
+
+def experts_routing() -> list[Panel]:
+    return [
         graph("Routing", "Share of the events for which an expert had the highest weight.",
               [named("stream_moe:expert_routed:share5m")], "percentunit", bounds=(0, 1), stack="normal", width=12),
         table("Experts and classes", "Share of each class in the labelled events routed to an expert: a row adds up "
@@ -281,7 +312,10 @@ def experts() -> dict[str, Any]:
         graph("Router loss", "Training loss of the router.",
               [("avg by (partition) (stream_moe_router_loss)", "partition {{partition}}")], "none", bounds=()),
     ]  # fmt: skip
-    each = [
+
+
+def experts_each() -> list[Panel]:
+    return [
         graph("Accuracy", "Of each expert over about its last 1,000 labelled events, and of the mixture.",
               [named("stream_moe_expert_accuracy_ratio"),
                ('avg(stream_moe_accuracy_ratio{window="recent"})', "mixture")],
@@ -296,7 +330,7 @@ def experts() -> dict[str, Any]:
         graph("Came back", "Replacements in which a tree that had been replaced before came back.",
               [named("increase(stream_moe_expert_returns_total[I])")], bars=True),
         table("Experts now", "One row per expert.",
-              [("max by (expert, kind) (stream_moe_expert_info)", ""), (routed, ""),
+              [("max by (expert, kind) (stream_moe_expert_info)", ""), (ROUTED, ""),
                ("sum by (expert) (stream_moe_expert_accuracy_ratio)", ""),
                ("sum by (expert) (stream_moe_expert_trained_total)", ""),
                ("sum by (expert) (stream_moe_expert_resets_total)", "")],
@@ -306,9 +340,12 @@ def experts() -> dict[str, Any]:
                    "renameByName": {"Value #B": "share of the events", "Value #C": "recent accuracy",
                                     "Value #D": "events learnt", "Value #E": "replaced"}}}], width=8, height=8),
     ]  # fmt: skip
+
+
+def experts() -> dict[str, Any]:
     return dashboard(
         "stream-moe-experts", "experts", "Which expert does what? Choose one partition: each has a pool of its own.",
-        [("Now", now), ("Routing", routing), ("Each expert", each)],
+        [("Now", experts_now()), ("Routing", experts_routing()), ("Each expert", experts_each())],
         choices=variables(one_partition=True), marks=DRIFTS,
     )  # fmt: skip
 
