@@ -132,9 +132,7 @@ def read_file(
             if label is not None:
                 raise DataError(f"{path}: the labels of an .npz file are its array y; leave label out")
             if delay is not None:
-                raise DataError(
-                    f"{path}: an .npz file has no column {delay!r}; give one delay for all, or a CSV file"
-                )
+                raise DataError(f"{path}: an .npz file has no column {delay!r}; give one delay for all labels")
             return FileStream(name, *read_npz(path, nominal))
         table = READERS[suffix](path)
         return read_table(
@@ -171,9 +169,12 @@ def read_table(
     _check_names(table.path, names, [*nominal, *(name for name in (label, delay) if name is not None)])
     if delay is not None and delay in (label, *nominal):
         raise DataError(
-            f"{table.path}: {delay!r} cannot be the delay and the label or a feature; name another column"
+            f"{table.path}: {delay!r} is the label or a feature already; name another column as the delay"
         )
-    target = names.index(label if label is not None else [name for name in names if name != delay][-1])
+    others = [name for name in names if name != delay]
+    if not others:
+        raise DataError(f"{table.path}: no column besides the delay {delay!r}; it needs features and a label")
+    target = names.index(label if label is not None else others[-1])
     labels = LabelColumn(table, target)
     features = [
         FeatureColumn(table, j, column in nominal or column in usually_nominal)

@@ -118,7 +118,7 @@ def test_a_delay_needs_a_column_of_its_own(tmp_path: Path) -> None:
         open_stream(path, delay="latte")
     with pytest.raises(DataError, match="'class' is the label or a feature already"):
         open_stream(path, label="class", delay="class")
-    with pytest.raises(ConfigError, match="is generated, it has no column"):
+    with pytest.raises(ConfigError, match="is generated and has no column"):
         open_stream("sea_a", delay="late")
     alone = tmp_path / "alone.csv"
     alone.write_text("late\n1\n")
