@@ -122,7 +122,7 @@ def test_a_delay_needs_a_column_of_its_own(tmp_path: Path) -> None:
         open_stream("sea_a", delay="late")
     alone = tmp_path / "alone.csv"
     alone.write_text("late\n1\n")
-    with pytest.raises(DataError, match="no column besides the delay"):
+    with pytest.raises(DataError, match="it needs features and a label"):
         open_stream(str(alone), delay="late")
 
 
