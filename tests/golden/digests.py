@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def digests(models: list[str], chunks: list[int]) -> Iterator[tuple[str, str]]:
     for chunk, model, name, seed, delay in product(chunks, models, STREAMS, SEEDS, DELAYS):
         found = replay(
             open_stream(name, seed=seed),
-            lambda schema, model=model, seed=seed: build_model(model, schema, seed=seed, options=OPTIONS.get(model)),
+            partial(build_model, model, seed=seed, options=OPTIONS.get(model)),
             events=EVENTS,
             chunk=chunk,
             label_delay=delay,
