@@ -84,7 +84,7 @@ def bounded(stream: str, model: str, events: int, n_keys: int, memory: int, max_
         learner = KeyedLearner(SCHEMA, make=make(model), max_keys=max_keys, memory=KeyMemory(memory << 20))
         learner.attach(store)
         writer, quality, done, saved = CheckpointWriter(store), Prequential(2), 0, 0
-        writer.segments = learner.files
+        writer.files = learner.files
         owner = Owner.of("benchmark", model, SCHEMA, {})
         barrier: Barrier | None = None
         most, begin, told_at = 0, time.process_time(), 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,3 +52,26 @@ def digest_of(snapshot: Snapshot) -> str:
         sha.update(f"{name}{arrays[name].dtype}{arrays[name].shape}".encode())
         sha.update(np.ascontiguousarray(arrays[name]).tobytes())
     return sha.hexdigest()
+
+
+def keys_to_arrays(keys: Sequence[bytes]) -> Arrays:
+    """Write keys as arrays: their bytes in one, their lengths in the other.
+
+    Examples
+    --------
+    >>> keys_from_arrays(keys_to_arrays([b"till-7", b"", b"till-9"]))
+    [b'till-7', b'', b'till-9']
+    """
+    return {
+        "keys": np.frombuffer(b"".join(keys), np.uint8).copy(),
+        "key_lengths": np.fromiter(map(len, keys), np.int64, len(keys)),
+    }
+
+
+def keys_from_arrays(arrays: Arrays) -> list[bytes]:
+    """Undo `keys_to_arrays`; CheckpointError where the two do not fit."""
+    content, ends = arrays["keys"].tobytes(), np.cumsum(arrays["key_lengths"])
+    if arrays["key_lengths"].min(initial=0) < 0 or (ends[-1] if len(ends) else 0) != len(content):
+        raise CheckpointError(f"keys: lengths that do not add up to the {len(content)} bytes there are")
+    places = ends.tolist()
+    return [content[begin:end] for begin, end in zip([0, *places[:-1]], places, strict=False)]

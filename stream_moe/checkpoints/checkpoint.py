@@ -100,15 +100,15 @@ class Checkpoint:
     version: int = VERSION
 
     @property
-    def segments(self) -> list[str]:
+    def files(self) -> list[str]:
         """Names of the files that hold the models of its keys; none where the partition has one model."""
         with understood("checkpoint"):
             keys = self.plain.get("learner", {}).get("keys") or {}
             return [str(name) for name in keys.get("segments", ())]
 
-    def check_segments(self, store: CheckpointStore, name: str) -> None:
+    def check_files(self, store: CheckpointStore, name: str) -> None:
         """Raise CheckpointError where the store lacks one of them; `name` is the checkpoint's."""
-        missing = sorted(set(self.segments) - set(store.names())) if self.segments else []
+        missing = sorted(set(self.files) - set(store.names())) if self.files else []
         if missing:
             raise CheckpointError(
                 f"{name}: names models in {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}, "

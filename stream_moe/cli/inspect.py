@@ -72,7 +72,7 @@ def _lines(found: Checkpoint, size: int) -> Iterator[str]:
     }.items():
         yield f"{name:<22} {value}"
     if "keys" in found.plain["learner"]:
-        known, files = len(found.arrays["learner/keys/segment"]), len(found.segments)
+        known, files = len(found.arrays["learner/keys/segment"]), len(found.files)
         yield f"{'keys':<22} {known:,} with a model each, in {files:,} files beside the checkpoint"
     yield from _experts(found)
 

@@ -53,7 +53,7 @@ def newest_usable(store: CheckpointStore, owner: Owner, committed: int | None) -
         owner.check(found.owner, name)
         if found.offset <= (committed or 0):
             try:
-                found.check_segments(store, name)
+                found.check_files(store, name)
             except CheckpointError as error:
                 _log.error("skipping a checkpoint that is not whole: %s", error)
                 incomplete = incomplete or error
@@ -84,13 +84,13 @@ def stored_schema(store: CheckpointStore) -> Schema | None:
     return None
 
 
-def segments_named(store: CheckpointStore) -> set[str]:
-    """Name the segments of models that a checkpoint in the store refers to, even one that was set aside."""
+def files_named(store: CheckpointStore) -> set[str]:
+    """Name the files that a checkpoint in the store refers to, even one that was set aside."""
     named: set[str] = set()
     for name in store.names():
         if name.endswith(".ckpt"):
             try:
-                named.update(Checkpoint.from_bytes(store.read(name), name).segments)
+                named.update(Checkpoint.from_bytes(store.read(name), name).files)
             except NewerVersionError:
                 raise
             except CheckpointError:
@@ -101,13 +101,13 @@ def segments_named(store: CheckpointStore) -> set[str]:
 class CheckpointWriter:
     """Writes checkpoints in a thread, one at a time, and keeps the newest generations.
 
-    With `segments`, what those hold back is written before the checkpoint that names it, and what no checkpoint in
-    the store names any more is deleted after it.
+    Where a learner has `files`, what they hold back is written before the checkpoint that names it, and what no
+    checkpoint in the store names any more is deleted after it.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
         self._store = store
-        self.segments: StateFiles | None = None
+        self.files: StateFiles | None = None
         self._thread: threading.Thread | None = None
         self.time: float | None = None  # seconds since 1970 of the newest one
         self.seconds = 0.0
@@ -134,8 +134,8 @@ class CheckpointWriter:
         start = time.perf_counter()
         name = f"{checkpoint.offset:020d}.ckpt"
         try:
-            if self.segments is not None:
-                self.segments.flush(checkpoint.segments)
+            if self.files is not None:
+                self.files.flush(checkpoint.files)
             content = checkpoint.to_bytes()
             self._store.write(name, content)
         except (OSError, StreamMoeError, MemoryError) as error:  # the log still has everything: go on, and say so
@@ -147,8 +147,8 @@ class CheckpointWriter:
             for old in generations(self._store)[:-GENERATIONS]:
                 self._store.delete(old)
                 reach("generation-deleted")
-            if self.segments is not None:
-                self.segments.collect(segments_named(self._store))
+            if self.files is not None:
+                self.files.collect(files_named(self._store))
         except (OSError, StreamMoeError) as error:
             _log.warning("an old checkpoint stays: %s", error)
 

@@ -26,9 +26,8 @@ import numpy as np
 
 from stream_moe.engine.waiting import Joined, Matches, WaitingEvents
 from stream_moe.errors import CheckpointError
-from stream_moe.models.keyed.index import keys_from_arrays, keys_to_arrays
 from stream_moe.report import LabelCounts
-from stream_moe.snapshot import Arrays, Snapshot
+from stream_moe.snapshot import Arrays, Snapshot, keys_from_arrays, keys_to_arrays
 from stream_moe.types import SHARED, UNLABELLED, Block
 
 MAX_WAITING = 100_000  # ids of 20 characters and 10 features: about 100 MB when all is full

@@ -155,7 +155,7 @@ class Task:
         self._started = time.perf_counter()
         learner = self._make_learner(schema)
         learner.attach(self._store)
-        self._writer.segments = learner.files
+        self._writer.files = learner.files
         self._codec = JsonCodec(schema, keys=self.settings.keys)
         self.learnt = PartitionState(learner, self.settings)
         self._whole, self._saving = True, None

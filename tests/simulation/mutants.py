@@ -210,10 +210,10 @@ def models_after_checkpoint() -> Iterator[None]:
     """Write the files with the models after the checkpoint that names them."""
 
     def write(self: CheckpointWriter, checkpoint: Checkpoint) -> None:
-        if (segments := self.segments) is not None:
-            with mock.patch.object(segments, "flush"):
+        if (files := self.files) is not None:
+            with mock.patch.object(files, "flush"):
                 _write(self, checkpoint)
-            segments.flush(checkpoint.segments)
+            files.flush(checkpoint.files)
         else:
             _write(self, checkpoint)
 

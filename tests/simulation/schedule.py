@@ -268,7 +268,7 @@ class Schedule:
             if name.endswith(".ckpt") and not name.startswith(AHEAD):
                 with contextlib.suppress(CheckpointError):
                     one = Checkpoint.from_bytes(files[name])
-                    if files.keys() >= set(one.segments):
+                    if files.keys() >= set(one.files):
                         found.append(one.offset)
         return found
 
@@ -287,7 +287,7 @@ class Schedule:
         offset = max(offset for offset in backups if self._reachable(partition, offset))
         files[f"{offset:020d}.ckpt"] = backups[offset]
         models = world.segments[partition] if world.apart else want.segments
-        files.update((name, models[name]) for name in Checkpoint.from_bytes(backups[offset]).segments)
+        files.update((name, models[name]) for name in Checkpoint.from_bytes(backups[offset]).files)
         self._world.seen["backups restored"] += 1
 
     def _heal(self) -> None:
@@ -418,7 +418,7 @@ class Schedule:
             offset = self._chance.randint(begin + 1, want.end)
             files = self._world.disk.setdefault(partition, {})
             files[f"{offset:020d}.ckpt"] = want.checkpoints[offset]
-            named = Checkpoint.from_bytes(want.checkpoints[offset]).segments
+            named = Checkpoint.from_bytes(want.checkpoints[offset]).files
             files.update((name, want.segments[name]) for name in named)
             self._world.seen["checkpoints ahead"] += 1
 

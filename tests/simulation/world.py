@@ -238,7 +238,7 @@ class SimulatedStore:
             self._segments[name] = content
             world.seen["segments"] += 1
         elif not name.startswith(AHEAD):
-            missing = set(Checkpoint.from_bytes(content).segments) - self._files.keys()
+            missing = set(Checkpoint.from_bytes(content).files) - self._files.keys()
             if missing and world.parked > SLEEP_SECONDS and self._partition not in world.wronged:
                 world.violations.append(f"O2: {name} of partition {self._partition} names {min(missing)}, not there")
             self._archive[int(name[:20])] = content

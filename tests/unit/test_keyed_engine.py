@@ -17,7 +17,7 @@ from connectors.files import FileCheckpointStore
 from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource, Record, SimulatedCrashError
 from stream_moe.checkpoints.checkpoint import Checkpoint
 from stream_moe.engine import checkpoint
-from stream_moe.engine.checkpoint import segments_named
+from stream_moe.engine.checkpoint import files_named
 from stream_moe.engine.codec import JsonCodec
 from stream_moe.engine.loop import IDLE_SECONDS, Engine, EngineSettings
 from stream_moe.errors import CheckpointError
@@ -107,7 +107,7 @@ def test_a_crash_at_any_act_upon_the_store_changes_nothing(monkeypatch: pytest.M
                 break
             again.dies_at = -1
             assert finish(log, again, keys) == expected, (dies_at, done_first)
-            named = segments_named(again)
+            named = files_named(again)
             assert named <= again.files.keys()
             left = {name for name in again.files if name.endswith(".models")} - named
             assert not left, "garbage of the crash stays"
@@ -174,9 +174,9 @@ def test_a_store_without_the_files_that_a_checkpoint_names_is_refused() -> None:
     log, store = filled(items), Memory()
     expected, _ = finish(log, store, keys)
     newest = max(name for name in store.files if name.endswith(".ckpt"))
-    named = set(Checkpoint.from_bytes(store.files[newest]).segments)
+    named = set(Checkpoint.from_bytes(store.files[newest]).files)
     older = [name for name in store.files if name.endswith(".ckpt") and name != newest]
-    elsewhere = {name for old in older for name in Checkpoint.from_bytes(store.files[old]).segments}
+    elsewhere = {name for old in older for name in Checkpoint.from_bytes(store.files[old]).files}
     lost = min(named - elsewhere)
     content = store.files.pop(lost)
     assert finish(log, store, keys)[0] == expected  # from the checkpoint before

@@ -12,10 +12,10 @@ import numpy as np
 
 from stream_moe.errors import CheckpointError
 from stream_moe.models.keyed import record
-from stream_moe.models.keyed.index import COLUMNS, NOWHERE, KeyIndex, keys_to_arrays
+from stream_moe.models.keyed.index import COLUMNS, NOWHERE, KeyIndex
 from stream_moe.models.keyed.residents import Resident, Residents
 from stream_moe.models.keyed.segments import Segments
-from stream_moe.snapshot import Snapshot, pack
+from stream_moe.snapshot import Snapshot, keys_to_arrays, pack
 
 TOGETHER = 256  # records of old segments that are copied with one read
 _log = logging.getLogger(__name__)

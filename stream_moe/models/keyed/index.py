@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from stream_moe.errors import CheckpointError
-from stream_moe.snapshot import Arrays
+from stream_moe.snapshot import Arrays, keys_from_arrays
 
 NOWHERE = -1  # of a model that was never written
 COLUMNS = ("segment", "offset", "length", "digest")
@@ -154,26 +154,3 @@ class KeyIndex:
         self.length[: len(keys)], self.digest[: len(keys)] = length, arrays["digest"]
         self._free = []
         self.live = Counter(dict(enumerate(np.bincount(segment, length, len(sizes)).astype(np.int64).tolist())))
-
-
-def keys_to_arrays(keys: Sequence[bytes]) -> Arrays:
-    """Write keys as arrays: their bytes in one, their lengths in the other.
-
-    Examples
-    --------
-    >>> keys_from_arrays(keys_to_arrays([b"till-7", b"", b"till-9"]))
-    [b'till-7', b'', b'till-9']
-    """
-    return {
-        "keys": np.frombuffer(b"".join(keys), np.uint8).copy(),
-        "key_lengths": np.fromiter(map(len, keys), np.int64, len(keys)),
-    }
-
-
-def keys_from_arrays(arrays: Arrays) -> list[bytes]:
-    """Undo `keys_to_arrays`; CheckpointError where the two do not fit."""
-    content, ends = arrays["keys"].tobytes(), np.cumsum(arrays["key_lengths"])
-    if arrays["key_lengths"].min(initial=0) < 0 or (ends[-1] if len(ends) else 0) != len(content):
-        raise CheckpointError(f"keys: lengths that do not add up to the {len(content)} bytes there are")
-    places = ends.tolist()
-    return [content[begin:end] for begin, end in zip([0, *places[:-1]], places, strict=False)]
