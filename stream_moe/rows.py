@@ -113,7 +113,7 @@ class RowEncoder:
         return row
 
     def _extend(self, x: dict[Any, Any], y: Hashable) -> GrowthNeeded:
-        features = list(self._schema.features) if self._schema else []
+        features, names = list(self._schema.features) if self._schema else [], list[Any]()
         known = self._schema.feature_index if self._schema else {}
         changed = False
         for key in sorted(x, key=str):  # the order of a dict's keys must not matter
@@ -121,7 +121,7 @@ class RowEncoder:
             j = known.get(name)
             if j is None:
                 features.append(Feature(name, (value,) if isinstance(value, str) else None))
-                self._names.append(key)
+                names.append(key)
                 changed = True
                 continue
             categories, index = features[j].categories, self.schema.category_index[j]
@@ -129,15 +129,16 @@ class RowEncoder:
             if unseen and categories is not None and len(categories) < MAX_CATEGORIES:
                 features[j] = Feature(name, (*categories, value))
                 changed = True
-        if y not in self._class_index:
-            self._class_index[y] = len(self.labels)
-            self.labels.append(y)
-            changed = True
-        if not changed:
+        labels = [] if y in self._class_index else [y]
+        if not (changed or labels):
             return ""
-        started: GrowthNeeded = "grown" if self._schema else "started"
-        self._schema = Schema(tuple(features), tuple(map(str, self.labels)))
-        return started
+        grown: GrowthNeeded = "grown" if self._schema else "started"
+        # The schema refuses what does not fit before anything is taken up of this event.
+        self._schema = Schema(tuple(features), tuple(map(str, [*self.labels, *labels])))
+        self._names += names
+        self._class_index |= {label: len(self.labels) for label in labels}
+        self.labels += labels
+        return grown
 
 
 def _otherwise(name: Any) -> Any:

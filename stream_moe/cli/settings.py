@@ -191,6 +191,8 @@ def with_secrets(values: dict[str, Any]) -> dict[str, Any]:
     values = dict(values)
     for name in SECRETS:
         if (file := values.pop(f"{name}_file", None)) is not None:
+            if not isinstance(file, str | Path):
+                raise ConfigError(f"{name}_file: a {type(file).__name__}; name a file that holds the secret")
             values[name] = _read_secret(Path(file), f"{name}_file")
     return values
 

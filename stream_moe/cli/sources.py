@@ -9,16 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, create_model
-from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict, SettingsError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from stream_moe.cli.flags import Flag, S, groups_of
 from stream_moe.cli.run import RunSettings
-from stream_moe.cli.settings import with_secrets
+from stream_moe.cli.settings import split_names, with_secrets
 from stream_moe.errors import ConfigError
 
 ENVIRONMENT = "STREAM_MOE_"
 TABLES = {name: [each.name for each in fields(group)] for name, group in groups_of(RunSettings).items()}
+
+
+class Environment(EnvSettingsSource):
+    """As pydantic's, for keys of the tables alone; a list is words between commas."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, True  # a variable by the name of a whole table is somebody else's
+
+    def explode_env_vars(self, field_name: str, field: FieldInfo, env_vars: Any) -> dict[str, Any]:
+        if field_name not in TABLES:
+            return {}
+        found = super().explode_env_vars(field_name, field, env_vars)
+        for each in fields(field.annotation):  # type: ignore[arg-type]  # every field is a group of settings
+            if each.default_factory is list and each.name in found:
+                found[each.name] = split_names(found[each.name])
+        return found
 
 
 def read(kind: type[S], given: dict[Flag, Any], file: Path | None) -> S:
@@ -47,9 +64,9 @@ def read(kind: type[S], given: dict[Flag, Any], file: Path | None) -> S:
 
         @classmethod
         def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], init_settings: Source, env_settings: Source, *_: Any, **__: Any
+            cls, settings_cls: type[BaseSettings], init_settings: Source, *_: Any, **__: Any
         ) -> tuple[Source, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, content)
+            return init_settings, Environment(settings_cls), InitSettingsSource(settings_cls, content)
 
     groups = groups_of(kind)
     flags = {name: {flag.field: value for flag, value in given.items() if flag.group == name} for name in groups}
@@ -58,8 +75,6 @@ def read(kind: type[S], given: dict[Flag, Any], file: Path | None) -> S:
         found = create_model("Settings", __base__=Sources, **parts)(**flags)
     except ValidationError as error:
         raise ConfigError(_first(error, file)) from None
-    except SettingsError as error:  # of a list, which the environment holds as JSON
-        raise ConfigError(f"{ENVIRONMENT}...: {error}; write a list as JSON") from None
     own = {flag.field: value for flag, value in given.items() if not flag.group}
     return kind(**own, **{name: getattr(found, name) for name in groups})
 

@@ -73,8 +73,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     def _parts(self) -> Mapping[str, Part]: ...
 
     @abstractmethod
-    def report(self) -> LearnerReport:
-        """Return what the learner tells of itself: its experts, routing and drifts."""
+    def _report(self) -> LearnerReport: ...
 
     # What only some learners have more of.
     _not_learnt: Collection[str] = ()  # parts that are in a snapshot, and not in the digest
@@ -97,6 +96,17 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     def keys(self) -> KeyReport | None:
         """How many keys there are, where each has a model."""
         return None
+
+    def report(self) -> LearnerReport:
+        """Return what the learner reports of itself: its experts, routing and drifts.
+
+        Raises
+        ------
+        ConfigError
+            If it has no schema yet.
+        """
+        self._require_schema()
+        return self._report()
 
     def take_drifts(self) -> list[LearnerDrift]:
         """Return the drifts that the learner found in its own errors since this was last asked."""
@@ -162,6 +172,11 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         if tickets is None:
             self.step(x, y, keys=keys)
             return
+        tickets = np.asarray(tickets)
+        if tickets.shape != np.shape(y) or tickets.dtype.kind not in "iu":
+            raise DataError(
+                f"tickets: {tickets.dtype} {tickets.shape} for {np.shape(y)} labels; give int64, one per row"
+            )
         tickets = np.where(np.asarray(y) == UNLABELLED, NO_TICKET, tickets)
         self._tickets.check(tickets)
         self.step(x, y, tickets=tickets, keys=keys)
@@ -210,7 +225,10 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         return pack({name: part.snapshot() for name, part in self._parts().items()})
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of a learner with the same parameters, of whatever schema that one had grown to."""
+        """Go on from a snapshot of a learner with the same parameters, of whatever schema that one had grown to.
+
+        Of the tickets given before, those count that the snapshot has something of.
+        """
         self._require_schema()
         found = unpack(snapshot)
         for name, part in self._parts().items():
@@ -284,11 +302,19 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         number = NO_TICKET if ticket is None else self._tickets.number_of(ticket)
         row, grown = self._rows.encode(x, y)
         if grown == "started":
-            self._start(self._rows.schema)
+            self._begin()
         elif grown:
             self._grow(self._rows.schema)
         tickets = None if number == NO_TICKET else np.array([number])
         self.learn_many(row, np.array([self._rows.class_of(y)], np.int32), tickets=tickets)
+
+    def _begin(self) -> None:
+        """Start with the schema of the first event; where that fails, the model is as it was."""
+        try:
+            self._start(self._rows.schema)
+        except Exception:
+            self._rows = RowEncoder(None)
+            raise
 
     def predict_ticket(self, x: dict[Any, Any]) -> Ticket:
         """Predict an event whose label comes later.

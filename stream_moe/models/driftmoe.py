@@ -259,7 +259,7 @@ class DriftMoE(BlockClassifier):
         """As `BlockClassifier.take_drifts`; of an expert with a detector of its own only the block is known."""
         return self._drifts.take(self.pool.facts(), self.monitor)
 
-    def report(self) -> LearnerReport:
+    def _report(self) -> LearnerReport:
         """As `BlockClassifier.report`; warnings and drifts of an expert with a detector are its detector's."""
         facts, missed = self.pool.facts(), self.sleep.missed
         found = learner_report(facts, self.specialization, self.monitor, self.gates.loss, missed)

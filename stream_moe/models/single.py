@@ -112,5 +112,5 @@ class SingleExpert(BlockClassifier):
     def take_drifts(self) -> list[LearnerDrift]:
         return self._drifts.take([facts_of(self._expert)], self.monitor)
 
-    def report(self) -> LearnerReport:
+    def _report(self) -> LearnerReport:
         return learner_report([facts_of(self._expert)], self.specialization, self.monitor, router_loss=math.nan)

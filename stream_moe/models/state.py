@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner, understood
 from stream_moe.checkpoints.format import MAGIC
@@ -83,12 +86,14 @@ def restore_state(learner: BlockClassifier, content: bytes, name: str = "state")
     _owner(learner).check(found.owner, name, way_out="build the learner as it was, or begin anew without this state")
     with understood(name):
         learner.restore(unpack((found.arrays, found.plain))["learner"])
+        if "next_ticket" in kept:
+            learner.go_on_from_ticket(int(kept["next_ticket"]))
 
 
 def write_model(learner: BlockClassifier, path: Path) -> None:
     """Write a model whole or not at all; ConfigError or CheckpointError says why it could not be."""
     content = _to_bytes(learner, _kept(learner))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         try:
             with partial.open("wb") as file:
@@ -176,7 +181,8 @@ def _what_it_is(content: bytes) -> str:
 def _kept(learner: BlockClassifier) -> dict[str, Any]:
     """Return what makes a model anew, as JSON values; ConfigError where a parameter cannot be one."""
     kept = learner.to_kept()
-    parameters = kept["parameters"]
+    parameters = {k: v.item() if isinstance(v, np.generic) else v for k, v in kept["parameters"].items()}
+    kept["parameters"] = parameters
     try:
         same = json.loads(json.dumps(parameters)) == parameters
     except TypeError:

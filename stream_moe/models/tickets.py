@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -100,6 +101,10 @@ class Tickets:
                     "this model's, give its number alone"
                 )
             ticket = ticket.number
+        try:
+            ticket = operator.index(ticket)
+        except TypeError:
+            raise DataError(f"ticket {ticket!r}: a {type(ticket).__name__}; give the Ticket, or its number") from None
         self.check(np.array([ticket]))
         return ticket
 

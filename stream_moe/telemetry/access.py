@@ -125,6 +125,8 @@ class BasicAuth:
                 continue
             user, _, text = line.strip().partition(":")
             try:
+                if not user:
+                    raise ValueError
                 self._users[user] = _Scrypt.parse(text) if text.startswith("scrypt$") else _Bcrypt.parse(text)
             except ValueError:  # without the line: somebody may have put a password there
                 raise ConfigError(
@@ -152,7 +154,7 @@ class BasicAuth:
             # A user who is not there takes as long as one who is.
             somebody = next(iter(self._users.values()))
             if self._users.get(user, somebody).matches(password) and user in self._users:
-                self._right.add(digest)  # at most one a user
+                self._right.add(digest)
                 return True
             _pause(_PAUSE * (time.perf_counter() - began))
         return False
@@ -228,7 +230,7 @@ def load_access(
     auth = None
     if users is not None:
         try:
-            auth = BasicAuth(users.read_text(encoding="utf-8"), f"--metrics-auth-file {users}")
+            auth = BasicAuth(users.read_text(encoding="utf-8-sig"), f"--metrics-auth-file {users}")
         except OSError as error:
             raise ConfigError(f"--metrics-auth-file {users}: {error.strerror}") from None
         except UnicodeDecodeError:  # whose text would show the content

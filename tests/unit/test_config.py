@@ -37,6 +37,12 @@ def test_flag_over_environment_over_file_over_default(tmp_path: Path, monkeypatc
     assert found.settings() == KafkaSettings("localhost:9092", "flag", "file", group="environment")
 
 
+def test_a_list_in_the_environment_is_words_between_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAM_MOE_MODEL_SET", "k=3, window=50")
+    monkeypatch.setenv("STREAM_MOE_MODEL", "somebody else's")
+    assert settings().model.parameters == {"k": "3", "window": "50"}
+
+
 def test_defaults_are_those_of_the_connector() -> None:
     assert settings().kafka.settings() == KafkaSettings("localhost:9092", "events")
 
@@ -130,6 +136,13 @@ def test_a_secret_that_cannot_be_read(
         settings().kafka.settings()
     assert "sasl_password_file" in str(caught.value)
     assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_secret_file_that_is_no_path_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "kafka.toml"
+    file.write_text("[kafka]\nsasl_password_file = 5\n")
+    with pytest.raises(ConfigError, match="sasl_password_file: a int; name a file that holds the secret"):
+        settings(file)
 
 
 def test_a_secret_of_a_wrong_type_is_not_shown(tmp_path: Path) -> None:

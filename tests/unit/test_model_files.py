@@ -24,6 +24,7 @@ from stream_moe.checkpoints.checkpoint import Checkpoint
 from stream_moe.checkpoints.format import MAGIC, VERSION, digest
 from stream_moe.errors import CheckpointError, ConfigError, DataError
 from stream_moe.experts.foreign.river import RiverExpert
+from stream_moe.experts.neighbours.knn import WindowKNN
 from stream_moe.models.keyed.learner import KeyedLearner
 from stream_moe.models.single import SingleExpert
 from stream_moe.types import Schema
@@ -71,6 +72,46 @@ def test_a_model_of_dicts_grows_on(name: str, tmp_path: Path) -> None:
     assert again.schema == model.schema
     assert again.digest == model.digest
     assert repr(again) == repr(model)
+
+
+@pytest.mark.parametrize("name", ["driftmoe", "driftmoe-data", "history-softmax", "target-encoding"])
+def test_a_model_that_has_grown_predicts_as_one_that_was_never_in_a_file(name: str, tmp_path: Path) -> None:
+    model, rng = build_model(name, None), np.random.default_rng(1)
+
+    def event(t: int) -> tuple[dict[str, Any], str]:
+        """A feature, a category and a class come in the middle, between those that are there."""
+        x: dict[str, Any] = {"b": float(rng.normal()), "d": "red" if rng.random() < 0.5 or t < 40 else "blue"}
+        x |= {"a": float(rng.normal())} if t >= 60 else {}
+        return x, "yes" if x["b"] > 0 else "no" if t < 50 or rng.random() < 0.5 else "maybe"
+
+    for t in range(90):
+        model.learn_one(*event(t))
+    model.save(tmp_path / "it.model")
+    again = type(model).load(tmp_path / "it.model")
+    for t in range(90, 130):
+        x, y = event(t)
+        assert again.predict_proba_one(x) == model.predict_proba_one(x)
+        model.learn_one(x, y)
+        again.learn_one(x, y)
+    assert again.digest == model.digest
+
+
+def test_a_refused_event_leaves_the_model_whole() -> None:
+    model = build_model("naive-bayes", None)
+    model.learn_one({"a": 1.0}, "x")
+    model.learn_one({"a": 2.0}, "y")
+    before, schema = model.digest, model.schema
+    with pytest.raises(ConfigError, match="appears twice"):
+        model.learn_one({1: 1.0, "1": 2.0}, "x")
+    with pytest.raises(TypeError):
+        model.learn_one({"b": 1.0}, ["x"])
+    assert (model.digest, model.schema) == (before, schema)
+    model.learn_one({"a": 1.0, "b": 2.0}, "z")
+    assert sorted(model.predict_proba_one({"a": 1.0})) == ["x", "y", "z"]
+    wrong = SingleExpert(expert=WindowKNN, parameters={"k": 0})
+    for _ in range(2):
+        with pytest.raises(ConfigError):
+            wrong.learn_one({"a": 1.0}, "x")
 
 
 @pytest.mark.parametrize("labels", [(True, False), (1, 2), ("1", "2"), (1.5, 2.5), (np.int64(1), np.int64(2))])

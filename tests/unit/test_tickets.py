@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream_moe import BlockClassifier, DriftMoE, build_model, open_stream, replay
+from stream_moe import BlockClassifier, DriftMoE, build_model, open_stream, replay, restore_state, state_to_bytes
 from stream_moe.errors import DataError
 from stream_moe.models.keyed.learner import KeyedLearner
 from stream_moe.models.keyed.memory import KeyMemory
@@ -123,6 +123,17 @@ def test_what_waits_goes_along_with_a_copy_and_a_file(tmp_path: Path) -> None:
         assert learner.predict_tickets(x[:1])[0].tolist() == [100]
 
 
+@pytest.mark.parametrize("name", ["naive-bayes", "driftmoe-data", "driftmoe"])
+def test_a_restored_state_gives_no_ticket_twice(name: str) -> None:
+    model = build_model(name, Schema.numeric(1, ["a", "b"]))
+    tickets = [model.predict_ticket({"x0": float(x)}).number for x in range(3)]
+    again = build_model(name, Schema.numeric(1, ["a", "b"]))
+    restore_state(again, state_to_bytes(model))
+    assert again.predict_ticket({"x0": 3.0}).number == 3
+    for x, ticket in enumerate(tickets):
+        again.learn_one({"x0": float(x)}, "a", ticket=ticket)
+
+
 def test_before_anything_is_learnt_there_is_nothing_to_predict() -> None:
     model = DriftMoE(seed=1)
     ticket = model.predict_ticket({"load": 1.0})
@@ -148,6 +159,12 @@ def test_no_ticket_and_the_wrong_one_is_one_line_and_learns_nothing() -> None:
         model.learn_one({"x0": 1}, "a", ticket=first.number)
     with pytest.raises(DataError, match="tickets: 1 for 2 rows"):
         model.step(ROWS, UNKNOWN, tickets=np.array([4]))
+    for text in ("0", 0.5):
+        with pytest.raises(DataError, match=f"ticket {text!r}: a [a-z]+; give the Ticket, or its number"):
+            model.learn_one({"x0": 1}, "a", ticket=text)  # type: ignore[arg-type]
+    for numbers in (np.array([0.0, 1.0]), np.array([0])):
+        with pytest.raises(DataError, match="give int64, one per row"):
+            model.learn_many(ROWS, np.zeros(2, np.int32), tickets=numbers)
     with pytest.raises(DataError, match="ticket 4: stands behind 4"):
         model.step(ROWS, UNKNOWN, tickets=np.array([4, 4]))
 

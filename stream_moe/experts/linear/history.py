@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_moe.errors import ConfigError
+from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.linear.softmax import SoftmaxRegression
 from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
 from stream_moe.runtime.compiled import compiled
@@ -105,7 +105,7 @@ class HistorySoftmax(ArrayState):
     ) -> None:
         if not 0 <= products <= 65536:
             raise ConfigError(f"history-softmax: products {products} must lie in 0..65536")
-        self._products = products
+        self._products, self._rate, self._memory = products, learning_rate, memory
         self._moments = no_moments(schema.n_features)
         self._schema, self.n_classes = schema, schema.n_classes
         self._past = Past(
@@ -149,8 +149,26 @@ class HistorySoftmax(ArrayState):
 
     def restore(self, snapshot: Snapshot) -> None:
         parts = unpack(snapshot)
+        arrays = parts["history"][0]
+        # The columns stand in the order in which they came, which a fresh schema does not tell.
+        n = len(arrays["past.source"])
+        none = np.zeros(n, np.int64)
+        self._past = self._past._replace(source=none, which=none.copy(), other=none.copy())
         super().restore(parts["history"])
+        self._check_columns()
+        self._inner = SoftmaxRegression(self._wide(), learning_rate=self._rate, memory=self._memory)
         self._inner.restore(parts["softmax"])
+
+    def _check_columns(self) -> None:
+        """Raise CheckpointError where a column is of a feature, class or rate that does not exist."""
+        past, d, c = self._past, self._schema.n_features, self.n_classes
+        bounds = np.array([d, d, 1, c, d])  # of `which`, by source
+        others = np.array([1, 1, 1, len(RATES), d])
+        known = (past.source >= VALUE) & (past.source <= PRODUCT)
+        source = np.where(known, past.source, VALUE)
+        fits = known & (past.which >= 0) & (past.which < bounds[source]) & (past.other >= 0)
+        if not (fits & (past.other < others[source])).all():
+            raise CheckpointError("history-softmax: a column of no feature, class or rate")
 
     def _wide(self) -> Schema:
         """Return the schema of the wider rows."""

@@ -130,9 +130,9 @@ class KeyedLearner(BlockClassifier):
 
         `keys` are n byte strings; None = the rows' values of `key_feature`.
         """
+        if keys is not None and len(keys) != len(y):  # before any ticket is taken note of
+            raise DataError(f"keys: {len(keys)} for {len(y)} rows; give one to each row")
         rows = self._checked_rows(x, y, weights, tickets)
-        if keys is not None and len(keys) != len(rows[0]):
-            raise DataError(f"keys: {len(keys)} for {len(rows[0])} rows; give one to each row")
         return self._step_by(keys if keys is not None else self._keys_of(rows[0]), *rows)
 
     def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
@@ -318,7 +318,7 @@ class KeyedLearner(BlockClassifier):
             sha.update(len(key).to_bytes(4, "big") + key + digest)
         return sha.hexdigest()
 
-    def report(self) -> LearnerReport:
+    def _report(self) -> LearnerReport:
         return self._account.report(self._template.report(), self.residents.bytes)
 
     @property

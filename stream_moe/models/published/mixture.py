@@ -186,5 +186,5 @@ class PublishedMixture(BlockClassifier):
     def take_drifts(self) -> list[LearnerDrift]:
         return drifts_found(self.pool.kinds, self.monitor)
 
-    def report(self) -> LearnerReport:
+    def _report(self) -> LearnerReport:
         return learner_report(self.pool.facts(), self.specialization, self.monitor, self.router.loss)

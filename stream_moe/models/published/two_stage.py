@@ -208,6 +208,6 @@ class DriftMoETwoStage(PublishedMixture):
             self._set_router()  # over as many experts as there are clusters
         super().restore(snapshot)
 
-    def report(self) -> LearnerReport:
-        found = super().report()
+    def _report(self) -> LearnerReport:
+        found = super()._report()
         return replace(found, router_loss=math.nan) if self._stage.in_first_half else found
