@@ -337,7 +337,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         >>> model.learn_one({"load": 0.1}, "calm")
         >>> ticket = model.predict_ticket({"load": 0.2})
         >>> ticket.number, ticket.prediction, sorted(ticket.probabilities)
-        (0, 'busy', ['busy', 'calm'])
+        (0, 'calm', ['busy', 'calm'])
         >>> model.learn_one({"load": 0.2}, "calm", ticket=ticket)  # an hour later
         >>> model.learn_one({"load": 0.2}, "calm", ticket=ticket)
         Traceback (most recent call last):

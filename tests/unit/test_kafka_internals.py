@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kafka
@@ -102,7 +103,9 @@ def test_connections_that_end_in_the_authentication_are_a_refusal() -> None:
         for _ in range(3):
             manager._conns.clear()
             connection = manager.get_connection("bootstrap-0")
-            connection.broker_version_data = "known"  # so the connection got as far as the authentication
+            connection.broker_version_data = SimpleNamespace(
+                broker_version=(4, 0)
+            )  # so the connection got as far as the authentication
             connection.init_future.failure(errors.KafkaConnectionError("closed"))
         with pytest.raises(errors.SaslAuthenticationFailedError, match="ends in the authentication"):
             manager.get_connection("bootstrap-0")
