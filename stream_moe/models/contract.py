@@ -98,13 +98,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         return None
 
     def report(self) -> LearnerReport:
-        """Return what the learner reports of itself: its experts, routing and drifts.
-
-        Raises
-        ------
-        ConfigError
-            If it has no schema yet.
-        """
+        """Return what the learner reports of its experts, routing and drifts; ConfigError without a schema."""
         self._require_schema()
         return self._report()
 
@@ -225,10 +219,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         return pack({name: part.snapshot() for name, part in self._parts().items()})
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of a learner with the same parameters, of whatever schema that one had grown to.
-
-        Of the tickets given before, those count that the snapshot has something of.
-        """
+        """Go on from a snapshot of a learner of the same parameters; it says which tickets still count."""
         self._require_schema()
         found = unpack(snapshot)
         for name, part in self._parts().items():
@@ -273,9 +264,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         return x, y, weights, tickets
 
     # One event, river's way.
-    @property
-    def _multiclass(self) -> bool:
-        return True
+    _multiclass = True
 
     def learn_one(self, x: dict[Any, Any], y: base.typing.ClfTarget, *, ticket: Ticket | int | None = None) -> None:
         """Learn an event and its label.
@@ -295,26 +284,21 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
 
         Notes
         -----
-        `DriftMoE` keeps its latest 8,192 tickets (fewer where there are many experts and classes: 32 MB in all). The
-        label of one that it has forgotten is learnt as if it came together with its event. A model without gates,
-        such as a single expert, learns every label so: for it a ticket changes nothing.
+        `DriftMoE` keeps its latest 8,192 tickets (fewer with many experts and classes: 32 MB in all); the label of an
+        older one is learnt as if it came with its event. So is every label in a model without gates.
         """
         number = NO_TICKET if ticket is None else self._tickets.number_of(ticket)
         row, grown = self._rows.encode(x, y)
-        if grown == "started":
-            self._begin()
-        elif grown:
+        try:
+            if grown == "started":
+                self._start(self._rows.schema)
+        except Exception:  # of a parameter that does not fit: the model is as it was
+            self._rows = RowEncoder(None)
+            raise
+        if grown == "grown":
             self._grow(self._rows.schema)
         tickets = None if number == NO_TICKET else np.array([number])
         self.learn_many(row, np.array([self._rows.class_of(y)], np.int32), tickets=tickets)
-
-    def _begin(self) -> None:
-        """Start with the schema of the first event; where that fails, the model is as it was."""
-        try:
-            self._start(self._rows.schema)
-        except Exception:
-            self._rows = RowEncoder(None)
-            raise
 
     def predict_ticket(self, x: dict[Any, Any]) -> Ticket:
         """Predict an event whose label comes later.
@@ -347,8 +331,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
             return Ticket(NO_TICKET, None, {}, self._tickets)
         tickets, proba = self.predict_tickets(self._rows.encode_known(x))
         probabilities = dict(zip(self._rows.labels, proba[0].tolist(), strict=True))
-        prediction = max(probabilities, key=probabilities.__getitem__)
-        return Ticket(int(tickets[0]), prediction, probabilities, self._tickets)
+        return Ticket(int(tickets[0]), self._rows.labels[int(proba[0].argmax())], probabilities, self._tickets)
 
     def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[base.typing.ClfTarget, float]:
         if not self._rows.started:
@@ -451,11 +434,10 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def __getstate__(self) -> dict[str, Any]:
-        started = self._rows.started
         return {
             "parameters": self._get_params(),
             "rows": self._rows,
-            "state": self.snapshot() if started else None,
+            "state": self.snapshot() if self._rows.started else None,
             "next_ticket": self._tickets.next,
         }
 
