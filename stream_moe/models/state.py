@@ -7,8 +7,6 @@ is ever unpickled, and bytes of an older version are read.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ import numpy as np
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner, understood
 from stream_moe.checkpoints.format import MAGIC
 from stream_moe.errors import CheckpointError, ConfigError, DataError
+from stream_moe.runtime.files import whole_file
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import Schema
 
@@ -93,16 +92,9 @@ def restore_state(learner: BlockClassifier, content: bytes, name: str = "state")
 def write_model(learner: BlockClassifier, path: Path) -> None:
     """Write a model whole or not at all; ConfigError or CheckpointError says why it could not be."""
     content = _to_bytes(learner, _kept(learner))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(content)
     except OSError as error:
         raise CheckpointError(f"{path}: not written: {error.strerror}") from error
 

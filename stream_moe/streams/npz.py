@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from stream_moe.errors import ConfigError, DataError, one_line
 from stream_moe.ports import Stream
+from stream_moe.runtime.files import whole_file
 from stream_moe.streams.encoders import MAX_CLASSES
 from stream_moe.streams.tables import to_float32, vocabulary
 from stream_moe.types import Feature, Float32, Int32, Schema
@@ -36,16 +36,9 @@ def write_npz(stream: Stream, events: int, path: Path) -> int:
         filled += take
         if filled == n:
             break
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, x=x, y=y, schema=np.array(json.dumps(stream.schema.to_dict())))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            np.savez_compressed(file, x=x, y=y, schema=np.array(json.dumps(stream.schema.to_dict())))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}); give another path") from None
     return n
