@@ -15,7 +15,7 @@ from typer import Option
 
 from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings, shown
-from stream_moe.cli.outputs import JsonFile, Outputs, check_writable
+from stream_moe.cli.outputs import JsonFile, OutputList, check_writable
 from stream_moe.cli.progress import make_display
 from stream_moe.cli.serving import Serving
 from stream_moe.cli.start import log_settings, start_logs
@@ -61,7 +61,7 @@ def demo(settings: DemoSettings) -> None:
     start_logs(output.quiet, output.json_logs)
     title = f"{stream.name}   {model.name}, seed {model.seed}"
     display = make_display(title, stream.n_events, output.quiet, output.json_logs)
-    serving = Serving("127.0.0.1", settings.metrics_port, Outputs([display, JsonFile(output.json)]))
+    serving = Serving("127.0.0.1", settings.metrics_port, OutputList([display, JsonFile(output.json)]))
     url = serving.server.url
     with serving.server, tempfile.TemporaryDirectory() as state:
         if output.speaks:

@@ -82,7 +82,7 @@ class Output:
         """Take that the run broke off, by an error or by Ctrl-C."""
 
 
-class Outputs(Output):
+class OutputList(Output):
     """Several outputs as one, in their order; a context around the run, whose end comes before it is left."""
 
     def __init__(self, outputs: Sequence[Output]) -> None:

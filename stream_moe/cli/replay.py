@@ -21,7 +21,7 @@ from stream_moe.cli.outputs import (
     Ended,
     JsonFile,
     Output,
-    Outputs,
+    OutputList,
     ReportPage,
     Standing,
     check_writable,
@@ -72,7 +72,7 @@ class ReplayOutput(s.Output):
         if self.serve_port is not None and not self.serve:
             raise ConfigError(f"--serve-port {self.serve_port}: nothing is served; add --serve, or leave it out")
 
-    def open(self, title: str, source: Stream, events: int | None) -> Outputs:
+    def open(self, title: str, source: Stream, events: int | None) -> OutputList:
         """Return the outputs of a replay, the page last, as it may be held."""
         outputs: list[Output] = [make_display(title, events, self.quiet, self.json_logs), JsonFile(self.json)]
         writers = {CsvFile: self.csv, DriftLog: self.drift_log, ReportPage: self.report}
@@ -81,7 +81,7 @@ class ReplayOutput(s.Output):
             from stream_moe.cli.replay_page import ReplayPage
 
             outputs.append(ReplayPage(source, events, self.serve_port, self.hold, self.speaks))
-        return Outputs(outputs)
+        return OutputList(outputs)
 
 
 class ReplaySettings(Settings):

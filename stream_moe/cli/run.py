@@ -14,7 +14,7 @@ from typer import Option
 
 from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings, shown
-from stream_moe.cli.outputs import JsonFile, Outputs, check_writable
+from stream_moe.cli.outputs import JsonFile, OutputList, check_writable
 from stream_moe.cli.progress import make_display
 from stream_moe.cli.serving import Serving, ended_if_stuck
 from stream_moe.cli.start import log_settings, start_logs
@@ -165,7 +165,7 @@ def run(settings: RunSettings) -> None:
     events = KafkaSource(kafka)
     source = _journaled(kafka, events)
     title = f"{kafka.topic}   {model.name}, seed {model.seed}"
-    outputs = Outputs([make_display(title, None, output.quiet, output.json_logs), JsonFile(output.json)])
+    outputs = OutputList([make_display(title, None, output.quiet, output.json_logs), JsonFile(output.json)])
     metrics = settings.metrics
     serving = KafkaServing(events, metrics.host, metrics.port, outputs, metrics.access())
     with serving.server, ended_if_stuck(serving.health):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from stream_moe.cli.outputs import Ended, Flow, Outputs, Standing
+from stream_moe.cli.outputs import Ended, Flow, OutputList, Standing
 from stream_moe.errors import StuckError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Serving:
         TLS and passwords; None = neither.
     """
 
-    def __init__(self, host: str, port: int | None, outputs: Outputs, access: Access | None = None) -> None:
+    def __init__(self, host: str, port: int | None, outputs: OutputList, access: Access | None = None) -> None:
         from stream_moe.telemetry.access import Access
         from stream_moe.telemetry.board import Board
         from stream_moe.telemetry.health import Health
