@@ -174,10 +174,8 @@ class Task:
 
     def _learning_parameters(self) -> dict[str, object]:
         """The parameters of learner and label join, without those that change only where and how fast it runs."""
-        learning = self.learner.learning_parameters()
-        learning = {k: v for k, v in learning.items() if (k, v) != ("hidden", 256)}  # older ones had no other width
         labels = {} if self._source.labels is None else {"labels": self._source.labels}
-        return learning | self.settings.learning_parameters() | labels
+        return self.learner.learning_parameters() | self.settings.learning_parameters() | labels
 
     def _maybe_recovered(self) -> None:
         if self.position < self.recovery.mute_below:
