@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from stream_moe.snapshot import Arrays
+from stream_moe.types import NO_TICKET
 
-NO_TICKET = -1
 Array = np.ndarray[Any, Any]
 State = tuple[dict[str, Any], Arrays]
 

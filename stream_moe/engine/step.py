@@ -56,6 +56,5 @@ def step(
     proba = learner.step(joined.x, joined.y, weights, tickets=joined.tickets, keys=joined.keys)
     scored, _ = joined.settle(proba)
     labelled = np.flatnonzero(joined.y != UNLABELLED)
-    events = joined.x[joined.answers]
-    drifts = watch.update(learner, events, offsets, timestamps, joined.y[labelled], joined.reached(labelled))
+    drifts = watch.update(learner, joined.events, offsets, timestamps, joined.y[labelled], joined.reached(labelled))
     return Outcome(proba, scored, drifts)

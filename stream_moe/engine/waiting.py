@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from stream_moe.types import Block, Float32, Float64, Int32, Int64
+from stream_moe.types import NO_TICKET, Block, Float32, Float64, Int32, Int64
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -116,6 +116,8 @@ class Joined:
         ticket; a label that found its event is a row of its own, with the event's features and ticket.
     answers
         int64, the rows that answer the block's events, in their order.
+    events
+        float32 [n, d], the rows of the block's events.
     slots
         int64, where the events wait that are kept beyond the block.
     keys
@@ -135,19 +137,20 @@ class Joined:
         self._found, self._waiting = found, waiting
         if found is None:  # every event brings its label, if it has one at all
             self.x, self.y, self.answers, self.scored = block.x, block.y, np.arange(len(block)), block.y
+            self.events = block.x
             return
         n = len(block)
         self.y, self.answers, self.scored = found.y, found.answers, found.labels
-        tickets = np.full(n, -1)
+        tickets = np.full(n, NO_TICKET)
         tickets[found.began] = np.arange(waiting.next_ticket, waiting.next_ticket + len(found.began))
         waiting.next_ticket += len(found.began)
         self.x, self.tickets = _picked(block.x, waiting.x, found.rows), _picked(tickets, waiting.tickets, found.rows)
-        self._n = n
+        self.events, self._n = self.x[self.answers], n
         self.slots = waiting.put(block.x[found.kept], tickets[found.kept])
 
     def reached(self, rows: Int64) -> Int64:
         """How many of the block's events were read when these rows were learnt, int64."""
-        return np.searchsorted(self.answers, rows, side="right")
+        return rows + 1 if self._found is None else np.searchsorted(self.answers, rows, side="right")
 
     def settle(self, proba: Float64) -> tuple[Float64, Int32]:
         """Take what the learner predicted, float64 [m, C]; return what is scored: predictions [k, C], labels [k].

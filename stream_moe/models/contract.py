@@ -14,13 +14,13 @@ from river import base
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.models.parts import Part, PendingSnapshot, StateFiles, Taken
 from stream_moe.models.state import read_model, write_model
-from stream_moe.models.tickets import NO_TICKET, Ticket, Tickets
+from stream_moe.models.tickets import Ticket, Tickets
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerDrift, LearnerReport
 from stream_moe.rows import RowEncoder, clean
 from stream_moe.runtime.phases import Phases
 from stream_moe.snapshot import Snapshot, digest_of, pack, unpack
-from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import NO_TICKET, UNLABELLED, Float32, Float64, Int32, Int64, Schema
 
 
 class BlockClassifier(base.Classifier):  # type: ignore[misc]

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from stream_moe.errors import DataError
-from stream_moe.types import UNLABELLED, Bool, Int32, Int64
+from stream_moe.types import NO_TICKET, UNLABELLED, Bool, Int32, Int64
 
-NO_TICKET = -1
 REMEMBERED = 65_536  # of so many of the latest tickets it is known whether they were used
 
 

@@ -23,13 +23,12 @@ from stream_moe.models.keyed.segments import Segments
 from stream_moe.models.keyed.settings import MAX_KEYS
 from stream_moe.models.parts import Part
 from stream_moe.models.state import model_class
-from stream_moe.models.tickets import NO_TICKET
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerReport
 from stream_moe.rows import RowEncoder
 from stream_moe.runtime.failpoints import reach
 from stream_moe.snapshot import Snapshot, digest_of, unpack
-from stream_moe.types import SHARED, UNLABELLED, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import NO_TICKET, SHARED, UNLABELLED, Float32, Float64, Int32, Int64, Schema
 
 TOGETHER = 256  # keys whose models are read back with one call, and may go beyond the memory bound
 MAX_SEGMENTS = 64  # of which a checkpoint may consist before small ones are joined
