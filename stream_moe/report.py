@@ -32,7 +32,7 @@ class ExpertReport:
     warnings: int = 0
     drifts: int = 0
     returns: int = 0  # resets in which one that was replaced before came back
-    asleep: bool = field(default=False, metadata=ALL)  # asked and trained on a thin sample of events only
+    asleep: bool = field(default=False, metadata=ALL)  # active on a thin sample of events only
     wakes: int = 0  # times it was woken
 
 
@@ -40,7 +40,7 @@ class ExpertReport:
 class LearnerReport:
     """The model's inner life."""
 
-    experts: list[ExpertReport]
+    experts: list[ExpertReport] = field(metadata=SAME)  # taken together one by one: `total_learner`
     expert_class: Int64  # [E, C] labelled events by routed expert and true class
     overlap: float = field(metadata=MEAN)  # 0-1: how often two experts are right together, of when either is
     load_entropy: float = field(metadata=MEAN)  # 0 = one expert is routed everything, 1 = uniform load
@@ -261,7 +261,7 @@ def _total(parts: Sequence[Any], weights: Sequence[int]) -> dict[str, Any]:
         if rule == "mean":
             weighted = sum(v * w for v, w in zip(values, weights, strict=True) if w)
             total[each.name] = weighted / whole if whole else values[0]
-        elif rule == "same" or each.name == "experts":
+        elif rule == "same":
             total[each.name] = values[0]
         elif rule in ("latest", "all"):
             total[each.name] = max(values) if rule == "latest" else all(values)

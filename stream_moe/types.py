@@ -22,6 +22,7 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 UNLABELLED = -1
+NEVER = -1  # the delay of a label that does not come
 NO_TICKET = -1  # of an event whose label comes with it, or never
 SHARED = b""  # the key of the model that records without a key have in common
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from stream_moe.engine.waiting import Joined, Matches, WaitingEvents
-from stream_moe.types import UNLABELLED, Block, Int32, Int64, Schema
+from stream_moe.types import NEVER, UNLABELLED, Block, Int32, Int64, Schema
 
-NEVER = -1  # the delay of a label that does not come
 LONGEST = 2**53  # no stream is so long
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stream_moe.errors import DataError
 from stream_moe.streams.tables import MAX_EXACT, Chunk, Column, Table, is_missing, is_number, to_float32, vocabulary
-from stream_moe.types import Feature, Float32, Int32, Int64
+from stream_moe.types import NEVER, Feature, Float32, Int32, Int64
 
 MAX_CLASSES = 1000  # every event costs time and memory for each class
 
@@ -169,7 +169,7 @@ class DelayColumn:
 
     def _delay(self, cell: Any, line: int) -> int:
         if is_missing(cell):
-            return -1
+            return NEVER
         try:
             delay = float(cell) if is_number(cell) else math.nan
         except (TypeError, OverflowError):
