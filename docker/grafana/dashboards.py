@@ -29,19 +29,12 @@ from panels import (
     words,
 )
 
-from stream_moe.telemetry.alerts import (
-    ACCURACY_DROP,
-    CHECKPOINT_STALE,
-    DRIFT_BURST,
-    LAG_GROWING,
-    MEMORY_NEAR_LIMIT,
-    RECORDED,
-    ROUTER_COLLAPSE,
-)
+from stream_moe.telemetry.alerts import ALERT, RECORDED
 from stream_moe.telemetry.table import METRICS, PREFIX
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parents[1] / "docs"
+LIMIT = {name: alert.limit for name, alert in ALERT.items()}
 
 RECENT = 'stream_moe_accuracy_ratio{window="recent"}'
 TRUTH, PREDICTED = "stream_moe_class_labels_total", "stream_moe_class_predictions_total"
@@ -71,18 +64,19 @@ def operations_now() -> list[Panel]:
                  'count(ALERTS{alertstate="firing",alertname=~"StreamMoe.+"}) or vector(0)',
                  thresholds=steps((1, RED)), bounds=(0,)), "Runbooks", RUNBOOKS),
         stat("Behind", "How old the oldest record is that no committed prediction covers, of the slowest partition.",
-             "max(stream_moe_consumer_lag_seconds)", "s", steps((10, YELLOW), (LAG_GROWING.limit, RED)), bounds=(0,)),
+             "max(stream_moe_consumer_lag_seconds)", "s", steps((10, YELLOW), (LIMIT["LagGrowing"], RED)),
+             bounds=(0,)),
         stat("Events/s", "Events read, all chosen partitions together.",
              "sum(rate(stream_moe_events_consumed_total[I]))", "cps", bounds=(0,)),
         stat("Latency p99", "From a record's timestamp to the commit of its prediction, over five minutes.",
              "max(stream_moe:prediction_latency_seconds:p99_5m)", "s", steps((1, YELLOW), (10, RED)), bounds=(0,)),
         stat("Checkpoint age", "Of the oldest among the newest checkpoints; a restart replays what came since.",
-             "max(stream_moe_checkpoint_age_seconds)", "s", steps((300, YELLOW), (CHECKPOINT_STALE.limit, RED)),
+             "max(stream_moe_checkpoint_age_seconds)", "s", steps((300, YELLOW), (LIMIT["CheckpointStale"], RED)),
              bounds=(0,)),
         stat("Partitions", "Held by the chosen processes.", "sum(stream_moe_assigned_partitions)", bounds=(0,)),
         stat("Memory", "Resident memory of the fullest process, of what the machine or its cgroup allows.",
              "max(stream_moe_process_memory_bytes / stream_moe_process_memory_limit_bytes)", "percentunit",
-             steps((0.8, YELLOW), (MEMORY_NEAR_LIMIT.limit, RED)), bounds=(0, 1)),
+             steps((0.8, YELLOW), (LIMIT["MemoryNearLimit"], RED)), bounds=(0, 1)),
     ]  # fmt: skip
 
 
@@ -96,7 +90,7 @@ def operations_flow() -> list[Panel]:
               [("max by (topic, partition) (stream_moe_consumer_lag_records)", "{{topic}}/{{partition}}")]),
         graph("Lag in seconds", "Age of the oldest record without a committed prediction; the line is the alert's.",
               [("max by (partition) (stream_moe_consumer_lag_seconds)", "partition {{partition}}")], "s",
-              limits=steps((LAG_GROWING.limit, RED))),
+              limits=steps((LIMIT["LagGrowing"], RED))),
         graph("Prediction latency", "From a record's timestamp to the commit of its prediction.",
               quantiles("prediction_latency_seconds"), "s"),
         graph("Where the time goes", "Seconds a second that each phase takes; in all at most the number of cores.",
@@ -134,7 +128,7 @@ def operations_durable() -> list[Panel]:
     return [
         graph("Checkpoint age", "Time since each partition's newest checkpoint; the line is the alert's.",
               [("max by (partition) (stream_moe_checkpoint_age_seconds)", "partition {{partition}}")], "s",
-              limits=steps((CHECKPOINT_STALE.limit, RED))),
+              limits=steps((LIMIT["CheckpointStale"], RED))),
         graph("Checkpoint failures", "Checkpoints that could not be written; the older ones are untouched.",
               [("sum by (reason) (increase(stream_moe_checkpoint_failures_total[I]))", "{{reason}}")],
               bars=True),
@@ -186,7 +180,7 @@ def model_now() -> list[Panel]:
              "the chosen partitions.", f"avg({RECENT})", "percentunit", bounds=(0, 1), decimals=1),
         stat("Against its day", "Recent accuracy less its mean of the last day; the alert is at 10 points below.",
              f"min({RECENT} - stream_moe:accuracy_ratio:avg1d)", "percentunit",
-             steps((-ACCURACY_DROP.limit, YELLOW), (-0.03, GREEN), base=RED), bounds=(-1, 1), decimals=1),
+             steps((-LIMIT["AccuracyDrop"], YELLOW), (-0.03, GREEN), base=RED), bounds=(-1, 1), decimals=1),
         stat("Kappa", "Accuracy beyond chance: 0 is guessing with the right class mix, 1 is perfect.",
              "avg(stream_moe_kappa_ratio)", "none", steps((0, GREEN), base=RED), bounds=(-1, 1), decimals=2),
         stat("kappa_M", "Below 0, always naming the most frequent class would be better.",
@@ -197,7 +191,7 @@ def model_now() -> list[Panel]:
              "avg(stream_moe_log_loss)", "none", bounds=(0,), decimals=3),
         stat("Drifts", "Alarms of the mixture's own error in the time shown.",
              'sum(increase(stream_moe_drift_detections_total{scope="mixture"}[$__range]))', "short",
-             steps((1, YELLOW), (DRIFT_BURST.limit + 1, RED)), bounds=(0,), decimals=0),
+             steps((1, YELLOW), (LIMIT["DriftBurst"] + 1, RED)), bounds=(0,), decimals=0),
         stat("Since the last drift", "Of any scope: the features, an expert's error, the mixture's, the labels.",
              "time() - max(stream_moe_last_drift_timestamp_seconds)", "s", bounds=(0,)),
     ]  # fmt: skip
@@ -273,7 +267,7 @@ def named(query: str) -> tuple[str, str]:
 def experts_now() -> list[Panel]:
     return [
         stat("Load entropy", "How evenly the router spreads the events: 0 is one expert for all, 1 is uniform.",
-             "avg(stream_moe_router_load_entropy_ratio)", "none", steps((ROUTER_COLLAPSE.limit, GREEN), base=RED),
+             "avg(stream_moe_router_load_entropy_ratio)", "none", steps((LIMIT["RouterCollapse"], GREEN), base=RED),
              bounds=(0, 1), decimals=2),
         stat("Confidence", "Mean weight of the expert with the highest.",
              "avg(stream_moe_router_confidence_ratio)", "percentunit", bounds=(0, 1)),
@@ -305,7 +299,7 @@ def experts_routing() -> list[Panel]:
                ("avg(stream_moe_router_confidence_ratio)", "confidence"),
                ("avg(stream_moe_router_class_information_ratio)", "class information"),
                ("avg(stream_moe_expert_overlap_ratio)", "overlap")], "none", bounds=(0, 1),
-              limits=steps((ROUTER_COLLAPSE.limit, "text"), base=RED)),
+              limits=steps((LIMIT["RouterCollapse"], "text"), base=RED)),
         graph("Asleep and woken", "Experts asleep, and how many were woken.",
               [("sum(stream_moe_experts_asleep)", "asleep"),
                ("sum(increase(stream_moe_expert_wakes_total[I]))", "woken")]),

@@ -12,8 +12,8 @@ from stream_moe.telemetry.alerts import ALERTS, RECORDED, Alert
 
 HERE = Path(__file__).resolve().parent
 HEADER = """\
-# Written by rules.py from stream_moe/telemetry/alerts.py, where the limits stand. Each alert has a case in tests.yml
-# where it fires and one where it stays silent:
+# Written by rules.py from stream_moe/telemetry/alerts.toml, where the limits stand. Each alert has a case in
+# tests.yml where it fires and one where it stays silent:
 #   promtool test rules tests.yml
 groups:
 """
