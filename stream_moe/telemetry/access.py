@@ -20,7 +20,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ import bcrypt
 from stream_moe.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+Matches = Callable[[str], bool]  # whether a password is the one of a hash
 
 ENVIRONMENT = "STREAM_MOE_METRICS_AUTH"
 _LONGEST = 72  # bytes of a password that bcrypt reads
@@ -53,70 +54,50 @@ def hash_password(password: str, rounds: int = 12) -> str:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds)).decode()
 
 
-@dataclass(frozen=True, repr=False)
-class _Bcrypt:
-    """A hash of a standard htpasswd file."""
+def _of_bcrypt(text: str) -> Matches:
+    """Read a hash of a standard htpasswd file."""
+    kind = re.fullmatch(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}", text)
+    if kind is None or not 4 <= int(kind[1]) <= _MOST_ROUNDS:
+        raise ValueError
 
-    text: bytes
-
-    @classmethod
-    def parse(cls, text: str) -> _Bcrypt:
-        kind = re.fullmatch(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}", text)
-        if kind is None or not 4 <= int(kind[1]) <= _MOST_ROUNDS:
-            raise ValueError
-        return cls(text.encode())
-
-    def matches(self, password: str) -> bool:
+    def matches(password: str) -> bool:
         try:
-            return bcrypt.checkpw(password.encode()[:_LONGEST], self.text)  # htpasswd cuts it off as well
+            return bcrypt.checkpw(password.encode()[:_LONGEST], text.encode())  # htpasswd cuts it off as well
         except ValueError:  # a NUL, which no hash is of
             return False
 
-
-def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MEMORY, dklen=32)
+    return matches
 
 
-@dataclass(frozen=True, repr=False)
-class _Scrypt:
-    """A hash of our own kind, as lines had it before; whoever has such a file keeps his access."""
+def _of_scrypt(text: str) -> Matches:
+    """Read a hash of our own kind, as lines had it before; whoever has such a file keeps his access."""
+    _, log_n, *factors, encoded_salt, encoded_key = text.split("$")
+    n, (r, p) = 1 << min(int(log_n), 30), map(int, factors)
+    salt, key = _decode(encoded_salt), _decode(encoded_key)
+    # Bounded before anything of that size is allocated.
+    fits = n > 1 and r > 0 and p > 0 and 128 * n * r * p < _MEMORY
+    if not fits or len(key) != 32 or len(salt) < 8:
+        raise ValueError
 
-    n: int
-    r: int
-    p: int
-    salt: bytes
-    key: bytes
+    def matches(password: str) -> bool:
+        found = hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MEMORY, dklen=32)
+        return hmac.compare_digest(found, key)
 
-    @classmethod
-    def parse(cls, text: str) -> _Scrypt:
-        _, log_n, r, p, salt, key = text.split("$")
-        parsed = cls(1 << min(int(log_n), 30), int(r), int(p), _decode(salt), _decode(key))
-        # Bounded before anything of that size is allocated.
-        fits = parsed.n > 1 and parsed.r > 0 and parsed.p > 0 and 128 * parsed.n * parsed.r * parsed.p < _MEMORY
-        if not fits or len(parsed.key) != 32 or len(parsed.salt) < 8:
-            raise ValueError
-        return parsed
-
-    def matches(self, password: str) -> bool:
-        return hmac.compare_digest(_scrypt(password, self.salt, self.n, self.r, self.p), self.key)
+    return matches
 
 
 class BasicAuth:
     """User names with the hashes of their passwords (RFC 7617).
 
+    `lines` are `user:hash` each, as `htpasswd -B` writes them; empty ones and comments (#) are skipped. ConfigError,
+    which names their `source`, where a line is none, or there is none.
+
     A header that was right is remembered as a digest under a key of this process, so that scrapes many times a
     second do not cost a hash each. Wrong ones are checked one at a time, with a pause behind each.
-
-    Parameters
-    ----------
-    lines
-        `user:hash` each, as `htpasswd -B` writes them; empty lines and comments (#) are skipped.
-    source
-        Where they come from, for messages. ConfigError where a line is none, or there is none.
     """
 
     def __init__(self, lines: str, source: str) -> None:
-        self._users: dict[str, _Bcrypt | _Scrypt] = {}
+        self._users: dict[str, Matches] = {}
         self._key = secrets.token_bytes(32)
         self._right: set[bytes] = set()
         self._one_at_a_time = threading.Lock()
@@ -127,7 +108,7 @@ class BasicAuth:
             try:
                 if not user:
                     raise ValueError
-                self._users[user] = _Scrypt.parse(text) if text.startswith("scrypt$") else _Bcrypt.parse(text)
+                self._users[user] = _of_scrypt(text) if text.startswith("scrypt$") else _of_bcrypt(text)
             except ValueError:  # without the line: somebody may have put a password there
                 raise ConfigError(
                     f"{source}, line {number}: not USER:HASH with a hash of bcrypt of at most {_MOST_ROUNDS} rounds; "
@@ -153,7 +134,7 @@ class BasicAuth:
             began = time.perf_counter()
             # A user who is not there takes as long as one who is.
             somebody = next(iter(self._users.values()))
-            if self._users.get(user, somebody).matches(password) and user in self._users:
+            if self._users.get(user, somebody)(password) and user in self._users:
                 self._right.add(digest)
                 return True
             _pause(_PAUSE * (time.perf_counter() - began))
@@ -161,12 +142,9 @@ class BasicAuth:
 
 
 class Tls:
-    """The server's certificate and key (PEM), read again when the files change.
+    """The server's certificate and key (PEM), read again when the files change; ConfigError where they are no use.
 
-    Parameters
-    ----------
-    certificate, key
-        Files; key None = in the certificate's file. ConfigError where they cannot be used.
+    The key is in the certificate's file unless it has its own.
     """
 
     def __init__(self, certificate: Path, key: Path | None) -> None:

@@ -56,21 +56,7 @@ class Board:
     """Holds the latest report of each partition and of the group, the past, and the histograms.
 
     The engine's thread calls `update` and `update_group`, each with a report that nobody changes afterwards. Any
-    thread may read.
-
-    Parameters
-    ----------
-    clock
-        Monotonic seconds of the past; another one in tests.
-
-    Attributes
-    ----------
-    history
-        How the numbers moved.
-    latest
-        The report that came last, None before the first block.
-    group
-        This process in its group, None before there was a report of it.
+    thread may read. `clock` gives the monotonic seconds of the past.
 
     Examples
     --------
@@ -81,9 +67,8 @@ class Board:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.history = History(clock)
-        self.latest: PartitionReport | None = None
-        self.group: GroupReport | None = None
+        self.history = History(clock)  # how the numbers moved
+        self.group: GroupReport | None = None  # this process in its group, None before there was a report of it
         self._reports: dict[int, PartitionReport] = {}  # replaced, never changed: other threads read it
         self._lock = threading.Lock()  # guards the histograms: counts and sum belong together
         self._histograms: dict[str, dict[Labels, Histogram]] = {
@@ -117,7 +102,6 @@ class Board:
                         series.setdefault(labels, Histogram(spec.bounds)).add(seconds)
         self.history.add(report)
         self._reports = self._reports | {report.partition: report}
-        self.latest = report
 
     def histograms(self) -> dict[str, Counted]:
         """Buckets and sum of each histogram, by metric."""

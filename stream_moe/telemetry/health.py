@@ -23,22 +23,9 @@ class Verdict(NamedTuple):
 class Health:
     """Liveness from the loop's heartbeat, readiness from the latest reports.
 
-    Parameters
-    ----------
-    board
-        Holds the latest reports.
-    stalled_after
-        Seconds without a heartbeat after which the process counts as dead. A loop turn includes a whole
-        block, a commit and a checkpoint copy, so this is generous: a restart costs a replay.
-    max_lag_seconds
-        Ready only while the committed position is at most this far behind the end of the log.
-    clock
-        Monotonic seconds; another one in tests.
-
-    Attributes
-    ----------
-    beats
-        How often the loop turned.
+    Without a heartbeat for `stalled_after` seconds the process counts as dead: a loop turn includes a whole block, a
+    commit and a checkpoint copy, so this is generous, as a restart costs a replay. It is ready only while the
+    committed position is at most `max_lag_seconds` behind the end of the log. `clock` gives monotonic seconds.
 
     Examples
     --------
@@ -54,12 +41,10 @@ class Health:
         max_lag_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._board = board
-        self._stalled_after = stalled_after
-        self._max_lag_seconds = max_lag_seconds
-        self._clock = clock
+        self._board, self._clock = board, clock
+        self._stalled_after, self._max_lag_seconds = stalled_after, max_lag_seconds
         self._last_beat = clock()
-        self.beats = 0
+        self.beats = 0  # how often the loop turned
 
     def beat(self) -> None:
         """Note that the loop turned; the engine calls it on every turn, idle ones and replay included."""

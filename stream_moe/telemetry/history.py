@@ -36,24 +36,16 @@ _SCALARS = (
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """n points of a partition, oldest first.
+    """n points of a partition, oldest first; what is counted, counts since the start.
 
-    Attributes
-    ----------
-    scalars
-        float64 [n] by name: `time` in monotonic seconds, `lag_records`, `lag_seconds` and `accuracy` (the recent one)
-        as they were, the others counted since the start.
-    routed
-        float64 [n, E] labelled events by routed expert, since the start.
-    class_labels, class_predictions
-        float64 [n, C] labelled events by true and by predicted class, since the start; C = 0 for more classes than
-        are kept.
+    Of the scalars, float64 [n] by name, `time` is in monotonic seconds, and `lag_records`, `lag_seconds` and
+    `accuracy` (the recent one) are as they were.
     """
 
     scalars: dict[str, Float64]
-    routed: Float64
-    class_labels: Float64
-    class_predictions: Float64
+    routed: Float64  # [n, E] labelled events by routed expert
+    class_labels: Float64  # [n, C] labelled events by true class; C = 0 for more classes than are kept
+    class_predictions: Float64  # [n, C] and by predicted class
 
     def __len__(self) -> int:
         return len(self.routed)
@@ -69,16 +61,26 @@ class Past:
         at = self["time"]
         if whole and at[-1] - at[0] < seconds:
             return None
-        before = max(0, int(np.searchsorted(at, at[-1] - seconds, side="right")) - 1)
-        return float(self[name][-1] - self[name][before])
+        return float(self[name][-1] - self[name][self._before("time", seconds)])
 
     def rate(self, name: str, seconds: float) -> float | None:
         """Growth of a count a second over about the latest seconds, or over what there is."""
         at = self["time"]
         if len(at) < 2 or at[-1] <= at[0]:
             return None
-        before = max(0, min(int(np.searchsorted(at, at[-1] - seconds, side="right")) - 1, len(at) - 2))
+        before = min(self._before("time", seconds), len(at) - 2)
         return float((self[name][-1] - self[name][before]) / (at[-1] - at[before]))
+
+    def lately(self) -> Float64:
+        """Share of each expert in the latest labelled events, float64 [E]: of `WINDOW` at least, if there are."""
+        before = min(self._before("labels", WINDOW), len(self) - 2)
+        grown = self.routed[-1] - self.routed[before]
+        return grown / max(float(grown.sum()), 1.0)
+
+    def _before(self, name: str, distance: float) -> int:
+        """Index of the latest point at which a scalar was so far below its last value; 0 where there is none."""
+        values = self[name]
+        return max(0, int(np.searchsorted(values, values[-1] - distance, side="right")) - 1)
 
     def scores(self) -> dict[str, Float64]:
         """Accuracy and the three kappas, float64 [n], each over the labels since the point before, or `WINDOW`.
@@ -118,8 +120,8 @@ class Track:
 
     def __init__(self, width: int, span: float | None, points: int = POINTS) -> None:
         self._rows: Float64 = np.empty((points, width))
-        self._n = 0
-        self._span = span
+        self.nbytes = int(self._rows.nbytes)
+        self._n, self._span = 0, span
         self._step = FIRST_STEP if span is None else span / points
         self._next = -np.inf
 
@@ -146,10 +148,6 @@ class Track:
         """float64 [n, width], a copy."""
         return self._rows[: self._n].copy()
 
-    @property
-    def nbytes(self) -> int:
-        return int(self._rows.nbytes)
-
 
 @dataclass(slots=True)
 class _Kept:
@@ -163,19 +161,13 @@ class _Kept:
 
 
 class History:
-    """The past of the partitions of one process.
+    """The past of the partitions of one process, by a `clock` of monotonic seconds.
 
     The engine's thread calls `add` once per block: nearly always that compares a few numbers and returns. Any
     thread may call `past`.
 
-    Parameters
-    ----------
-    clock
-        Monotonic seconds; another one in tests.
-
     Examples
     --------
-    >>> from stream_moe.telemetry.history import History
     >>> History().past(0, "hour") is None
     True
     """
@@ -213,18 +205,17 @@ class History:
 
     def past(self, partition: int, span: str) -> Past | None:
         """Points of one span and, as the last one, the latest report; None for a partition without a past."""
+        seconds = SPANS[span] or np.inf
         with self._lock:
             if (kept := self._kept.get(partition)) is None:
                 return None
             rows, whole = kept.tracks[span].rows, kept.tracks["all"].rows
-            now, latest = kept.at, kept.latest
-        shape = kept.shape
-        if whole[-1, 0] - whole[0, 0] < (SPANS[span] or np.inf):
+            now, latest, shape = kept.at, kept.latest, kept.shape
+        if whole[-1, 0] - whole[0, 0] < seconds:
             rows = whole  # of a process younger than the span: the same time in smaller steps
         found, row = _row(latest, now)
         if found == shape and now > rows[-1, 0]:
             rows = np.vstack([rows, row])
-        seconds = SPANS[span] or np.inf
         rows = rows[rows[:, 0] >= rows[-1, 0] - seconds]
         n, (experts, classes) = len(_SCALARS), shape
         return Past(

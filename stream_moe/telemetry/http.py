@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from stream_moe.errors import ConfigError
@@ -55,29 +54,12 @@ class Route(NamedTuple):
     is_probe: bool = False
 
 
-class TelemetryServer:
-    """Serves routes from a daemon thread.
+class TelemetryServer(contextlib.AbstractContextManager["TelemetryServer"]):
+    """Serves routes from a daemon thread; ConfigError, with the `way_out`, when it cannot listen on the address.
 
-    Parameters
-    ----------
-    routes
-        What is at each path.
-    host, port
-        Where to listen. Port 0 takes any free one, None the default port, or any free one if that is taken; `port`
-        has the number.
-    access
-        TLS and basic authentication.
-    max_connections
-        Open connections at a time; when another comes, the oldest one is cut.
-    deadline
-        Seconds after which a connection is cut, however far it got.
-    way_out
-        What to do when the address cannot be had, for the message.
-
-    Raises
-    ------
-    ConfigError
-        When the address cannot be listened on.
+    Port 0 takes any free one, None the default port, or any free one if that is taken; `port` has the number. When
+    more than `max_connections` are open the oldest one is cut, and each is after `deadline` seconds, however far it
+    got.
 
     Examples
     --------
@@ -101,7 +83,7 @@ class TelemetryServer:
             try:
                 return _Server((host, at), routes, access, max_connections, deadline)
             except (OSError, OverflowError) as error:
-                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                reason = getattr(error, "strerror", None) or str(error)
                 raise ConfigError(f"cannot serve metrics on {host}:{at}: {reason}; {way_out}") from None
 
         try:
@@ -117,8 +99,7 @@ class TelemetryServer:
             target=self._server.serve_forever, args=(_POLL_SECONDS,), name="telemetry-http", daemon=True
         )
         self._thread.start()
-        exposure = access.exposure(host)
-        if exposure:
+        if exposure := access.exposure(host):
             logger.warning("%s: %s", self.url, exposure)
 
     @property
@@ -133,12 +114,7 @@ class TelemetryServer:
         self._server.server_close()
         self._thread.join()
 
-    def __enter__(self) -> TelemetryServer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -205,23 +181,15 @@ class _Server(socketserver.TCPServer):
     request_queue_size = 32
 
     def __init__(
-        self,
-        address: tuple[str, int],
-        routes: Mapping[str, Route],
-        access: Access,
-        max_connections: int,
-        deadline: float,
+        self, address: tuple[str, int], routes: Mapping[str, Route], access: Access, most: int, deadline: float
     ) -> None:
-        self.access = access
+        self.access, self.routes, self.deadline, self._max_connections = access, routes, deadline, most
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.routes = routes
         self._probed = [path for path, route in routes.items() if route.is_probe]
-        self.deadline = deadline
-        self._max_connections = max_connections
         self._opened: dict[socket.socket, float] = {}  # oldest first
         self._opened_lock = threading.Lock()
         # Some more than connections: those of connections just cut are still on their way out.
-        self._workers = _Workers(max_connections + 4)
+        self._workers = _Workers(most + 4)
         self._turns, self._probes = _Bucket(ANSWERS, BURST), _Bucket(PROBES, BURST)
         self._accepts = _Bucket(CONNECTIONS, BURST)
         super().__init__(address, _Handler)
@@ -306,7 +274,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(HTTPStatus.NOT_FOUND, TEXT, f"not here; try {known}\n".encode())
             return
         if not (route.is_probe or self._permitted()):
-            self._reply(HTTPStatus.UNAUTHORIZED, TEXT, b"who are you? user name and password, please\n")
+            asks = {"WWW-Authenticate": 'Basic realm="stream_moe", charset="UTF-8"'}
+            self._reply(HTTPStatus.UNAUTHORIZED, TEXT, b"who are you? user name and password, please\n", asks)
             return
         try:
             answer = route.handler(query)
@@ -323,22 +292,15 @@ class _Handler(BaseHTTPRequestHandler):
         return auth is None or auth.permits(self.headers.get("Authorization"))
 
     def _not_allowed(self) -> None:
-        self._reply(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n")
+        self._reply(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n", {"Allow": "GET, HEAD"})
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _not_allowed  # noqa: N815
 
     def _reply(self, status: HTTPStatus, content_type: str, body: bytes, headers: Mapping[str, str] = {}) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        for name, value in headers.items():
+        about = {"Content-Type": content_type, "Content-Length": str(len(body)), "Cache-Control": "no-store"}
+        for name, value in (about | {"X-Content-Type-Options": "nosniff"} | dict(headers)).items():
             self.send_header(name, value)
-        if status == HTTPStatus.UNAUTHORIZED:
-            self.send_header("WWW-Authenticate", 'Basic realm="stream_moe", charset="UTF-8"')
-        if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

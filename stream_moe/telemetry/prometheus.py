@@ -25,13 +25,6 @@ CACHE_SECONDS = 1.0
 class Exporter:
     """Renders a board in the text format of Prometheus; any thread may ask.
 
-    Parameters
-    ----------
-    board
-        What is rendered.
-    cache_seconds
-        Scrapes within this time of the last rendering get the same bytes.
-
     Examples
     --------
     >>> from stream_moe.report import GroupReport
@@ -42,10 +35,9 @@ class Exporter:
     """
 
     def __init__(self, board: Board, cache_seconds: float = CACHE_SECONDS) -> None:
-        self._board = board
+        self._board, self._cache_seconds = board, cache_seconds
         self._registry = CollectorRegistry(auto_describe=False)  # `collect` needs no trial run
         self._registry.register(self)
-        self._cache_seconds = cache_seconds
         self._render_lock = threading.Lock()  # of many scrapers one renders, the others wait for its bytes
         self._rendered: tuple[float, bytes] | None = None
 
@@ -60,7 +52,8 @@ class Exporter:
     def collect(self) -> Iterator[Any]:
         """Yield every metric family that has a sample; the registry calls this."""
         histograms = self._board.histograms()
-        samples = self._samples(sum(_n_series(counted) for counted in histograms.values()))
+        n_series = sum(len(buckets) + 2 for each in histograms.values() for buckets, _ in each.values())  # sum, count
+        samples = self._samples(n_series)
         for spec in METRICS:
             if spec.kind == "histogram":
                 yield _histogram_family(spec, histograms[spec.name])
@@ -98,10 +91,6 @@ def _labelled(spec: MetricSpec, report: PartitionReport) -> dict[Labels, float]:
     """Read the samples of a partition; its number comes last among the labels unless the metric has its place."""
     last = () if "partition" in spec.labels else (str(report.partition),)
     return {labels + last: number for labels, number in spec.samples(report).items()}
-
-
-def _n_series(counted: Counted) -> int:
-    return sum(len(buckets) + 2 for buckets, _ in counted.values())  # and the sum and the count
 
 
 def _histogram_family(spec: MetricSpec, counted: Counted) -> Any:

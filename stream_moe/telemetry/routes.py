@@ -21,17 +21,9 @@ def make_routes(
 ) -> dict[str, Route]:
     """Make the handlers of /metrics, /healthz, /readyz and the live page, by path.
 
-    Parameters
-    ----------
-    board
-        Holds the reports.
-    live, ready
-        Answer /healthz and /readyz: 200 or 503 with the reason. Usually `Health.live` and `Health.ready`. Neither
-        path asks for a password: the probes of an orchestrator have none, and both say one line about the loop.
-    replay_events
-        How long the replay will be, where the reports are a replay's.
-    cache_seconds
-        For how long a scrape gets the bytes of the one before.
+    `live` and `ready` answer /healthz and /readyz: 200 or 503 with the reason. Neither path asks for a password: the
+    probes of an orchestrator have none, and both say one line about the loop. `replay_events` is how long the replay
+    will be, where the reports are a replay's.
 
     Examples
     --------

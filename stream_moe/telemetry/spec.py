@@ -19,64 +19,32 @@ Durations = Callable[[PartitionReport], Iterable[tuple[Labels, Sequence[float] |
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A row of the page's table of all numbers.
-
-    Attributes
-    ----------
-    name
-        Of the row.
-    form
-        Number -> text.
-    labels
-        The samples whose label values begin so are added up; empty = all.
-    of_log
-        It means something only where a log is read, not in a replay of a stream.
-    """
+    """A row of the page's table of all numbers."""
 
     name: str
     form: Callable[[float], str]
-    labels: Labels = ()
-    of_log: bool = False
+    labels: Labels = ()  # the samples whose label values begin so are added up; empty = all
+    of_log: bool = False  # it means something only where a log is read, not in a replay of a stream
 
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
     """One row of the table.
 
-    Attributes
-    ----------
-    name
-        Full name as scraped; a counter's ends in `_total`.
-    kind
-        counter, gauge or histogram.
-    help, labels
-        HELP text, and label names in the order of the values that `read` gives.
-    read
-        A partition's report -> one value, or (label values, value) pairs; where `labels` do not name the
-        partition, the renderer adds it. None and NaN are left out of the scrape: a gap means
-        "unknown", a zero means "zero". None for a histogram and for what is of the group.
-    of_process
-        True for a counter that starts at zero with the process; the others are part of the model's state.
-    read_group
-        The same from the group's report, for what is not a partition's.
-    durations
-        Of a histogram: a block's report -> (label values, seconds) pairs to count.
-    bounds
-        Of a histogram's buckets, in seconds.
-    page
-        The rows of the page's table of all numbers that show it.
+    A reader gives one value, or (label values, value) pairs. None and NaN are left out of the scrape: a gap means
+    "unknown", a zero means "zero".
     """
 
-    name: str
-    kind: str
+    name: str  # in full, as scraped; a counter's ends in `_total`
+    kind: str  # counter, gauge or histogram
     help: str
-    labels: tuple[str, ...] = ()
-    read: Reader | None = None
-    of_process: bool = False
-    read_group: GroupReader | None = None
-    durations: Durations | None = None
-    bounds: tuple[float, ...] = ()
-    page: Sequence[Shown] = ()
+    labels: tuple[str, ...] = ()  # in the order of a reader's values; the renderer adds "partition" where it lacks
+    read: Reader | None = None  # from a partition's report; None for a histogram and for what is of the group
+    of_process: bool = False  # a counter that starts at zero with the process; others are part of the model's state
+    read_group: GroupReader | None = None  # from the group's report, for what is not a partition's
+    durations: Durations | None = None  # of a histogram: a block's report -> (label values, seconds) pairs to count
+    bounds: tuple[float, ...] = ()  # of a histogram's buckets, in seconds
+    page: Sequence[Shown] = ()  # the rows of the page's table of all numbers that show it
 
     @property
     def rank(self) -> int:

@@ -7,16 +7,17 @@ A number is added in one place, its row here: `stream_moe.telemetry.prometheus` 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from operator import add
 from typing import Any
 
 import numpy.typing as npt
 
 from stream_moe import __version__
-from stream_moe.report import ExpertReport, GroupReport, KeyReport, LearnerReport, PartitionReport
+from stream_moe.report import ExpertReport, KeyReport, LearnerReport, PartitionReport
 from stream_moe.telemetry.memory import memory_limit, resident_memory
-from stream_moe.telemetry.spec import Durations, GroupReader, MetricSpec, Reader, Samples, Shown
+from stream_moe.telemetry.spec import Durations, GroupReader, Labels, MetricSpec, Reader, Samples, Shown
 from stream_moe.telemetry.text import count, number, percent, size
 
 PREFIX = "stream_moe_"
@@ -45,31 +46,23 @@ SECONDS_BUCKETS = (
 DELAY_BUCKETS = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0)
 
 
-def _class_label(classes: tuple[str, ...], index: int, limit: int) -> str:
-    """Name of a class; those after the first `limit` share one."""
-    return classes[index] if len(classes) <= limit or index < limit else OTHER
-
-
-def _by_class(classes: tuple[str, ...], values: npt.NDArray[Any], limit: int = MAX_CLASSES) -> dict[str, float]:
-    totals: dict[str, float] = {}
-    for index, value in enumerate(values.tolist()):
-        label = _class_label(classes, index, limit)
-        totals[label] = totals.get(label, 0.0) + value  # a class may itself be called "other"
-    return totals
+def _bounded(
+    values: Iterable[tuple[str, float]], limit: int, together: Callable[[float, float], float] = add
+) -> Iterator[tuple[Labels, float]]:
+    """Each of the first `limit` values by its name, and what comes after them taken together as "other"."""
+    found: dict[str, float] = {}
+    for index, (name, value) in enumerate(values):
+        label = name if index < limit else OTHER
+        found[label] = together(found.get(label, 0.0), value)  # one of the first may itself be called "other"
+    return (((label,), value) for label, value in found.items())
 
 
 def _per_class(values: Callable[[PartitionReport], npt.NDArray[Any]]) -> Reader:
-    def read(report: PartitionReport) -> Samples:
-        return [((label,), n) for label, n in _by_class(report.classes, values(report)).items()]
-
-    return read
+    return lambda report: _bounded(zip(report.classes, values(report).tolist(), strict=True), MAX_CLASSES)
 
 
 def _per_expert(value: Callable[[ExpertReport], float]) -> Reader:
-    def read(report: PartitionReport) -> Samples:
-        return [((str(e),), value(x)) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
-
-    return read
+    return lambda report: [((str(e),), value(x)) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
 
 
 def _affinity(report: PartitionReport) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -79,13 +72,13 @@ def _affinity(report: PartitionReport) -> Iterator[tuple[tuple[str, ...], float]
     for e, row in enumerate(rows):
         total = row.sum()
         if total > 0:
-            for label, share in _by_class(report.classes, row / total, limit).items():
-                yield (str(e), label), share
+            for labels, share in _bounded(zip(report.classes, (row / total).tolist(), strict=True), limit):
+                yield (str(e), *labels), share
 
 
-def _scored(value: Callable[[PartitionReport], float]) -> Reader:
+def _scored(read: Reader) -> Reader:
     """A quality is unknown, not zero, before the first labelled event."""
-    return lambda report: value(report) if report.quality.events > 0 else None
+    return lambda report: read(report) if report.quality.events > 0 else None
 
 
 def _routed(value: Callable[[LearnerReport], float]) -> Reader:
@@ -97,33 +90,8 @@ def _saved(value: Callable[[PartitionReport], float]) -> Reader:
     return lambda report: None if report.checkpoint_time is None else value(report)
 
 
-def _dead_letters(report: PartitionReport) -> Samples:
-    totals: dict[str, float] = {}
-    for index, (reason, n) in enumerate(report.dead_letters.items()):
-        label = reason if index < MAX_REASONS else OTHER
-        totals[label] = totals.get(label, 0.0) + n
-    return [((reason,), n) for reason, n in totals.items()]
-
-
-def _accuracy(report: PartitionReport) -> Samples:
-    quality = report.quality
-    if quality.events > 0:
-        return [(("all",), quality.accuracy), (("recent",), quality.window_accuracy)]
-    return []
-
-
-def _expert_accuracy(report: PartitionReport) -> Samples:
-    if report.quality.events == 0:
-        return []
-    return [((str(e),), x.window_accuracy) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
-
-
-def _lag(report: PartitionReport) -> Samples:
-    return [((report.topic, str(report.partition)), report.lag_records)]
-
-
-def _headroom(report: PartitionReport) -> Samples:
-    return [((report.topic, str(report.partition)), report.retention_headroom)]
+def _of_topic(value: Callable[[PartitionReport], float]) -> Reader:
+    return lambda report: [((report.topic, str(report.partition)), value(report))]
 
 
 def _warnings(report: PartitionReport) -> Samples:
@@ -144,33 +112,8 @@ def _drifts(report: PartitionReport) -> Samples:
     ]
 
 
-def _last_drift(report: PartitionReport) -> float | None:
-    return report.learner.last_drift_event if report.learner.last_drift_event >= 0 else None
-
-
-def _last_drift_seconds(report: PartitionReport) -> Samples:
-    return [((scope,), seconds) for scope, seconds in report.drift.last_seconds.items()]
-
-
-def _strengths(report: PartitionReport) -> Samples:
-    """Each of the first features, and the strongest of the others."""
-    strengths: dict[str, float] = {}
-    for index, (name, strength) in enumerate(report.drift.strengths.items()):
-        label = name if index < MAX_FEATURES else OTHER
-        strengths[label] = max(strengths.get(label, 0.0), strength)
-    return [((name,), strength) for name, strength in strengths.items()]
-
-
-def _kinds(report: PartitionReport) -> Samples:
-    return [((str(e), x.kind), 1.0) for e, x in enumerate(report.learner.experts[:MAX_EXPERTS])]
-
-
 def _keys(value: Callable[[KeyReport], float]) -> Reader:
     return lambda report: None if report.keys is None else value(report.keys)
-
-
-def _state(report: GroupReport) -> Samples:
-    return [((state,), float(report.state == state)) for state in STATES]
 
 
 def _counter(
@@ -205,16 +148,17 @@ METRICS: tuple[MetricSpec, ...] = (
     _counter("predictions_committed_total", "Predictions published; always equal to events_consumed_total.",
              lambda r: r.events_consumed,
              page=[Shown("predictions committed", count, of_log=True)]),
-    _counter("dead_letters_total", "Records that could not be used, by reason.", _dead_letters, "reason",
+    _counter("dead_letters_total", "Records that could not be used, by reason.",
+             lambda r: _bounded(r.dead_letters.items(), MAX_REASONS), "reason",
              page=[Shown("dead letters", count, of_log=True)]),
     _gauge("consumer_lag_records", "Records in the log beyond the committed position.",
-           _lag, "topic", "partition",
+           _of_topic(lambda r: r.lag_records), "topic", "partition",
            page=[Shown("behind the log, records", count, of_log=True)]),
     _gauge("consumer_lag_seconds", "How far the committed position is behind the end of the log.",
            lambda r: r.lag_seconds,
            page=[Shown("behind the log, s", _TENTHS, of_log=True)]),
     _gauge("retention_headroom_records", "Records the log still holds before the committed position; at 0 the next "
-           "ones it deletes were not read.", _headroom, "topic", "partition",
+           "ones it deletes were not read.", _of_topic(lambda r: r.retention_headroom), "topic", "partition",
            page=[Shown("kept in the log before here, records", count, of_log=True)]),
     _gauge("block_size_events", "Events in the latest block, 0 while the log is idle.",
            lambda r: r.block_size),
@@ -246,7 +190,7 @@ METRICS: tuple[MetricSpec, ...] = (
              page=[Shown("labels without an event", count, of_log=True)]),
     # quality
     _gauge("accuracy_ratio", "Prequential accuracy, over all labelled events or the recent ones.",
-           _accuracy, "window",
+           _scored(lambda r: [(("all",), r.quality.accuracy), (("recent",), r.quality.window_accuracy)]), "window",
            page=[Shown("accuracy, all", percent, ("all",)), Shown("accuracy, recent", percent, ("recent",))]),
     _gauge("kappa_ratio", "Cohen's kappa: accuracy beyond chance.", _scored(lambda r: r.quality.kappa),
            page=[Shown("kappa", _THOUSANDTHS)]),
@@ -271,16 +215,19 @@ METRICS: tuple[MetricSpec, ...] = (
              _drifts, "scope", "detector",
              page=[Shown("drifts, experts", count, ("expert",)), Shown("drifts, mixture", count, ("mixture",))]),
     _gauge("last_drift_timestamp_seconds", "Event time at which the latest drift of a scope was detected.",
-           _last_drift_seconds, "scope"),
+           lambda r: [((scope,), seconds) for scope, seconds in r.drift.last_seconds.items()], "scope"),
     _gauge("feature_drift_strength", "Distance of a feature's recent distribution from its reference, 0 to 1.",
-           _strengths, "feature"),
+           lambda r: _bounded(r.drift.strengths.items(), MAX_FEATURES, max), "feature"),
     _counter("expert_resets_total", "Times an expert was replaced or started anew.",
              _per_expert(lambda x: x.resets), "expert"),
     _counter("expert_returns_total", "Resets in which a tree that was replaced before came back.",
              _per_expert(lambda x: x.returns), "expert"),
-    _gauge("last_drift_events", "Labelled events seen when the latest drift was detected.", _last_drift),
+    _gauge("last_drift_events", "Labelled events seen when the latest drift was detected.",
+           lambda r: r.learner.last_drift_event if r.learner.last_drift_event >= 0 else None),
     # specialization
-    _gauge("expert_info", "Kind of each expert; always 1.", _kinds, "expert", "kind"),
+    _gauge("expert_info", "Kind of each expert; always 1.",
+           lambda r: [((str(e), x.kind), 1.0) for e, x in enumerate(r.learner.experts[:MAX_EXPERTS])],
+           "expert", "kind"),
     _counter("expert_routed_total", "Events an expert had the highest router weight for.",
              _per_expert(lambda x: x.routed), "expert"),
     _counter("expert_trained_total", "Events an expert learnt.", _per_expert(lambda x: x.trained), "expert"),
@@ -289,7 +236,7 @@ METRICS: tuple[MetricSpec, ...] = (
     _counter("expert_wakes_total", "Times a sleeping expert was woken, all experts together.",
              lambda r: sum(x.wakes for x in r.learner.experts)),
     _gauge("expert_accuracy_ratio", "Accuracy of an expert over about the last 1,000 labelled events.",
-           _expert_accuracy, "expert"),
+           _scored(_per_expert(lambda x: x.window_accuracy)), "expert"),
     _gauge("expert_class_affinity_ratio", "Share of a class in the labelled events routed to an expert.",
            _affinity, "expert", "class"),
     _gauge("expert_overlap_ratio", "How often two experts are right together, of when either is.",
@@ -339,7 +286,8 @@ METRICS: tuple[MetricSpec, ...] = (
               lambda g: [((__version__,), 1.0)], "version"),
     _of_group("config_info", "gauge", "Hash of model, schema and learning parameters; always 1.",
               lambda g: [((g.config_hash,), 1.0)] if g.config_hash else [], "hash"),
-    _of_group("state", "gauge", "1 for the state the engine is in, 0 for the others.", _state, "state"),
+    _of_group("state", "gauge", "1 for the state the engine is in, 0 for the others.",
+              lambda g: [((state,), float(g.state == state)) for state in STATES], "state"),
     _gauge("model_bytes", "Memory the model holds.", lambda r: r.learner.model_bytes,
            page=[Shown("model, memory", size)]),
     _of_group("process_memory_bytes", "gauge", "Resident memory of this process.", lambda g: resident_memory()),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 
 @cache
@@ -22,9 +21,3 @@ def environment(*packages: str) -> Environment:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined,
         keep_trailing_newline=True,
     )  # fmt: skip
-
-
-def link(target: str, text: str, current: bool = False) -> Markup:
-    """Link within the page; `current` marks what is shown."""
-    mark = Markup(' aria-current="page"') if current else ""
-    return Markup('<a href="{}"{}>{}</a>').format(target, mark, text)

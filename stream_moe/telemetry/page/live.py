@@ -47,16 +47,7 @@ POLICY = (
 
 
 class LivePage:
-    """Draws the page of one process.
-
-    Parameters
-    ----------
-    board
-        Holds the latest reports and their past.
-    live
-        Whether the loop turns; usually `Health.live`.
-    replay_events
-        How long the replay will be, where the reports are a replay's.
+    """Draws the page of one process; `replay_events` is how long the replay will be, where the reports are one's.
 
     Examples
     --------
@@ -104,11 +95,6 @@ def _not_here(words: str) -> Answer:
 
 def render(view: View) -> str:
     """Lay a view out as a page."""
-    return _TEMPLATE.render(
-        view=view,
-        style=STYLE,
-        script=SCRIPT,
-        refresh=REFRESH_SECONDS,
-        now=time.strftime("%H:%M:%S", time.gmtime()),
-        **sections.of(view),
-    )
+    now = time.strftime("%H:%M:%S", time.gmtime())
+    own = {"view": view, "style": STYLE, "script": SCRIPT, "refresh": REFRESH_SECONDS, "now": now}
+    return _TEMPLATE.render(own | sections.of(view))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from stream_moe.report import PartitionReport
-from stream_moe.telemetry.history import MAX_CLASSES, MAX_EXPERTS, MAX_PARTITIONS, SPANS, WINDOW, Past
+from stream_moe.telemetry.history import MAX_CLASSES, MAX_EXPERTS, MAX_PARTITIONS, WINDOW, Past
 from stream_moe.telemetry.page.charts import Line, heat_legend, heat_map, level, line_chart, thinned
-from stream_moe.telemetry.page.html import link
 from stream_moe.telemetry.page.view import View
 from stream_moe.telemetry.table import METRICS
 from stream_moe.telemetry.text import UNKNOWN, count, duration, number, percent, short, size
@@ -21,18 +21,9 @@ from stream_moe.types import Float64
 SCORES = (("accuracy", "one"), ("kappa", "two"), ("kappa_majority", "three"), ("kappa_temporal", "four"))
 SCORE_NAMES = {"kappa_majority": "kappa_M"}
 SCOPES = {
-    "feature": "features",
-    "expert": "errors of the experts",
-    "mixture": "error of the mixture",
+    "feature": "features", "expert": "errors of the experts", "mixture": "error of the mixture",
     "label": "rates of the labels",
-}
-PARTITION_COLUMNS = (
-    "partition", "verdict", "state", "events read", "behind, records", "behind, s", "accuracy", "recent", "drifts",
-)  # fmt: skip
-EXPERT_COLUMNS = (
-    "expert", "kind", "share, recent", "mostly", "routed", "trained", "accuracy, recent", "accuracy, all", "drifts",
-    "resets", "returns", "nodes", "memory",
-)  # fmt: skip
+}  # fmt: skip
 
 
 def of(view: View) -> dict[str, Any]:
@@ -41,26 +32,21 @@ def of(view: View) -> dict[str, Any]:
     if report is None:
         return {}
     shown: dict[str, Any] = {
-        "tiles": _tiles(view, report),
-        "partition_columns": PARTITION_COLUMNS, "partitions": _partitions(view),
-        "span_links": _spans(view), "window": f"{WINDOW:,}",
-        "max_partitions": MAX_PARTITIONS, "max_classes": MAX_CLASSES,
+        "tiles": _tiles(view, report), "partitions": _partitions(view),
+        "window": f"{WINDOW:,}", "max_partitions": MAX_PARTITIONS, "max_classes": MAX_CLASSES,
         "kappa_known": past is not None and past.class_labels.shape[1] > 0,
-        "moved": _moved(report), "drifts": _drifts(report),
-        "numbers": _numbers(view, report),
+        "moved": _moved(report), "drifts": _drifts(report), "numbers": _numbers(view, report),
     }  # fmt: skip
     lately = None
     if past is not None and len(past) > 1:
-        lately = _lately(past)
+        lately = past.lately()
         shown |= {"scores": _scores(view, past), "flow": _flow(view, past)}
     if report.learner.experts:
         shown |= {
-            "leads": _leads(report, lately), "routing": None,
+            "leads": _leads(report, lately), "experts": _experts(report, lately),
             "class_names": _class_names(report), "classes": _classes(report),
-            "expert_columns": EXPERT_COLUMNS, "experts": _experts(report, lately),
+            "routing": None if past is None or lately is None else _routing(view, report, past, lately),
         }  # fmt: skip
-        if past is not None and lately is not None:
-            shown["routing"] = _routing(view, report, past, lately)
     return shown
 
 
@@ -97,32 +83,15 @@ def _last_drift(report: PartitionReport) -> str:
     return f"the last {count(max(0, report.quality.events - last))} labels ago; " if last >= 0 else ""
 
 
-def _partitions(view: View) -> list[list[str]]:
-    return [
-        [
-            link(_target(view, partition=each.partition), str(each.partition), each is view.report),
-            state.state,
-            each.state,
-            count(each.events_consumed),
-            count(each.lag_records),
-            number(each.lag_seconds, 1),
-            percent(each.quality.accuracy, each.quality.events > 0),
-            percent(each.quality.window_accuracy, each.quality.events > 0),
-            count(each.learner.mixture_drifts),
-        ]
-        for each, state in zip(view.reports, view.states, strict=True)
-    ]
-
-
-def _spans(view: View) -> list[Markup]:
-    names = {"hour": "latest hour", "day": "latest day", "all": "since the start"}
-    return [link(_target(view, span=span), names[span], span == view.span) for span in SPANS]
-
-
-def _target(view: View, partition: int | None = None, span: str | None = None) -> str:
-    assert view.report is not None
-    shown = view.report.partition if partition is None else partition
-    return f"/?partition={shown}&span={span or view.span}"
+def _partitions(view: View) -> list[tuple[PartitionReport, list[str]]]:
+    """Each partition and the cells of its row behind its number."""
+    rows = []
+    for each, state in zip(view.reports, view.states, strict=True):
+        quality, scored = each.quality, each.quality.events > 0
+        flow = [count(each.events_consumed), count(each.lag_records), number(each.lag_seconds, 1)]
+        scores = [percent(quality.accuracy, scored), percent(quality.window_accuracy, scored)]
+        rows.append((each, [state.state, each.state, *flow, *scores, count(each.learner.mixture_drifts)]))
+    return rows
 
 
 def _scores(view: View, past: Past) -> Markup | None:
@@ -156,11 +125,9 @@ def _moved(report: PartitionReport) -> str:
 def _drifts(report: PartitionReport) -> list[list[str]]:
     """What drifted: of the features, the experts' errors, the mixture's error and the labels."""
     learner, drift = report.learner, report.drift
-    warnings = drift.warnings | {
-        "expert": sum(expert.warnings for expert in learner.experts),
-        "mixture": learner.mixture_warnings,
-    }
-    found = Counter({"expert": sum(expert.drifts for expert in learner.experts), "mixture": learner.mixture_drifts})
+    of_experts = (sum(each.warnings for each in learner.experts), sum(each.drifts for each in learner.experts))
+    warnings = drift.warnings | {"expert": of_experts[0], "mixture": learner.mixture_warnings}
+    found = Counter({"expert": of_experts[1], "mixture": learner.mixture_drifts})
     for (scope, _), n in drift.detections.items():
         found[scope] += n
     rows = []
@@ -170,14 +137,6 @@ def _drifts(report: PartitionReport) -> list[list[str]]:
             when = "" if last is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(last))
             rows.append([what, count(found[scope]), count(warnings.get(scope, 0)), when])
     return rows
-
-
-def _lately(past: Past) -> Float64:
-    """Share of each expert in the latest labelled events, `WINDOW` at least where there are as many."""
-    labels = past["labels"]
-    before = max(0, min(int(np.searchsorted(labels, labels[-1] - WINDOW, side="right")) - 1, len(labels) - 2))
-    grown = past.routed[-1] - past.routed[before]
-    return grown / max(float(grown.sum()), 1.0)
 
 
 def _name(report: PartitionReport, e: int) -> str:
@@ -202,7 +161,7 @@ def _routing(view: View, report: PartitionReport, past: Past, lately: Float64) -
     shares = np.divide(grown, grown.sum(0), out=np.zeros_like(grown), where=grown.sum(0) > 0)
     most = ", ".join(f"{names[e]} {lately[e]:.0%}" for e in np.argsort(-lately)[:5])
     whole = view.axis
-    axis = type(whole)(whole.places[kept], whole.labels, [whole.words[i] for i in kept])
+    axis = replace(whole, places=whole.places[kept], words=[whole.words[i] for i in kept])
     legend = heat_legend("Share of the labelled events that the router sent to an expert")
     name = f"Routing by expert and time; lately {most}"
     return legend + heat_map(name, axis, names, shares, [f"{share:.0%}" for share in lately])
@@ -230,23 +189,13 @@ def _experts(report: PartitionReport, lately: Float64 | None) -> list[list[str]]
     rows = []
     for e, expert in enumerate(report.learner.experts):
         most = int(counts[e].argmax()) if e < len(counts) and counts[e].any() else None
-        rows.append(
-            [
-                str(e),
-                expert.kind + (", asleep" if expert.asleep else ""),
-                f"{lately[e]:.1%}" if lately is not None and e < len(lately) else UNKNOWN,
-                "" if most is None else f"{report.classes[most]} {counts[e, most] / counts[e].sum():.0%}",
-                count(expert.routed),
-                count(expert.trained),
-                percent(expert.window_accuracy, scored),
-                percent(expert.accuracy, scored),
-                count(expert.drifts),
-                count(expert.resets),
-                count(expert.returns),
-                count(expert.nodes),
-                size(expert.memory_bytes),
-            ]
-        )
+        kind = expert.kind + (", asleep" if expert.asleep else "")
+        share = f"{lately[e]:.1%}" if lately is not None and e < len(lately) else UNKNOWN
+        mostly = "" if most is None else f"{report.classes[most]} {counts[e, most] / counts[e].sum():.0%}"
+        work = [count(n) for n in (expert.routed, expert.trained)]
+        scores = [percent(share, scored) for share in (expert.window_accuracy, expert.accuracy)]
+        changes = [count(n) for n in (expert.drifts, expert.resets, expert.returns, expert.nodes)]
+        rows.append([str(e), kind, share, mostly, *work, *scores, *changes, size(expert.memory_bytes)])
     return rows
 
 

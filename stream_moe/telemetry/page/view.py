@@ -18,29 +18,15 @@ from stream_moe.telemetry.text import duration, short
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Everything for one page.
+    """Everything for one page."""
 
-    Attributes
-    ----------
-    findings
-        Of all partitions, the worst first.
-    reports, states
-        All partitions, and what is worst in each.
-    report
-        The one that is shown, None before the first.
-    past
-        Of it, over `span`; None where none is kept.
-    replay_events
-        How long the replay will be; None for the daemon.
-    """
-
-    findings: list[Finding]
+    findings: list[Finding]  # of all partitions, the worst first
     reports: Sequence[PartitionReport]
-    states: Sequence[Finding]
-    report: PartitionReport | None
-    past: Past | None
+    states: Sequence[Finding]  # what is worst in each partition
+    report: PartitionReport | None  # the one that is shown, None before the first
+    past: Past | None  # of it, over `span`; None where none is kept
     span: str
-    replay_events: int | None
+    replay_events: int | None  # how long the replay will be; None for the daemon
 
     @property
     def is_replay(self) -> bool:
