@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from inspect import Parameter, Signature
+from typing import Any, get_type_hints
 
 import typer
 from typer.exceptions import TyperException
@@ -15,16 +17,45 @@ from stream_moe.cli.datasets import datasets
 from stream_moe.cli.demo import demo
 from stream_moe.cli.experiment import experiment
 from stream_moe.cli.export import export
-from stream_moe.cli.flags import refuse_secrets
+from stream_moe.cli.flags import Flag, S, build, flags_of, refuse_secrets
 from stream_moe.cli.inspect import inspect
 from stream_moe.cli.produce import produce
 from stream_moe.cli.replay import replay
 from stream_moe.cli.report import report
 from stream_moe.cli.run import run
-from stream_moe.cli.verbs import verb
 from stream_moe.errors import StreamMoeError, StuckError
 
 INTERRUPTED = 130
+
+
+def verb(run: Callable[[S], None]) -> Callable[..., None]:
+    """Turn a function of one class of settings into one with a parameter for each option, as typer takes it."""
+    kind: type[S] = get_type_hints(run)["settings"]
+    flags = flags_of(kind)
+
+    def command(context: typer.Context, **values: Any) -> None:
+        named = {flag: values[flag.parameter.name] for flag in flags}
+        if "config" in values:
+            from stream_moe.cli.sources import read  # pydantic-settings, which few verbs need
+
+            given = {flag: value for flag, value in named.items() if _is_given(context, flag)}
+            run(read(kind, given, values["config"]))
+        else:
+            run(build(kind, named))
+
+    context = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    parameters = [context, *(flag.parameter for flag in flags)]
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    command.__name__, command.__doc__ = run.__name__, run.__doc__
+    return command
+
+
+def _is_given(context: typer.Context, flag: Flag) -> bool:
+    source = context.get_parameter_source(flag.parameter.name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 app = typer.Typer(
     name="stream-moe",
     help="Streaming online learning: a learned mixture of drift-adaptive experts on a log of events.",

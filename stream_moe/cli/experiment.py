@@ -125,21 +125,12 @@ def _whole_numbers(text: str) -> list[int]:
 def _progress(total: int, there: int) -> Iterator[Callable[[Outcome], None]]:
     """Give a callback that shows an outcome: a bar with the time left on a terminal, else a line each."""
     if sys.stdout.isatty():
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress as p
 
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
+        words, left = p.TextColumn("{task.description}"), p.TextColumn("left")
+        columns = (words, p.BarColumn(), p.MofNCompleteColumn(), p.TimeElapsedColumn(), left, p.TimeRemainingColumn())
         # A run lasts seconds to minutes: the speed is that of the last hour, not of the last half minute.
-        with Progress(*columns, speed_estimate_period=3600) as bar:
+        with p.Progress(*columns, speed_estimate_period=3600) as bar:
             task = bar.add_task("runs", total=total, completed=there)
 
             def show(outcome: Outcome) -> None:

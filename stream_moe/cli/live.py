@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from stream_moe.cli.outputs import Ended, Output, Standing
+from stream_moe.cli.outputs import Ended, Flow, Output, Standing
 from stream_moe.cli.summary import print_summary
 from stream_moe.report import LearnerReport
 from stream_moe.telemetry.logs import escape_line
@@ -30,21 +30,17 @@ LEAST_EVENTS = 100  # before so many the recent accuracy is chance, and would se
 MOST_EXPERTS = 8
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 GAP = "   "
+SCORES = (  # two lines of three: name, field of the report, form, style
+    ("accuracy", "accuracy", "{:.2%}", "bold"), ("recent", "window_accuracy", "{:.2%}", "bold"),
+    ("log-loss", "log_loss", "{:.4f}", ""), ("kappa", "kappa", "{:.4f}", ""),
+    ("kappa_M", "kappa_majority", "{:.4f}", ""), ("kappa_temporal", "kappa_temporal", "{:.4f}", ""),
+)  # fmt: skip
 
 
 class LiveView(Output):
     """Progress, scores, drifts, experts; for a member of a group also its lag, state and last checkpoint.
 
-    Parameters
-    ----------
-    title
-        What runs, in a few words.
-    total
-        How many events there will be; None = nobody knows.
-    console
-        Where to draw; None = stdout.
-    clock
-        Monotonic seconds; another one in tests.
+    `total` events are expected, None = nobody knows how many. It draws on `console`, None = stdout.
     """
 
     def __init__(
@@ -138,19 +134,20 @@ class LiveView(Output):
         if at is None:
             waiting = "compiling and warming up" if self._state == "starting" else "waiting for the first event"
             return [head, *_flowing([_labelled(waiting, _span(elapsed))], width)]
-        lines: list[Text] = [head]
+        lines, quality = [head], at.quality
         if self._total:
             full = min(at.events, self._total) * width // self._total
             line, rest = "━─" if self._unicode else "#-"
             lines.append(Text(line * full, "cyan").append(rest * (width - full), "dim"))
         lines += _flowing(self._progress(at, elapsed), width)
-        lines += _flowing(_scores(at), width) + _flowing(_kappas(at), width)
-        lines += self._drawn_curve(at, width) if at.quality.events >= LEAST_EVENTS else []
+        scores = [_labelled(name, form.format(getattr(quality, key)), style) for name, key, form, style in SCORES]
+        lines += _flowing(scores[:3], width) + _flowing(scores[3:], width)
+        lines += self._drawn_curve(at, width) if quality.events >= LEAST_EVENTS else []
         beside = {} if at.flow is None else at.flow.drifts
         others = [_labelled(f"{scope} drifts", f"{count:,}") for scope, count in sorted(beside.items())]
         lines += _flowing(self._drifts.parts() + others, width)
         if at.flow is not None:
-            lines += _flowing(_flow(at), width)
+            lines += _flowing(_flow(at.flow), width)
         return lines + self._experts(at.learner, width, room - len(lines))
 
     def _progress(self, at: Standing, elapsed: float) -> list[Text]:
@@ -159,11 +156,8 @@ class LiveView(Output):
         rate = (last[1] - first[1]) / seconds if seconds > 0 else 0.0
         events = at.events if at.flow is None else at.flow.events
         done = f"{events:,}" + (f" of {self._total:,}" if self._total else "")
-        parts = [
-            _labelled("events", done),
-            _labelled("events/s", f"{rate:,.0f}"),
-            _labelled("elapsed", _span(elapsed)),
-        ]
+        named = {"events": done, "events/s": f"{rate:,.0f}", "elapsed": _span(elapsed)}
+        parts = [_labelled(name, value) for name, value in named.items()]
         if self._total and rate:
             parts.append(_labelled("left", _span(max(self._total - events, 0) / rate)))
         return parts
@@ -186,20 +180,16 @@ class LiveView(Output):
         before = self._recent[0][2] if len(self._recent) > 1 else []
         fresh = [expert.routed - (before[e] if e < len(before) else 0) for e, expert in enumerate(experts)]
         total = max(sum(fresh), 1)
-        order = sorted(range(len(experts)), key=lambda e: (-fresh[e], -experts[e].window_accuracy))[
-            : max(0, min(MOST_EXPERTS, room - 2))
-        ]
+        order = sorted(range(len(experts)), key=lambda e: (-fresh[e], -experts[e].window_accuracy))
+        order = order[: max(0, min(MOST_EXPERTS, room - 2))]
         if not order:
             return []
         rows = [_row(("expert", "routed", "accuracy", "drifts", ""), width, "dim")]
         for e in order:
             expert = experts[e]
             cells = (f"{e:>2} {expert.kind}", f"{fresh[e] / total:.1%}", f"{expert.window_accuracy:.1%}")
-            rows.append(
-                _row(
-                    (*cells, f"{expert.drifts:,}", "  asleep" if expert.asleep else ""), width, "dim" * expert.asleep
-                )
-            )
+            state = "  asleep" if expert.asleep else ""
+            rows.append(_row((*cells, f"{expert.drifts:,}", state), width, "dim" * expert.asleep))
         asleep = sum(expert.asleep for expert in experts)
         more = len(experts) - len(order)
         summary = ", ".join([f"{more} more"] * (more > 0) + [f"{asleep} of {len(experts)} asleep"])
@@ -235,7 +225,7 @@ class Curve:
 
     def cells(self, width: int, characters: str) -> tuple[str, float, float]:
         """Draw at most `width` characters over events 0 to the latest; return them and the ends of their scale."""
-        values = [*self._values, *([self._latest] if self._latest is not None else [])]
+        values = self._values + ([self._latest] if self._latest is not None else [])
         width = max(1, min(width, len(values)))
         last = max(values[-1][0], 1) if values else 1
         bins: list[list[float]] = [[] for _ in range(width)]
@@ -254,16 +244,10 @@ class Curve:
 
 
 class DriftMarks:
-    """Counts of drifts by scope, and where the latest were.
-
-    Attributes
-    ----------
-    recent
-        Events at which the mixture was alarmed, the latest few.
-    """
+    """Counts of drifts by scope, and where the latest were."""
 
     def __init__(self) -> None:
-        self.recent: deque[int] = deque(maxlen=CURVE_WIDTH)
+        self.recent: deque[int] = deque(maxlen=CURVE_WIDTH)  # events at which the mixture was alarmed
         self._mixture = 0
         self._experts: list[int] = []
         self._last: tuple[int, int] | None = None  # event, expert
@@ -332,27 +316,7 @@ def _flowing(parts: Sequence[Text], width: int) -> list[Text]:
     return [*lines, line]
 
 
-def _scores(at: Standing) -> list[Text]:
-    quality = at.quality
-    return [
-        _labelled("accuracy", f"{quality.accuracy:.2%}", "bold"),
-        _labelled("recent", f"{quality.window_accuracy:.2%}", "bold"),
-        _labelled("log-loss", f"{quality.log_loss:.4f}"),
-    ]
-
-
-def _kappas(at: Standing) -> list[Text]:
-    quality = at.quality
-    return [
-        _labelled("kappa", f"{quality.kappa:.4f}"),
-        _labelled("kappa_M", f"{quality.kappa_majority:.4f}"),
-        _labelled("kappa_temporal", f"{quality.kappa_temporal:.4f}"),
-    ]
-
-
-def _flow(at: Standing) -> list[Text]:
-    if (flow := at.flow) is None:
-        return []
+def _flow(flow: Flow) -> list[Text]:
     kept = "none yet" if flow.checkpoint_time is None else f"{_span(max(time.time() - flow.checkpoint_time, 0))} ago"
     waiting = [_labelled("waiting for labels", f"{flow.pending_events:,}")] if flow.pending_events else []
     return [

@@ -100,15 +100,7 @@ class LoggedProgress(_Rows):
 
 
 def make_display(title: str, total: int | None, quiet: bool, json_logs: bool) -> Output:
-    """Choose what is shown: nothing, log records, a live view where stdout is a terminal that can, else the table.
-
-    Parameters
-    ----------
-    title
-        What runs, in a few words.
-    total
-        How many events there will be; None = nobody knows.
-    """
+    """Choose what is shown: nothing, log records, a live view where stdout is a terminal that can, else the table."""
     if quiet:
         return Output()
     if json_logs:

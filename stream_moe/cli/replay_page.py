@@ -27,25 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 class ReplayPage(Output):
-    """Serves a replay on 127.0.0.1.
+    """Serves a replay of at most so many events, None = all, on 127.0.0.1; ConfigError when the port is taken.
 
-    Parameters
-    ----------
-    stream
-        What is replayed.
-    events
-        How many events at most; None = all.
-    port
-        Where to listen, 0 = any free port; None = the default one, or any if that is taken.
-    hold
-        Whether to keep serving at the end, until Ctrl-C.
-    spoken
-        Whether a person reads stdout.
-
-    Raises
-    ------
-    ConfigError
-        When the port is taken.
+    With `hold` it serves on at the end, until Ctrl-C; `spoken` says that a person reads stdout.
     """
 
     def __init__(self, stream: Stream, events: int | None, port: int | None, hold: bool, spoken: bool) -> None:

@@ -30,17 +30,7 @@ STUCK_SECONDS = 300  # a turn is at most a block, a commit and the copy of a che
 
 
 class Serving:
-    """The board, health and the HTTP server of one engine.
-
-    Parameters
-    ----------
-    host, port
-        Where to listen; port None = the default port, or any free one if that is taken.
-    outputs
-        What becomes of the run.
-    access
-        TLS and passwords; None = neither.
-    """
+    """The board, health and the HTTP server of one engine; `outputs` are what becomes of the run."""
 
     def __init__(self, host: str, port: int | None, outputs: OutputList, access: Access | None = None) -> None:
         from stream_moe.telemetry.access import Access
@@ -68,16 +58,8 @@ class Serving:
     ) -> None:
         """Run an engine to its end, or until a signal; hand its progress and its result to the outputs.
 
-        Parameters
-        ----------
-        make_engine
-            `Engine` with its ports, its learner and its settings.
-        about
-            First fields of the result.
-        started
-            `time.perf_counter()` when the command began.
-        on_signal
-            Called at a signal, before the engine is asked to stop.
+        `about` are the first fields of the result, `started` the `time.perf_counter()` at which the command began;
+        `on_signal` is called before the engine is asked to stop.
         """
         engine = make_engine(on_report=self.on_report, on_group=self.on_group, on_turn=self.health.beat)
 
@@ -117,9 +99,8 @@ class Serving:
         learner = total_learner([each.learner for each in held], [each.quality.events for each in held])
         kept = [each.checkpoint_time for each in held]
         drifts: Counter[str] = Counter()
-        for each in held:
-            for (scope, _), count in each.drift.detections.items():
-                drifts[scope] += count
+        for (scope, _), count in (found for each in held for found in each.drift.detections.items()):
+            drifts[scope] += count
         flow = Flow(
             partitions=len(held),
             events=sum(each.events_consumed for each in held),

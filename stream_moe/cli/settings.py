@@ -19,6 +19,7 @@ from typer import Argument, Option
 from stream_moe.cli.flags import Settings
 from stream_moe.errors import ConfigError
 from stream_moe.models.catalogue import build_model, check_name, model_names
+from stream_moe.runtime.files import read_text
 from stream_moe.telemetry import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -193,20 +194,10 @@ def with_secrets(values: dict[str, Any]) -> dict[str, Any]:
         if (file := values.pop(f"{name}_file", None)) is not None:
             if not isinstance(file, str | Path):
                 raise ConfigError(f"{name}_file: a {type(file).__name__}; name a file that holds the secret")
-            values[name] = _read_secret(Path(file), f"{name}_file")
+            values[name] = read_text(Path(file), f"{name}_file: {file}").strip()
+            if not values[name]:
+                raise ConfigError(f"{name}_file: {file} is empty; write the secret into it")
     return values
-
-
-def _read_secret(path: Path, what: str) -> str:
-    try:
-        secret = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"{what}: {path}: {error.strerror}") from None
-    except UnicodeDecodeError:  # whose text would show the content
-        raise ConfigError(f"{what}: {path}: not UTF-8 text") from None
-    if not secret:
-        raise ConfigError(f"{what}: {path} is empty; write the secret into it")
-    return secret
 
 
 def _cuda_is_here() -> bool:

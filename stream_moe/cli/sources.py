@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from stream_moe.cli.flags import Flag, S, groups_of
 from stream_moe.cli.run import RunSettings
 from stream_moe.cli.settings import split_names, with_secrets
 from stream_moe.errors import ConfigError
+from stream_moe.runtime.files import read_toml
 
 ENVIRONMENT = "STREAM_MOE_"
 TABLES = {name: [each.name for each in fields(group)] for name, group in groups_of(RunSettings).items()}
@@ -39,21 +39,10 @@ class Environment(EnvSettingsSource):
 
 
 def read(kind: type[S], given: dict[Flag, Any], file: Path | None) -> S:
-    """Make the settings of a verb.
+    """Make the settings of a verb of the options `given` on the command line, the environment and a TOML file.
 
-    Parameters
-    ----------
-    kind
-        Of the settings; its groups are tables of the file, and `STREAM_MOE_<TABLE>_<KEY>` in the environment.
-    given
-        The options that are on the command line.
-    file
-        TOML; None = none.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, or a value or the name of a key does not fit. No secret is shown.
+    Their groups are tables of the file, and `STREAM_MOE_<TABLE>_<KEY>` in the environment. ConfigError if the file
+    cannot be read, or a value or the name of a key does not fit; no secret is shown.
     """
     content = _content(file)
 
@@ -82,14 +71,7 @@ def read(kind: type[S], given: dict[Flag, Any], file: Path | None) -> S:
 def _content(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--config {file}: {error.strerror}") from None
-    except UnicodeDecodeError:  # whose text would show the content
-        raise ConfigError(f"--config {file}: not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"--config {file}: not TOML: {error}") from None
+    content = read_toml(file, f"--config {file}")
     for name, table in content.items():
         if name not in TABLES or not isinstance(table, dict):
             tables = ", ".join(f"[{table}]" for table in TABLES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 
 from stream_moe import __version__
 from stream_moe.errors import ConfigError, DataError
+from stream_moe.runtime.files import read_toml
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 Name = Annotated[StrictStr, Field(min_length=1)]
@@ -165,14 +165,7 @@ def load(
         raise ConfigError(
             f"{name_or_path!r} is neither a file nor an experiment's name; the names are {', '.join(shipped())}"
         )
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+    content = read_toml(path)
     content.setdefault("name", path.stem)
     own_streams = content.get("streams", [])
     chosen = {"events": events, "seeds": seeds, "streams": streams, "models": models}

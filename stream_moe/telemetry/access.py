@@ -27,6 +27,7 @@ from pathlib import Path
 import bcrypt
 
 from stream_moe.errors import ConfigError
+from stream_moe.runtime.files import read_text
 
 logger = logging.getLogger(__name__)
 Matches = Callable[[str], bool]  # whether a password is the one of a hash
@@ -207,12 +208,8 @@ def load_access(
         raise ConfigError(f"--metrics-key {key} without --metrics-cert; name the certificate too")
     auth = None
     if users is not None:
-        try:
-            auth = BasicAuth(users.read_text(encoding="utf-8-sig"), f"--metrics-auth-file {users}")
-        except OSError as error:
-            raise ConfigError(f"--metrics-auth-file {users}: {error.strerror}") from None
-        except UnicodeDecodeError:  # whose text would show the content
-            raise ConfigError(f"--metrics-auth-file {users}: not UTF-8 text") from None
+        source = f"--metrics-auth-file {users}"
+        auth = BasicAuth(read_text(users, source, "utf-8-sig"), source)
     elif ENVIRONMENT in environment:
         auth = BasicAuth(environment[ENVIRONMENT], ENVIRONMENT)
     return Access(Tls(certificate, key) if certificate else None, auth)
