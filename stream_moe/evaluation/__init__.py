@@ -1,3 +1,1 @@
 """Prequential evaluation: test each event, then train on it."""
-
-from __future__ import annotations

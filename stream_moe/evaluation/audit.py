@@ -53,23 +53,10 @@ class Stage:
 def check_law(
     make: Callable[[], Subject], x: Float32, y: Int32, n_classes: int, *, probes: int = 10, seed: int = 1
 ) -> list[Check]:
-    """Check determinism, no leak and chunking on the first events of a stream.
+    """Check determinism, no leak and chunking on the first events of a stream: x float32 [n, d], y int32 [n].
 
-    Parameters
-    ----------
-    make
-        Makes the model anew, each time in the same state.
-    x, y
-        float32 [n, d] and int32 [n].
-    n_classes
-        C, at least 2.
-    probes
-        At how many events t, drawn by `seed`, labels are changed.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two labelled events, or one class.
+    `make` makes the model anew, each time in the same state. At as many events t as `probes`, drawn by `seed`, labels
+    are changed. DataError if there are fewer than two labelled events, or one class.
 
     Examples
     --------
@@ -109,21 +96,16 @@ def check_law(
         answer = run(make(), other_x[:end], other_y[:end])
         later += _differences(answer, proba, t, f"all that follows the features of event {t + 1:,}")
         moved += not np.array_equal(answer[t + 1 :], proba[t + 1 : end])
-    found += [
+    idle = [] if moved else ["no changed label moved any prediction: it may know its labels from elsewhere"]
+    sizes = [rows for rows in (1, 7, len(y)) if not np.array_equal(run(make(), x, y, rows), proba)]
+    cut = [f"blocks of {rows} events give other predictions than those of {ROWS}" for rows in sizes[:1]]
+    return [
+        *found,
         _law("own label", own, f"{len(at)} labels changed, one at a time: no prediction up to its own event changed"),
         _law("future", later, f"{len(at)} futures changed, own label included: no prediction before them changed"),
-        Check("learns", PASSED, f"{moved} of {2 * len(at)} changes moved later predictions")
-        if moved
-        else Check("learns", NOTHING, "no changed label moved any prediction: it may know its labels from elsewhere"),
+        _check("learns", idle, f"{moved} of {2 * len(at)} changes moved later predictions", NOTHING),
+        _check("chunking", cut, f"blocks of 1, 7, {ROWS} and {len(y):,} events give the same predictions"),
     ]
-    sizes = [rows for rows in (1, 7, len(y)) if not np.array_equal(run(make(), x, y, rows), proba)]
-    said = f"blocks of 1, 7, {ROWS} and {len(y):,} events give the same predictions"
-    found.append(
-        Check("chunking", FAILED, f"blocks of {sizes[0]} events give other predictions than those of {ROWS}")
-        if sizes
-        else Check("chunking", PASSED, said)
-    )
-    return found
 
 
 def check_questions(make: Callable[[int], Subject], x: Float32, y: Int32) -> Check:
@@ -132,24 +114,22 @@ def check_questions(make: Callable[[int], Subject], x: Float32, y: Int32) -> Che
     `make(asks)` makes it anew.
     """
     same = np.array_equal(run(make(3), x, y), run(make(1), x, y))
-    if same:
-        return Check("questions", PASSED, "asked three times about each event it answers as when asked once")
-    return Check(
-        "questions", FAILED, "asked three times about each event it answers otherwise: predicting changes it"
-    )
+    otherwise = [] if same else ["asked three times about each event it answers otherwise: predicting changes it"]
+    return _check("questions", otherwise, "asked three times about each event it answers as when asked once")
 
 
 def score(
-    subject: Subject,
-    stream: Stream,
-    events: int,
-    *,
-    on_stage: Callable[[Stage], None] = lambda stage: None,
+    subject: Subject, stream: Stream, events: int, *, on_stage: Callable[[Stage], None] = lambda stage: None
 ) -> list[Stage]:
     """Score a subject on the first events of a stream, and compare each tenth of the way with the Bayes rate."""
     quality, bayes = Prequential(stream.schema.n_classes), stream.bayes_accuracy
     marks = iter(sorted({-(-events * n // STAGES) for n in range(1, STAGES + 1)}))
     mark, done, stages = next(marks), 0, list[Stage]()
+
+    def reached() -> None:
+        stages.append(_stage(done, quality, bayes))
+        on_stage(stages[-1])
+
     for block in labelled_blocks(stream, events, BLOCK):
         start = 0
         while start < len(block):
@@ -159,13 +139,11 @@ def score(
             if done == mark:
                 mark = next(marks, mark)
                 if quality.events:
-                    stages.append(_stage(done, quality, bayes))
-                    on_stage(stages[-1])
+                    reached()
     if not quality.events:
         raise DataError(f"{stream.name}: no labelled event in {done:,}; name another --label, or more --events")
     if not stages or stages[-1].events < done:  # a stream shorter than was asked for
-        stages.append(_stage(done, quality, bayes))
-        on_stage(stages[-1])
+        reached()
     return stages
 
 
@@ -205,8 +183,12 @@ def _stage(events: int, quality: Prequential, bayes: float | None) -> Stage:
     return Stage(events, accuracy, math.sqrt(accuracy * (1 - accuracy) / n), sigmas)
 
 
+def _check(name: str, seen: list[str], well: str, otherwise: str = FAILED) -> Check:
+    return Check(name, otherwise, seen[0]) if seen else Check(name, PASSED, well)
+
+
 def _law(name: str, seen: list[str], well: str) -> Check:
-    return Check(name, FAILED, f"{seen[0]} ({len(seen)} cases)") if seen else Check(name, PASSED, well)
+    return _check(name, [f"{each} ({len(seen)} cases)" for each in seen[:1]], well)
 
 
 def _differences(answer: Float64, proba: Float64, t: int, changed: str) -> list[str]:

@@ -42,12 +42,7 @@ class CalibrationBin:
 
 
 class Calibration:
-    """Reliability of the highest probability, in bins of equal width.
-
-    Parameters
-    ----------
-    bins
-        M, how many.
+    """Reliability of the highest probability, in M bins of equal width.
 
     Examples
     --------

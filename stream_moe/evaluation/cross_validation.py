@@ -31,15 +31,6 @@ SCORES = ("accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss", "
 class Fold:
     """One fold of k: which events test a learner, and are never learnt by it.
 
-    Parameters
-    ----------
-    index
-        j, from 0.
-    folds
-        k.
-    seed
-        Of the drawing, which is the same for all folds of a seed.
-
     Examples
     --------
     >>> drawn = [Fold(j, 3, seed=1).start() for j in range(3)]
@@ -47,9 +38,9 @@ class Fold:
     [1, 1, 1, 1, 1, 1, 1, 1]
     """
 
-    index: int
-    folds: int
-    seed: int = 1
+    index: int  # j, from 0
+    folds: int  # k
+    seed: int = 1  # of the drawing, which is the same for all folds of a seed
 
     def start(self) -> Callable[[int], Bool]:
         """Return what says of the next n events, bool [n], whether they test; the calls go through the stream."""
@@ -63,24 +54,9 @@ def run_folds(
 ) -> Iterator[dict[str, Any]]:
     """Yield the result of each fold, in their order.
 
-    Parameters
-    ----------
-    run
-        Replays the stream under a fold and returns `ReplayResult.to_dict()`. For several workers it is sent to new
-        processes, so it must be a module's function, or an object or `functools.partial` of such.
-    folds
-        k.
-    seed
-        Of the drawing.
-    workers
-        How many processes; 1 = this one.
-
-    Raises
-    ------
-    StreamMoeError
-        If a worker dies.
-    DataError
-        If a fold has no labelled event; the folds after it are not run.
+    `run` replays the stream under a fold and returns `ReplayResult.to_dict()`. For several workers it is sent to new
+    processes, so it must be a module's function, or an object or `functools.partial` of such; one worker is this
+    process. StreamMoeError if a worker dies; DataError if a fold has no labelled event, and none after it is run.
     """
     jobs = [Fold(index, folds, seed) for index in range(folds)]
     if workers == 1:

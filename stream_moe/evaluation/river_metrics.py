@@ -20,22 +20,11 @@ _OF_CLUSTERS = {
 
 
 class RiverMetrics:
-    """Metrics of river by its class names.
+    """Metrics of river by its class names; the second of two classes is the positive one, for metrics that have one.
 
     What asks for classes alone is counted from the confusion matrix at the end, and costs nothing on the way. What
-    asks for probabilities (CrossEntropy, LogLoss, ROCAUC, ...) is updated event by event in Python.
-
-    Parameters
-    ----------
-    names
-        Classes of `river.metrics`, such as MacroF1 or GeometricMean.
-    schema
-        Of the stream. The second of two classes is the positive one, for metrics that have one.
-
-    Raises
-    ------
-    ConfigError
-        If river has no such metric of a classifier, or it is for two classes and the schema has others.
+    asks for probabilities (CrossEntropy, LogLoss, ROCAUC, ...) is updated event by event in Python. ConfigError if
+    river has no such metric of a classifier, or it is for two classes and the schema has others.
 
     Examples
     --------

@@ -27,19 +27,9 @@ class Subject(Protocol):
 class OneByOne:
     """A model of single events as a subject: it is asked about each event, then told the label.
 
-    Parameters
-    ----------
-    model
-        Has `learn_one(x, y)` and `predict_proba_one(x)` or `predict_one(x)`, with x a dict by feature name (a missing
-        value has no key) and y a class name, as river's classifiers.
-    schema
-        Of the stream.
-    asks
-        How often it is asked about each event; the last answer counts.
-
-    Notes
-    -----
-    A class that is answered counts with probability 1; no answer counts as all classes alike.
+    The model has `learn_one(x, y)` and `predict_proba_one(x)` or `predict_one(x)`, with x a dict by feature name (a
+    missing value has no key) and y a class name, as river's classifiers. Of `asks` answers to an event the last one
+    counts. A class that is answered counts with probability 1; no answer counts as all classes alike.
     """
 
     def __init__(self, model: Any, schema: Schema, asks: int = 1) -> None:
@@ -50,21 +40,17 @@ class OneByOne:
         proba = np.empty((len(x), self._schema.n_classes))
         for t, row in enumerate(x):
             for _ in range(self._asks):
-                self._predict(row, proba[t])
+                self._predict(as_event(self._schema, row), proba[t])  # a dict of its own, so that none is remembered
             if y[t] >= 0:
-                self._model.learn_one(self._event(row), self._schema.classes[y[t]])
+                self._model.learn_one(as_event(self._schema, row), self._schema.classes[y[t]])
         return proba
 
-    def _event(self, row: Float32) -> dict[str, Any]:
-        """Return a dict of its own for each call, so that nothing is remembered in one."""
-        return as_event(self._schema, row)
-
-    def _predict(self, row: Float32, proba: Float64) -> None:
+    def _predict(self, event: dict[str, Any], proba: Float64) -> None:
         if self._by_class:
-            answer = self._model.predict_one(self._event(row))
+            answer = self._model.predict_one(event)
             found = {} if answer is None else {answer: 1.0}
         else:
-            found = self._model.predict_proba_one(self._event(row)) or {}
+            found = self._model.predict_proba_one(event) or {}
         proba[:] = [found.get(name, 0.0) for name in self._schema.classes]
         total = proba.sum()
         proba[:] = proba / total if 0 < total < math.inf else 1 / len(proba)
@@ -101,19 +87,10 @@ class Guarded:
 
 
 def load_class(name: str, folder: Path) -> Callable[..., Any]:
-    """Import a user's class, which runs the module's code.
+    """Import a user's `package.module:Class`, which runs the module's code.
 
-    Parameters
-    ----------
-    name
-        `package.module:Class`.
-    folder
-        Where the module is looked for if it is not installed; it stays on the path, as the class may import more.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be imported, or has not the methods of a model.
+    The module is looked for in the folder if it is not installed; that stays on the path, as the class may import
+    more. ConfigError if the class cannot be imported, or has not the methods of a model.
     """
     module_name, colon, class_name = name.partition(":")
     if not (module_name and colon and class_name.isidentifier()):

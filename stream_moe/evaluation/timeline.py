@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +20,6 @@ _TOTALS = ("nodes", "resets", "drifts")  # of an expert, since the start
 
 class Timeline:
     """Samples of scores and experts at even distances; which events they fall on depends on the length alone.
-
-    Parameters
-    ----------
-    events
-        How long the replay will be.
 
     Examples
     --------
@@ -46,10 +42,7 @@ class Timeline:
 
     def marks(self) -> Iterator[int]:
         """Yield the numbers of events at which a sample is due, ascending."""
-        mark = self._step
-        while True:
-            yield mark
-            mark += self._step
+        yield from itertools.count(self._step, self._step)
 
     def sample(self, events: int, quality: Prequential, learner: LearnerReport) -> None:
         """Add a sample: scores of the labels that came since the sample before, and the experts as they are now."""
@@ -98,12 +91,8 @@ class Timeline:
 def window_scores(scored: Int64, classes: Int64) -> list[float | None]:
     """Accuracy, kappa, kappa over the majority class and kappa over no-change of a window of labels; None = no label.
 
-    Parameters
-    ----------
-    scored
-        int64 [4] labels, and of them right, right by majority class, right by no-change.
-    classes
-        int64 [2, C] true and predicted classes.
+    scored int64 [4] counts labels, and of them right, right by majority class, right by no-change; classes int64
+    [2, C] those of each class, true and predicted.
 
     Examples
     --------
@@ -116,10 +105,8 @@ def window_scores(scored: Int64, classes: Int64) -> list[float | None]:
         return [None] * len(SCORES)
     accuracy, majority, no_change = (int(count) / n for count in scored[1:])
     chance = float((classes[0] / n) @ (classes[1] / n))
-    return [
-        _rounded(accuracy),
-        *(_rounded(above(accuracy, reference)) for reference in (chance, majority, no_change)),
-    ]
+    kappas = (above(accuracy, reference) for reference in (chance, majority, no_change))
+    return [_rounded(accuracy), *map(_rounded, kappas)]
 
 
 def _rounded(value: float) -> float:

@@ -64,19 +64,9 @@ class WindowReport:
 
 
 class SlidingWindow:
-    """Accuracy, three kappas and G-mean over the last labelled events.
+    """Accuracy, three kappas and G-mean over the last w labelled events; until so many came, over all of them.
 
-    Parameters
-    ----------
-    n_classes
-        C.
-    window
-        w, how many events. Until so many came, it is all of them.
-
-    Raises
-    ------
-    ConfigError
-        If the window is not in 1..10,000,000.
+    ConfigError if the window is not in 1..10,000,000.
 
     Examples
     --------

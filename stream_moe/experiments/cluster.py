@@ -17,14 +17,9 @@ RETRIES = 2  # of a run whose node or task is lost
 
 
 class Cluster:
-    """Makes runs on the Ray cluster of this process.
+    """Makes runs on the Ray cluster of this process; ConfigError if Ray is not installed, or there is no cluster.
 
     Every node needs this version of stream_moe, and the files that streams name under the same paths.
-
-    Raises
-    ------
-    ConfigError
-        If Ray is not installed, or there is no cluster.
     """
 
     def __init__(self) -> None:

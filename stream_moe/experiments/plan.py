@@ -152,13 +152,8 @@ def load(
 ) -> Experiment:
     """Read an experiment by the name of one that is shipped, or by its path; the keywords replace what it says.
 
-    With `check` false, names of streams, models and settings are taken as they are.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be read, or anything in it does not fit: an unknown key, stream, model or setting, a wrong type,
-        a value twice. Nothing has run then.
+    With `check` false, names of streams, models and settings are taken as they are. ConfigError if it cannot be read,
+    or anything in it does not fit: an unknown key, stream, model or setting, a wrong type, a value twice.
     """
     path = shipped().get(name_or_path, Path(name_or_path))
     if not path.is_file():

@@ -61,25 +61,11 @@ def make_runs(
     on_outcome: Callable[[Outcome], None],
     executor: Executor | None = None,
 ) -> dict[Run, Outcome]:
-    """Make all runs that the store does not have; return the outcome of every run.
+    """Make all runs that the store, locked by the caller, does not have; return the outcome of every run.
 
-    Parameters
-    ----------
-    runs
-        In the order in which they are begun.
-    store
-        Where finished ones are kept, locked by the caller.
-    jobs
-        Processes at a time.
-    on_outcome
-        Called after each run that was made, once it is kept.
-    executor
-        What makes them, and is stopped at the end; None = this machine.
-
-    Raises
-    ------
-    StoreFullError
-        If a result cannot be written. The processes that are still at work are ended.
+    They are begun in their order, so many `jobs` at a time. `on_outcome` is called after each run that was made, once
+    it is kept. The executor (None = this machine) is stopped at the end. StoreFullError if a result cannot be
+    written; the processes that are still at work are ended.
     """
     outcomes = {run: Outcome(run, found) for run in runs if (found := store.find(run)) is not None}
     missing = [run for run in runs if run not in outcomes]

@@ -35,18 +35,7 @@ class StoreFullError(StreamMoeError):
 
 
 class RunStore:
-    """The directory of an experiment.
-
-    Parameters
-    ----------
-    folder
-        Made if it is not there.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be made.
-    """
+    """The directory of an experiment, made if it is not there; ConfigError if it cannot be."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,20 +71,15 @@ class RunStore:
     def find(self, run: Run) -> dict[str, Any] | None:
         """Return the result of a run that was finished, now or in an earlier life."""
         key = run.key
-        if key not in self._results:
-            path = self._runs / f"{key}.json"
-            if not path.exists():
-                return None
+        path = self._runs / f"{key}.json"
+        if key not in self._results and path.exists():
             self._results[key] = read_result(path)
-        return self._results[key]
+        return self._results.get(key)
 
     def add(self, run: Run, result: dict[str, Any]) -> dict[str, Any]:
         """Keep a finished run; return what is kept: the result and what the run was.
 
-        Raises
-        ------
-        StoreFullError
-            If it cannot be written; nothing of it is left then.
+        StoreFullError if it cannot be written; nothing of it is left then.
         """
         key = run.key
         kept = {"key": key, "status": "done", **result, **run.to_dict()}

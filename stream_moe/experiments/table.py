@@ -40,18 +40,10 @@ def summary(results: Sequence[Mapping[str, Any]], published: Mapping[str, Mappin
 def _row(cell: Cell, figure: float | None) -> tuple[str, ...]:
     known = "-" if math.isnan(cell.half_width) else f"{100 * cell.half_width:.2f}"
     against = ("", "") if figure is None else (f"{figure:.2f}", f"{round(100 * cell.mean - figure, 2) + 0.0:+.2f}")
-    runs, accuracy = str(len(cell.scores)), f"{100 * cell.mean:.2f}"
-    return (
-        cell.stream,
-        cell.variant,
-        cell.model,
-        runs,
-        f"{cell.events:,}",
-        accuracy,
-        known,
-        *against,
-        f"{cell.cpu_seconds:.1f}" if cell.cpu_seconds >= 1 else f"{cell.cpu_seconds:.2g}",
-    )
+    accuracy, seconds = f"{100 * cell.mean:.2f}", cell.cpu_seconds
+    cpu = f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.2g}"
+    what = (cell.stream, cell.variant, cell.model, str(len(cell.scores)), f"{cell.events:,}")
+    return (*what, accuracy, known, *against, cpu)
 
 
 def _line(row: Sequence[str], columns: Sequence[int], rows: Sequence[Sequence[str]]) -> str:

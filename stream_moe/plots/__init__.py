@@ -1,3 +1,1 @@
 """Results as plots: figures, one self-contained HTML page, PNG and SVG."""
-
-from __future__ import annotations

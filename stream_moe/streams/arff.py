@@ -18,10 +18,7 @@ NUMERIC = frozenset(["numeric", "real", "integer"])
 def read_arff(path: Path) -> Table:
     """Read an ARFF file; nominal attributes keep their declared order, strings and dates become nominal.
 
-    Raises
-    ------
-    DataError
-        If the header is not one, or (while rows are read) a row is sparse or has too few values.
+    DataError if the header is not one, or (while rows are read) a row is sparse or has too few values.
     """
     lines = _lines(path)
     columns: list[Column] = []

@@ -9,9 +9,9 @@ from stream_moe.types import Block
 
 
 def labelled_blocks(stream: Stream, events: int, rows: int) -> Iterator[Block]:
-    """Yield the first `events` events of a stream in blocks."""
+    """Yield the first `events` (at least 1) events of a stream in blocks."""
     for block in stream.blocks(rows):
-        if events <= 0:
-            return
         yield Block(block.x[:events], block.y[:events])
         events -= len(block)
+        if events <= 0:
+            return

@@ -28,12 +28,8 @@ def open_data_set(
 ) -> FileStream:
     """Open a data set of the registry.
 
-    Where `label`, `nominal` or `delay` is given it is another table, so its checksum is not looked at.
-
-    Raises
-    ------
-    DataError
-        If it is nowhere and cannot be downloaded, or if the copy found is not what the registry knows.
+    Where `label`, `nominal` or `delay` is given it is another table, so its checksum is not looked at. DataError if
+    it is nowhere and cannot be downloaded, or if the copy found is not what the registry knows.
     """
     from stream_moe.streams.files import read_file
 

@@ -25,13 +25,7 @@ SILENCE = 60.0  # seconds without a byte after which a server is given up
 
 
 def load(data_set: DataSet) -> FileStream:
-    """Return a data set from its loader.
-
-    Raises
-    ------
-    DataError
-        If the loader is not installed, or cannot get the data set.
-    """
+    """Return a data set from its loader; DataError if that is not installed, or cannot get the data set."""
     try:
         with _patience():
             table = _from_river(data_set) if data_set.loader == "river" else _from_sklearn(data_set)
@@ -59,9 +53,8 @@ def _patience() -> Iterator[None]:
 
 
 def _table(name: str, columns: list[Column], rows: Iterator[Sequence[Any]]) -> Table:
-    numbered = enumerate(rows, 1)
     path = Path(name)  # what messages name
-    return Table(path, columns, gather(path, numbered, len(columns)), "event")
+    return Table(path, columns, gather(path, enumerate(rows, 1), len(columns)), "event")
 
 
 def _from_river(data_set: DataSet) -> Table:
@@ -78,12 +71,8 @@ def _from_river(data_set: DataSet) -> Table:
     if first is None:
         raise RuntimeError("it holds no events")
     names = list(first[0])
-
-    def rows() -> Iterator[Sequence[Any]]:
-        for x, y in itertools.chain([first], events):
-            yield [*(x[name] for name in names), str(y)]
-
-    return _table(data_set.name, [*map(Column, names), Column("class", "nominal")], rows())
+    rows = ([*(x[name] for name in names), str(y)] for x, y in itertools.chain([first], events))
+    return _table(data_set.name, [*map(Column, names), Column("class", "nominal")], rows)
 
 
 def _from_sklearn(data_set: DataSet) -> Table:

@@ -20,15 +20,9 @@ from stream_moe.streams.readers import read_csv, read_jsonl, read_parquet
 from stream_moe.streams.tables import Table
 from stream_moe.types import Block, Float32, Int32, Int64, Schema
 
-TEXT_READERS: dict[str, Callable[[Path], Table]] = {
-    ".csv": read_csv,
-    ".arff": read_arff,
-    ".jsonl": read_jsonl,
-}
-READERS = {
-    **{kind + packed: reader for kind, reader in TEXT_READERS.items() for packed in ("", ".gz", ".xz")},
-    ".parquet": read_parquet,
-}
+TEXT_READERS: dict[str, Callable[[Path], Table]] = {".csv": read_csv, ".arff": read_arff, ".jsonl": read_jsonl}
+READERS = {kind + packed: reader for kind, reader in TEXT_READERS.items() for packed in ("", ".gz", ".xz")}
+READERS[".parquet"] = read_parquet
 FORMATS = ".csv, .arff, .jsonl (each also .gz, .xz), .parquet, .npz"
 
 

@@ -9,7 +9,8 @@ files of their own. Given one seed the arrays equal MOA's bit for bit (after rou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,8 @@ Fill = Callable[[Float32, Int32], None]
 """Writes the next events into x [n, d] and y [n]."""
 
 SEA_THRESHOLDS = (8.0, 9.0, 7.0, 9.5)
-SEGMENTS = "1110111 0010010 1011101 1011011 0111010 1101011 1101111 1010010 1111111 1111011"
+_DIGITS = "1110111 0010010 1011101 1011011 0111010 1101011 1101111 1010010 1111111 1111011"
+SEGMENTS = np.array([[int(bit) for bit in digit] for digit in _DIGITS.split()], np.int8)
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,17 @@ class GeneratedStream:
         return None
 
     def blocks(self, rows: int) -> Iterator[Block]:
-        """Yield blocks of `rows` events without end; each call starts anew.
-
-        Raises
-        ------
-        ConfigError
-            If `rows` is below 1.
-        """
+        """Yield blocks of `rows` events without end; each call starts anew. ConfigError if `rows` is below 1."""
         if rows < 1:
             raise ConfigError(f"blocks: rows must be at least 1, not {rows}")
-        return self._blocks(rows)
-
-    def _blocks(self, rows: int) -> Iterator[Block]:
         fill = self.start()
-        while True:
-            block = Block(np.empty((rows, self.schema.n_features), np.float32), np.empty(rows, np.int32))
-            fill(block.x, block.y)
-            yield block
+
+        def block() -> Block:
+            new = Block(np.empty((rows, self.schema.n_features), np.float32), np.empty(rows, np.int32))
+            fill(new.x, new.y)
+            return new
+
+        return (block() for _ in itertools.count())
 
 
 def generate(text: str, seed: int) -> GeneratedStream:
@@ -125,18 +121,15 @@ def _percent(share: float) -> int:
 
 
 def _led_schema(**_: Any) -> Schema:
-    return Schema(
-        tuple(Feature(name, ("0", "1")) for name in _numbered("att", 24)), tuple(str(digit) for digit in range(10))
-    )
+    return Schema(tuple(Feature(name, ("0", "1")) for name in _numbered("att", 24)), tuple("0123456789"))
 
 
 def _led(seed: int, drifting: int, noise: float) -> Fill:
-    segments = np.array([[int(bit) for bit in digit] for digit in SEGMENTS.split()], np.int8)
     columns = np.arange(24, dtype=np.int8)
     columns[:drifting] += 7  # the first segments change places with noise bits
     columns[7 : 7 + drifting] -= 7
     random, percent = seeded(seed), _percent(noise)
-    return lambda x, y: kernels.fill_led(random, segments, columns, percent, x, y)
+    return lambda x, y: kernels.fill_led(random, SEGMENTS, columns, percent, x, y)
 
 
 def led_bayes_accuracy(noise: float, **_: Any) -> float:
@@ -147,10 +140,9 @@ def led_bayes_accuracy(noise: float, **_: Any) -> float:
     >>> round(led_bayes_accuracy(0.1), 4)
     0.74
     """
-    digits = np.array([[int(bit) for bit in digit] for digit in SEGMENTS.split()])
     patterns = np.arange(2**7)[:, None] >> np.arange(7) & 1
-    wrong = (patterns[:, None] != digits).sum(2)
-    return float((noise**wrong * (1 - noise) ** (7 - wrong)).max(1).sum() / len(digits))
+    wrong = (patterns[:, None] != SEGMENTS).sum(2)
+    return float((noise**wrong * (1 - noise) ** (7 - wrong)).max(1).sum() / len(SEGMENTS))
 
 
 def _sea(seed: int, function: int, noise: float) -> Fill:
@@ -158,8 +150,12 @@ def _sea(seed: int, function: int, noise: float) -> Fill:
     return lambda x, y: kernels.fill_sea(random, threshold, percent, x, y)
 
 
+def _numeric(features: int, classes: Sequence[str], prefix: str = "att") -> Schema:
+    return Schema.numeric(features, classes, _numbered(prefix, features))
+
+
 def _rbf_schema(features: int, classes: int, **_: Any) -> Schema:
-    return Schema.numeric(features, _numbered("class", classes), _numbered("att", features))
+    return _numeric(features, _numbered("class", classes))
 
 
 def _rbf(seed: int, centres: int, speed: float, features: int, classes: int, model: int) -> Fill:
@@ -186,10 +182,8 @@ def _agrawal(seed: int, function: int, perturbation: float) -> Fill:
 def _hyperplane(seed: int, features: int, drifting: int, speed: float, reversal: float, noise: float) -> Fill:
     random = seeded(seed)
     weights, directions = doubles(random, features), np.ones(features)
-    percents = (_percent(reversal), _percent(noise))
-    return lambda x, y: kernels.fill_hyperplane(
-        random, weights, directions, min(drifting, features), speed, *percents, x, y
-    )
+    changed, percents = min(drifting, features), (_percent(reversal), _percent(noise))
+    return lambda x, y: kernels.fill_hyperplane(random, weights, directions, changed, speed, *percents, x, y)
 
 
 def _tree_schema(nominal: int, numeric: int, values: int, classes: int, **_: Any) -> Schema:
@@ -222,12 +216,8 @@ def _mixed(seed: int, function: int) -> Fill:
 
 
 def _stagger_schema(**_: Any) -> Schema:
-    names = {
-        "size": ("small", "medium", "large"),
-        "color": ("red", "blue", "green"),
-        "shape": ("circle", "square", "triangle"),
-    }
-    return Schema(tuple(Feature(name, values) for name, values in names.items()), ("false", "true"))
+    values = {"size": "small medium large", "color": "red blue green", "shape": "circle square triangle"}
+    return Schema(tuple(Feature(name, tuple(each.split())) for name, each in values.items()), ("false", "true"))
 
 
 def _stagger(seed: int, function: int) -> Fill:
@@ -241,9 +231,7 @@ def _wrong_labels(noise: float, **_: Any) -> float:
 
 GENERATORS = {
     "led": Generator(_led_schema, _led, led_bayes_accuracy),
-    "sea": Generator(
-        lambda **_: Schema.numeric(3, ["groupA", "groupB"], _numbered("attrib", 3)), _sea, _wrong_labels
-    ),
+    "sea": Generator(lambda **_: _numeric(3, ["groupA", "groupB"], "attrib"), _sea, _wrong_labels),
     # The centres overlap, and by how much changes as they move.
     "rbf": Generator(_rbf_schema, _rbf, lambda **_: None),
     # A perturbed value no longer tells the group, and nobody has worked out how often.
@@ -251,11 +239,7 @@ GENERATORS = {
     "hyperplane": Generator(lambda features, **_: _rbf_schema(features, 2), _hyperplane, _wrong_labels),
     "tree": Generator(_tree_schema, _tree, lambda **_: 1.0),
     "sine": Generator(
-        lambda irrelevant, **_: Schema.numeric(
-            2 + irrelevant, ["positive", "negative"], _numbered("att", 2 + irrelevant)
-        ),
-        _sine,
-        lambda **_: 1.0,
+        lambda irrelevant, **_: _numeric(2 + irrelevant, ["positive", "negative"]), _sine, lambda **_: 1.0
     ),
     "mixed": Generator(_mixed_schema, _mixed, lambda **_: 1.0),
     "stagger": Generator(_stagger_schema, _stagger, lambda **_: 1.0),

@@ -14,11 +14,13 @@ import numpy as np
 from stream_moe.errors import ConfigError, DataError, one_line
 from stream_moe.ports import Stream
 from stream_moe.runtime.files import whole_file
+from stream_moe.streams.blocks import labelled_blocks
 from stream_moe.streams.encoders import MAX_CLASSES
 from stream_moe.streams.tables import to_float32, vocabulary
 from stream_moe.types import Feature, Float32, Int32, Schema
 
 WRITE_ROWS = 65_536
+DAMAGED = (ValueError, EOFError, KeyError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def write_npz(stream: Stream, events: int, path: Path) -> int:
@@ -30,12 +32,10 @@ def write_npz(stream: Stream, events: int, path: Path) -> int:
     n = events if stream.n_events is None else min(events, stream.n_events)
     x, y = np.empty((n, stream.schema.n_features), np.float32), np.empty(n, np.int32)
     filled = 0
-    for block in stream.blocks(min(n, WRITE_ROWS)):
-        take = min(len(block), n - filled)
-        x[filled : filled + take], y[filled : filled + take] = block.x[:take], block.y[:take]
-        filled += take
-        if filled == n:
-            break
+    for block in labelled_blocks(stream, n, min(n, WRITE_ROWS)):
+        end = filled + len(block)
+        x[filled:end], y[filled:end] = block.x, block.y
+        filled = end
     try:
         with whole_file(path) as file:
             np.savez_compressed(file, x=x, y=y, schema=np.array(json.dumps(stream.schema.to_dict())))
@@ -74,11 +74,9 @@ def read_npz(path: Path, nominal: Sequence[str]) -> tuple[Schema, Float32, Int32
         if nominal:
             raise DataError(f"{path}: says itself which columns are nominal; leave nominal out")
         return _checked(path, stored["schema"], values, high), values, labels
-    features = []
-    for j in range(values.shape[1]):
-        name = f"x{j}"
-        features.append(_nominal(name, values[:, j]) if name in nominal else Feature(name))
-    if unknown := set(nominal) - {feature.name for feature in features}:
+    names = [f"x{j}" for j in range(values.shape[1])]
+    features = [_nominal(name, values[:, j]) if name in nominal else Feature(name) for j, name in enumerate(names)]
+    if unknown := set(nominal) - set(names):
         raise DataError(f"{path}: no column {min(unknown)!r}; the columns of x are x0..x{len(features) - 1}")
     return Schema(tuple(features), tuple(str(k) for k in range(high + 1))), values, labels
 
@@ -90,15 +88,7 @@ def _arrays(path: Path) -> dict[str, Any]:
             raise DataError(f"{path}: a single array; it needs an archive (numpy.savez) of x [n, d] and y [n]")
         with archive:
             return {name: archive[name] for name in ("x", "y", "schema") if name in archive.files}
-    except (
-        ValueError,
-        EOFError,
-        KeyError,
-        MemoryError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGED as error:
         raise DataError(
             f"{path}: not a readable .npz archive of plain numbers ({one_line(error)}); "
             "write it again with numpy.savez"

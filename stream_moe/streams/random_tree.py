@@ -44,10 +44,7 @@ def draw_tree(
 ) -> RandomTree:
     """Draw a tree: at `depth` every node is a leaf, from `first_leaf` on a share `leaf_share` of them.
 
-    Raises
-    ------
-    ConfigError
-        If the tree has more than 100,000 nodes.
+    ConfigError if the tree has more than 100,000 nodes.
     """
     random = seeded(seed)
     attributes: list[int] = []

@@ -41,11 +41,8 @@ def read_csv(path: Path) -> Table:
         raise DataError(f"{path}: line 1 holds numbers, not names of columns; put a header line before it")
     numbers = [name for name in names if name and is_number(name)]
     if numbers and numbers != [str(n) for n in range(len(numbers))]:  # as pandas writes columns without names
-        _log.warning(
-            "%s: line 1 is taken as names of columns, %r among them; put a header line before it if it is an event",
-            path,
-            numbers[0],
-        )
+        said = "%s: line 1 is taken as names of columns, %r among them; put a header line before it if it is an event"
+        _log.warning(said, path, numbers[0])
     return Table(path, [Column(name) for name in names], gather(path, rows, len(names)))
 
 
@@ -141,13 +138,8 @@ def read_parquet(path: Path) -> Table:
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path}: after row {row - 1}: {one_line(error)}; write the file again") from None
 
-    return Table(
-        path,
-        [Column(f.name, k) for f, k in zip(file.schema_arrow, kinds, strict=True)],
-        chunks(),
-        "row",
-        True,
-    )
+    columns = [Column(field.name, kind) for field, kind in zip(file.schema_arrow, kinds, strict=True)]
+    return Table(path, columns, chunks(), "row", typed=True)
 
 
 def _arrow_kind(path: Path, field: Any, types: Any) -> Any:

@@ -123,19 +123,10 @@ def is_generated(text: str) -> bool:
 
 
 def parse(text: str, seed: int = 1) -> Spec:
-    """Read a generated stream's name and options; options after a benchmark's name replace those it stands for.
+    """Read NAME[:OPTION=VALUE[,VALUE...]]...; options after a benchmark's name replace those it stands for.
 
-    Parameters
-    ----------
-    text
-        NAME or NAME:OPTION=VALUE[,VALUE...][:OPTION=...].
-    seed
-        Value of `seed` and `model` where they are not given.
-
-    Raises
-    ------
-    ConfigError
-        For an option that does not exist, comes twice or does not fit; the message names it and the way out.
+    Where `seed` and `model` are not given they are the seed. ConfigError for an option that does not exist, comes
+    twice or does not fit.
 
     Examples
     --------
@@ -166,10 +157,8 @@ def parse(text: str, seed: int = 1) -> Spec:
         if len(several) > 1 and options[key].shapes:
             raise ConfigError(f"{text}: {key} decides the shape of an event; give it one value for all concepts")
         if len(several) not in {1, count}:
-            raise ConfigError(
-                f"{text}: {key} has {len(several)} values where another option has {count}; "
-                "give one for each concept, or one for all"
-            )
+            apart = f"has {len(several)} values where another option has {count}"
+            raise ConfigError(f"{text}: {key} {apart}; give one for each concept, or one for all")
     if count > MAX_CONCEPTS:
         raise ConfigError(f"{text}: {count:,} concepts; there may be {MAX_CONCEPTS:,}")
     defaults = {key: seed if option.default is None else option.default for key, option in options.items()}

@@ -62,11 +62,9 @@ def gather(path: Path, rows: Iterable[tuple[int, Sequence[Any]]], width: int) ->
     cells: list[Sequence[Any]] = []
     for line, row in rows:
         if len(row) != width:
-            way_out = (
-                "complete the row or remove it (the file may have been cut off)"
-                if len(row) < width
-                else "remove what is too much, or put a value that has a comma into quotes"
-            )
+            way_out = "remove what is too much, or put a value that has a comma into quotes"
+            if len(row) < width:
+                way_out = "complete the row or remove it (the file may have been cut off)"
             raise DataError(f"{path}: line {line}: {len(row)} values where the header has {width}; {way_out}")
         lines.append(line)
         cells.append(row)

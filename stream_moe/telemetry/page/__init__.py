@@ -1,3 +1,1 @@
 """The live page at `/`: one report and its past as HTML, without anything from outside."""
-
-from __future__ import annotations
