@@ -18,6 +18,7 @@ WEIGHT, LOG_COUNT, TOTAL = range(3)
 MAJORITY_RIGHT, BAYES_RIGHT, LAST_ATTEMPT = range(3)
 # Entries of `TreeArrays.head`.
 NODES, SLOTS, SPLITS, PENDING, NEEDED = range(5)
+LANES = 12  # split points of a numeric feature in one loop: whole vectors; the last two are not used
 # What a leaf answers with.
 MAJORITY, BAYES, ADAPTIVE = range(3)
 
@@ -61,6 +62,7 @@ class Scratch(NamedTuple):
 
     left: Float64  # [C] class weight on one side of a split
     right: Float64  # [C] and on the other
+    sides: Float64  # [5 LANES] the same at all split points of a numeric feature (`stream_moe.experts.trees.screen`)
     value: Float64  # [dn] numeric values of the row
     place: Int64  # [dm] where its nominal values stand in V, -1 = missing
 
@@ -69,4 +71,5 @@ class Scratch(NamedTuple):
 def new_scratch(layout: TreeLayout, n_classes: int) -> Scratch:
     """Allocate the work space."""
     numeric, nominal = layout.numeric.shape[0], layout.nominal.shape[0]
-    return Scratch(np.empty(n_classes), np.empty(n_classes), np.empty(numeric), np.empty(nominal, np.int64))
+    left, right, sides = np.empty(n_classes), np.empty(n_classes), np.empty(5 * LANES)
+    return Scratch(left, right, sides, np.empty(numeric), np.empty(nominal, np.int64))

@@ -27,11 +27,9 @@ from stream_moe.experts.trees.arrays import (
     TreeArrays,
     TreeLayout,
 )
+from stream_moe.experts.trees.screen import MIN_BRANCH_FRACTION, N_CANDIDATES, may_win
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float64
-
-N_CANDIDATES = 10  # split points tried per numeric feature, as MOA
-MIN_BRANCH_FRACTION = 0.01  # a split must put at least this share of the weight on two branches, as MOA
 
 
 @compiled
@@ -110,15 +108,29 @@ def nominal_merit(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, befor
 
 
 @compiled
-def best_split(tree: TreeArrays, layout: TreeLayout, slot: int, left: Float64, right: Float64) -> tuple[int, float]:
+def hoeffding_bound(count: Float64, layout: TreeLayout) -> float:
+    """Return by how much a gain must exceed the next best, after these class weights."""
+    classes = 2
+    for c in range(count.shape[0]):
+        if count[c] > 0.0:
+            classes = max(classes, c + 1)
+    merit_range = math.log2(classes)
+    return math.sqrt(merit_range * merit_range * math.log(1.0 / layout.delta) / (2.0 * count.sum()))
+
+
+@compiled
+def best_split(tree: TreeArrays, layout: TreeLayout, slot: int, scratch: Scratch) -> tuple[int, float]:
     """Return the column and threshold to split on, column -1 where the Hoeffding bound says wait.
 
     Not splitting competes with merit 0. MOA gives it minus infinity, which differs only where fewer than two
     features have a positive gain: there MOA splits at the first attempt.
     """
-    count = tree.mass[slot]
-    before = entropy(count)
+    count, left, right = tree.mass[slot], scratch.left, scratch.right
+    before, bound = entropy(count), hoeffding_bound(count, layout)
+    tie = bound < layout.tie_threshold
     first, second, column, threshold = 0.0, 0.0, -1, 0.0
+    if not tie and not may_win(tree, layout, slot, before, bound, scratch):
+        return column, threshold
     for feature in range(layout.position.shape[0]):
         j, at = layout.position[feature], 0.0
         if layout.is_nominal[feature]:
@@ -129,15 +141,7 @@ def best_split(tree: TreeArrays, layout: TreeLayout, slot: int, left: Float64, r
             first, second, column, threshold = merit, first, feature, at
         elif merit > second:
             second = merit
-    if column < 0:
-        return column, threshold
-    classes = 2
-    for c in range(count.shape[0]):
-        if count[c] > 0.0:
-            classes = max(classes, c + 1)
-    merit_range = math.log2(classes)
-    bound = math.sqrt(merit_range * merit_range * math.log(1.0 / layout.delta) / (2.0 * count.sum()))
-    if first - second > bound or bound < layout.tie_threshold:
+    if column >= 0 and (first - second > bound or tie):
         return column, threshold
     return -1, threshold
 
@@ -157,14 +161,16 @@ def clear_slot(tree: TreeArrays, slot: int) -> None:
 @compiled
 def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, scratch: Scratch) -> bool:
     """Split a leaf if the bound allows; False if it should but the arrays must grow first."""
+    if tree.head[NODES] + 2 > layout.max_nodes or tree.head[SLOTS] + 1 > layout.max_slots:
+        return True  # at the cap: the leaf goes on learning as it is
     slot, left, right = tree.slot[node], scratch.left, scratch.right
-    column, threshold = best_split(tree, layout, slot, left, right)
+    column, threshold = best_split(tree, layout, slot, scratch)
     if column < 0:
         return True
     j = layout.position[column]
     width = layout.cardinality[j] if layout.is_nominal[column] else 2
     if tree.head[NODES] + width > layout.max_nodes or tree.head[SLOTS] + width - 1 > layout.max_slots:
-        return True  # at the cap: the leaf goes on learning as it is
+        return True
     if tree.head[NODES] + width > tree.feature.shape[0] or tree.head[SLOTS] + width - 1 > tree.mass.shape[0]:
         tree.head[NEEDED] = width
         return False
