@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.ready
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help setup demo test bench lint format docs written check-docker kafka clean
 .DEFAULT_GOAL := help
@@ -10,23 +12,27 @@ READY := $(VENV)/.ready
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "stream_moe needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e .
+	@touch $@
+
+$(READY): $(BASE)
+	$(INSTALL) -e '.[dev]'
 	@touch $@
 
 setup: $(READY)  ## Make the virtual environment with everything in it
 
-demo: $(READY)  ## Electricity prices through the whole consumer loop, no broker needed
+demo: $(BASE)  ## Electricity prices through the whole consumer loop, no broker needed
 	$(BIN)/stream-moe demo
 
 test: $(READY)  ## Run every test (with Java and Maven at hand also those against a real Kafka broker)
 	$(BIN)/python -m pytest
 
 bench: $(READY)  ## Measure speed side by side with MOA and the published loop (installs CapyMOA; needs Java 17)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -m benchmarks.bench
 	$(BIN)/python -m benchmarks.growth
 

@@ -52,13 +52,13 @@ def demo(settings: DemoSettings) -> None:
     started = time.perf_counter()
     model, output = settings.model, settings.output
     check_writable(output.json)
+    start_logs(output.quiet, output.json_logs)
     from connectors.files import FileCheckpointStore
     from connectors.memory import PAUSE, MemoryLog, MemorySink, MemorySource
     from stream_moe.engine import loop
     from stream_moe.streams import open_stream
 
     make_learner, stream, log = model.factory(), open_stream("electricity"), MemoryLog()
-    start_logs(output.quiet, output.json_logs)
     title = f"{stream.name}   {model.name}, seed {model.seed}"
     display = make_display(title, stream.n_events, output.quiet, output.json_logs)
     serving = Serving("127.0.0.1", settings.metrics_port, OutputList([display, JsonFile(output.json)]))

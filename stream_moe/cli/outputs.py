@@ -168,6 +168,8 @@ class ReportPage(Output):
     """The result as one HTML page."""
 
     def __init__(self, path: Path) -> None:
+        import stream_moe.plots  # noqa: F401 - what is not installed is told before the work, not after it
+
         self._path = path
 
     def end(self, ended: Ended) -> None:

@@ -151,12 +151,12 @@ def run(settings: RunSettings) -> None:
         raise ConfigError(
             f"--model {model.name}: the state of another library's model cannot be kept; replay takes it"
         )
+    kafka = settings.kafka.settings()
+    start_logs(output.quiet, output.json_logs, kafka.secrets())
     from connectors.kafka import KafkaSink, KafkaSource
     from connectors.objects import open_store
     from stream_moe.engine import loop
 
-    kafka = settings.kafka.settings()
-    start_logs(output.quiet, output.json_logs, kafka.secrets())
     make_learner = model.factory()
     if (keys := settings.keys.settings()) is not None:  # a wrong word is an error before anything is opened
         from stream_moe.models.keyed.factory import for_each_key

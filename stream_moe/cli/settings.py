@@ -6,9 +6,11 @@ environment; a field that is no option is read from there alone.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import field, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
@@ -19,6 +21,7 @@ from typer import Argument, Option
 from stream_moe.cli.flags import Settings
 from stream_moe.errors import ConfigError
 from stream_moe.models.catalogue import build_model, check_name, model_names
+from stream_moe.runtime.extras import need
 from stream_moe.runtime.files import read_text
 from stream_moe.telemetry import DEFAULT_PORT
 
@@ -86,7 +89,7 @@ class Model(Settings):
         list[str], Option("--set", metavar="KEY=VALUE", help="A parameter of the model; may be repeated.")
     ] = field(default_factory=list)
     threads: Annotated[int, Interval(ge=1, le=1024), Option(help="Threads over the experts; changes no result.")] = 1
-    device: Annotated[str, Option(help="Where the router lives: cpu, cuda or auto.")] = "auto"
+    device: Annotated[str, Option(help="Where the router lives: cpu, cuda (needs the extra torch) or auto.")] = "auto"
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -115,8 +118,8 @@ class Model(Settings):
         if self.device not in {"cpu", "cuda", "auto"}:
             raise ConfigError(f"--device {self.device!r}: choose cpu, cuda or auto")
         if self.device == "auto":
-            return "cuda" if self.name in ON_CUDA and _cuda_is_here() else "cpu"
-        if self.device == "cuda" and not _cuda_is_here():
+            return "cuda" if self.name in ON_CUDA and _finds_cuda() else "cpu"
+        if self.device == "cuda" and not need("torch", "torch", "--device cuda").cuda.is_available():
             raise ConfigError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
         return self.device
 
@@ -200,10 +203,27 @@ def with_secrets(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _cuda_is_here() -> bool:
-    import torch
+@cache
+def _finds_cuda() -> bool:
+    """Whether there is a device that torch can use; what stands in the way of using one is told once."""
+    if not _has_driver():
+        return False
+    try:
+        return bool(need("torch", "torch", "--device auto").cuda.is_available())
+    except ConfigError as error:
+        typer.echo(f"stream-moe: {error}; the router stays on the CPU", err=True)
+        return False
 
-    return torch.cuda.is_available()
+
+def _has_driver() -> bool:
+    """Whether a GPU's driver is here (NVIDIA's library, AMD's device): loading torch to ask takes 2 s and 400 MiB."""
+    if Path("/dev/kfd").exists():
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def choice(flag: str, given: str, choices: Iterable[str]) -> Any:

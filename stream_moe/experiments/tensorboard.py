@@ -7,17 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stream_moe.errors import ConfigError
 from stream_moe.evaluation.comparison import variant_of
 from stream_moe.evaluation.timeline import SCORES
+from stream_moe.runtime.extras import need
 
 
 def check_installed() -> None:
     """Raise ConfigError where TensorBoard is not there: before the runs, not after them."""
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError:
-        raise ConfigError("TensorBoard logs need a package more: pip install 'stream-moe[tensorboard]'") from None
+    need("tensorboard", "tensorboard", "TensorBoard logs")
+    need("torch.utils.tensorboard", "tensorboard", "TensorBoard logs")
 
 
 def write_logs(folder: Path, results: Iterable[Mapping[str, Any]]) -> None:

@@ -9,17 +9,21 @@ starts a new one. The environment variable NUMBA_CACHE_DIR moves it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, overload
 
 from numba import njit
 from numba.core import config
 
+_log = logging.getLogger(__name__)
 _MARK = b"@compiled"
 _KEPT_DAYS = 30  # a cache of other kernels, not used for so long, is deleted
 
@@ -40,32 +44,41 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """
     if function is None:
         return lambda decorated: compiled(decorated, **options)
-    former, config.CACHE_DIR = config.CACHE_DIR, cache_directory()
+    directory = cache_directory()
+    former, config.CACHE_DIR = config.CACHE_DIR, directory
     try:  # numba reads the directory when it decorates; other code's cache stays where it is
-        return njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+        return njit(cache=bool(directory), nogil=True, error_model="numpy", **options)(function)
     finally:
         config.CACHE_DIR = former
 
 
 def is_cold() -> bool:
-    """Whether nothing has been compiled yet, by these kernels on this machine."""
+    """Whether what will be compiled now will be there at the next start: nothing is yet, of these kernels."""
     directory = cache_directory()
-    return not directory or next(Path(directory).rglob("*.nbi"), None) is None
+    return bool(directory) and next(Path(directory).rglob("*.nbi"), None) is None
 
 
 @cache
 def cache_directory() -> str:
-    """Directory of the compiled code of exactly these kernels."""
+    """Directory of the compiled code of exactly these kernels; empty, and told once, where nothing can be kept."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     contents = [content for source in sources if _MARK in (content := source.read_bytes())]
-    base = config.CACHE_DIR or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stream_moe"
-    directory = Path(base) / f"kernels-{hashlib.sha256(b''.join(contents)).hexdigest()[:16]}"
+    base = Path(config.CACHE_DIR or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "stream_moe")
     try:
+        directory = base.expanduser() / f"kernels-{hashlib.sha256(b''.join(contents)).hexdigest()[:16]}"
         directory.mkdir(parents=True, exist_ok=True)
         os.utime(directory)
+        tempfile.TemporaryFile(dir=directory).close()
         for other in directory.parent.glob("kernels-*"):
             if other.stat().st_mtime < time.time() - _KEPT_DAYS * 86400:
                 shutil.rmtree(other, ignore_errors=True)
-    except OSError:
-        return ""  # nowhere to write: numba then looks for a place of its own
+    except (OSError, RuntimeError) as error:  # the latter where there is no home
+        if parent_process() is None:  # which has told it
+            _log.warning(
+                "%s: %s; compiled code cannot be kept, so each start compiles anew, for about half a minute: name a "
+                "directory that may be written in NUMBA_CACHE_DIR",
+                base,
+                getattr(error, "strerror", error),
+            )
+        return ""
     return str(directory)

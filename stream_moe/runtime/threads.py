@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -87,8 +86,6 @@ class _Helper:
         self._go.give()
 
     def serve(self) -> None:
-        if (torch := sys.modules.get("torch")) is not None:  # only the published router has loaded it
-            torch.set_num_threads(1)  # of this thread: how torch splits a sum would change the sum's bits
         while True:
             self._go.take()
             if self._waiting is None:

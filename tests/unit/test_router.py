@@ -141,13 +141,13 @@ def test_growing_leaves_old_logits_and_old_momentum_alone() -> None:
     for _ in range(5):
         router.learn(x, target)
     before = router.logits(x)
-    moments = [m.numpy().copy() for m in router._moments]
+    moments = [m.copy() for m in router._moments]
     router.grow(D + 2, E + 1)
     wide = np.column_stack([x, np.full((64, 2), 9.0)]).astype(np.float32)
     assert np.array_equal(router.logits(wide)[:, :E], before)
     assert router.logits(wide)[:, E].std() > 0
     for grown, old in zip(router._moments, moments, strict=True):
-        assert grown.numpy().sum() == pytest.approx(old.sum(), rel=1e-4)
+        assert grown.sum() == pytest.approx(old.sum(), rel=1e-4)
     router.learn(wide, np.column_stack([target, target[:, 0]]))
     assert router.steps == 6
 

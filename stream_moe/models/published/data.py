@@ -22,9 +22,9 @@ import numpy as np
 from stream_moe.errors import ConfigError
 from stream_moe.experts.executors import Executor
 from stream_moe.models.published.mixture import Outcome, PublishedMixture
-from stream_moe.router.published.device import DeviceRouter
 from stream_moe.router.published.mlp import Router
 from stream_moe.router.published.routing import multi_hot, softmax, top_k
+from stream_moe.runtime.extras import need
 from stream_moe.types import Float32, Float64, Int32, Schema
 
 
@@ -121,6 +121,9 @@ class DriftMoEData(PublishedMixture):
     def _new_router(self, n_features: int, n_experts: int) -> Router:
         if self.device == "cpu":
             return super()._new_router(n_features, n_experts)
+        need("torch", "torch", f"device: {self.device!r}")
+        from stream_moe.router.published.device import DeviceRouter
+
         return DeviceRouter(
             n_features, n_experts, device=self.device, tile=self.mini_batch, hidden=(self.hidden, self.hidden // 2),
             learning_rate=self.learning_rate, seed=self.seed,

@@ -9,15 +9,17 @@ As nothing is allocated after the start, a device that has room for the router a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 from stream_moe.errors import ConfigError
+from stream_moe.router.published.adam import BETA1, BETA2, EPSILON
 from stream_moe.router.published.kernels import make_usable
-from stream_moe.router.published.mlp import Activations, Router, Widths, layer_shapes, one_thread
+from stream_moe.router.published.mlp import Activations, Router, Widths, layer_shapes
 from stream_moe.types import Float32
 
 
@@ -108,6 +110,8 @@ class DeviceRouter(Router):
     def _set(self, widths: Widths, flat: Float32, m: Float32 | None = None, v: Float32 | None = None) -> None:
         try:
             super()._set(widths, flat, m, v)
+            arrays = (self._flat, self._gradient, *self._moments)
+            self._tensors = [torch.from_numpy(array).to(self.device) for array in arrays]
             self._prepare()
         except torch.OutOfMemoryError as error:
             raise ConfigError(
@@ -130,7 +134,7 @@ class DeviceRouter(Router):
         self._train = self._captured(self._learn_tile)
 
     def _layered(self) -> tuple[torch.Tensor, torch.Tensor]:
-        w1, b1, w2, b2, w3, b3 = _split(self._flat, self.widths)
+        w1, b1, w2, b2, w3, b3 = _split(self._tensors[0], self.widths)
         hidden1 = torch.relu(torch.addmm(b1, self._x, w1))
         hidden2 = torch.relu(torch.addmm(b2, hidden1, w2))
         torch.addmm(b3, hidden2, w3, out=self._logits)
@@ -142,12 +146,16 @@ class DeviceRouter(Router):
         delta = torch.sigmoid(self._logits).sub_(self._target).div_(self._target.numel())
         self._step += 1
         self._differentiate(hidden1, hidden2, delta)
-        self._adam(self._step)
+        p, gradient, m, v = ([tensor] for tensor in self._tensors)
+        torch._fused_adam_(  # what `torch.optim.Adam` calls too; that class takes 1.3 s to load
+            p, gradient, m, v, [], [self._step], lr=self.learning_rate, beta1=BETA1, beta2=BETA2, weight_decay=0.0,
+            eps=EPSILON, amsgrad=False, maximize=False,
+        )  # fmt: skip
 
     def _differentiate(self, hidden1: torch.Tensor, hidden2: torch.Tensor, delta: torch.Tensor) -> None:
         """Write the gradient; delta [B, E] is the one at the logits. autograd would allocate."""
-        _, _, w2, _, w3, _ = _split(self._flat, self.widths)
-        g1, gb1, g2, gb2, g3, gb3 = _split(self._gradient, self.widths)
+        _, _, w2, _, w3, _ = _split(self._tensors[0], self.widths)
+        g1, gb1, g2, gb2, g3, gb3 = _split(self._tensors[1], self.widths)
         torch.mm(hidden2.T, delta, out=g3)
         torch.sum(delta, 0, out=gb3)
         delta2 = torch.ops.aten.threshold_backward(delta @ w3.T, hidden2, 0)
@@ -161,7 +169,8 @@ class DeviceRouter(Router):
         """The program as a CUDA graph; on the CPU as it is."""
         if self.device.type == "cpu":
             return program
-        state = [self._flat, *self._moments, self._step, self._last_loss]
+        p, _, m, v = self._tensors
+        state = [p, m, v, self._step, self._last_loss]
         before = [tensor.clone() for tensor in state]
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
@@ -180,8 +189,21 @@ class DeviceRouter(Router):
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
-    def _tensor(self, array: Float32) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
+    def _learnt(self) -> list[Float32]:
+        p, _, m, v = self._tensors
+        return [tensor.cpu().numpy() for tensor in (p, m, v)]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: how it splits a sum over threads would change the sum's bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _split(flat: torch.Tensor, widths: Widths) -> list[torch.Tensor]:

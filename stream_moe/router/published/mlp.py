@@ -1,4 +1,4 @@
-"""The published router: a small MLP from features to one logit per expert, learnt in torch.
+"""The published router: a small MLP from features to one logit per expert.
 
 Source: DriftMoE (arXiv 2507.18464), section on the router: d -> 256 -> 128 -> E, ReLU, Xavier-uniform
 weights, zero biases, Adam.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from stream_moe.errors import CheckpointError
 from stream_moe.router.published import kernels
+from stream_moe.router.published.adam import adam_step
 from stream_moe.router.published.backward import Work, blame, descend
 from stream_moe.router.published.sparse import aligned
 from stream_moe.runtime.threads import WorkerThreads
@@ -50,8 +49,8 @@ class Activations(NamedTuple):
 class Router:
     """MLP d -> hidden -> E whose parameters are one flat float32 vector.
 
-    Rows are routed and differentiated by compiled kernels that skip the zeros of the ReLUs; torch takes Adam's step,
-    on the same memory. `stream_moe.router.published.device` has the same router in torch, on a CUDA device.
+    Rows are routed and differentiated by compiled kernels that skip the zeros of the ReLUs; Adam's step is compiled,
+    too. `stream_moe.router.published.device` has the same router in torch, on a CUDA device.
 
     Parameters
     ----------
@@ -148,16 +147,9 @@ class Router:
         self.loss = blame(activations.logits, target, self._work.delta3)
         descend(*activations[:3], self._layers, self._work, self._gradients, self._workers)
         self.steps += 1
-        with one_thread():
-            self._adam(torch.tensor(float(self.steps)))
+        m, v = self._moments
+        adam_step(self._flat, self._gradient, m, v, self.learning_rate, self.steps)
         return self.loss
-
-    def _adam(self, step: torch.Tensor) -> None:
-        # What `torch.optim.Adam` calls too; that class takes 1.3 s to load.
-        torch._fused_adam_(
-            [self._flat], [self._gradient], [self._moments[0]], [self._moments[1]], [], [step],
-            lr=self.learning_rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
-        )  # fmt: skip
 
     def learn_online(self, x: Float32, target: Float32) -> Float32:
         """Predict, then learn, row by row with dropout active; return the logits [n, E] before each step.
@@ -176,15 +168,14 @@ class Router:
 
     def grow(self, n_features: int, n_experts: int) -> None:
         """Add inputs (weights 0: no logit changes) and experts (Xavier-uniform)."""
-        old = [(self._flat, self.widths)], [(a, self.widths) for a in self._moments]
-        widths = (n_features, *self.hidden, n_experts)
+        before, widths = self.widths, (n_features, *self.hidden, n_experts)
         rng = np.random.default_rng((self.seed, n_features, n_experts))
         bound = math.sqrt(6.0 / (self.hidden[1] + n_experts))
         fresh = rng.uniform(-bound, bound, (self.hidden[1], n_experts)).astype(np.float32)
         grown = []
-        for (flat, before), last in zip([*old[0], *old[1]], (fresh, None, None), strict=True):
+        for flat, last in zip(self._learnt(), (fresh, None, None), strict=True):
             array = np.zeros(_size(widths), np.float32)
-            target, source = _views(array, widths), _views(flat.cpu().numpy(), before)
+            target, source = _views(array, widths), _views(flat, before)
             if last is not None:
                 target.w3[...] = last
             for new, kept in zip(target, source, strict=True):
@@ -193,9 +184,9 @@ class Router:
         self._set(widths, grown[0], grown[1], grown[2])
 
     def snapshot(self) -> Snapshot:
-        arrays = {"parameters": self._flat, "m": self._moments[0], "v": self._moments[1]}
+        arrays = dict(zip(("parameters", "m", "v"), self._learnt(), strict=True))
         plain = {"steps": self.steps, "loss": None if math.isnan(self.loss) else self.loss}
-        return {name: tensor.cpu().numpy().copy() for name, tensor in arrays.items()}, plain
+        return {name: array.copy() for name, array in arrays.items()}, plain
 
     def restore(self, snapshot: Snapshot) -> None:
         arrays, plain = snapshot
@@ -213,8 +204,7 @@ class Router:
         parameters, gradient, *moments = (aligned(flat.size) for _ in range(4))
         for array, given in zip((parameters, gradient, *moments), (flat, None, m, v), strict=True):
             array[:] = 0.0 if given is None else given
-        self._flat, self._gradient = self._tensor(parameters), self._tensor(gradient)
-        self._moments = [self._tensor(a) for a in moments]
+        self._flat, self._gradient, self._moments = parameters, gradient, moments
         self._layers, self._gradients = _views(parameters, widths), _views(gradient, widths)
         self._m, self._v = (_views(a, widths) for a in moments)
         self._work = Work.empty(0, widths)
@@ -223,20 +213,9 @@ class Router:
             h1, h1.copy(), h2, h1.copy(), h2.copy(), out, np.ones(1, np.float32), np.zeros(max(widths), np.int32)
         )
 
-    def _tensor(self, array: Float32) -> torch.Tensor:
-        return torch.from_numpy(array)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread: how it splits a sum over threads would change the sum's bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    def _learnt(self) -> list[Float32]:
+        """Parameters and Adam's two moments as they are now, flat."""
+        return [self._flat, *self._moments]
 
 
 def layer_shapes(widths: Widths) -> list[tuple[int, ...]]:
