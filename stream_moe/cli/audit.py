@@ -73,19 +73,19 @@ def audit(settings: AuditSettings) -> None:
 
     source, name = settings.source.open(model.seed), settings.user_class or model.name
     make, answers_alone = _subjects(settings, source)
-    shown = _Shown(output.quiet)
-    shown.line(f"{name} on {source.name}, seed {model.seed}, {order}")
+    say: Callable[[str], None] = (lambda text: None) if output.quiet else typer.echo
+    say(f"{name} on {source.name}, seed {model.seed}, {order}")
     found = _laws(settings, source, make, answers_alone)
     for check in found:
-        shown.check(check)
-    shown.line(f"\n{'events':>12}{'accuracy':>11}{'std. error':>12}{'above Bayes':>13}")
-    stages = checks.score(make(), source, settings.source.events, on_stage=shown.stage)
+        say(f"  {check.name:<12} {check.verdict:<14} {check.said}")
+    say(f"\n{'events':>12}{'accuracy':>11}{'std. error':>12}{'above Bayes':>13}")
+    stages = checks.score(make(), source, settings.source.events, on_stage=lambda stage: say(_row(stage)))
     bayes = source.bayes_accuracy
-    found.append(checks.check_score(stages, bayes))
-    shown.line("")
-    shown.check(found[-1])
+    check = checks.check_score(stages, bayes)
+    found.append(check)
+    say(f"\n  {check.name:<12} {check.verdict:<14} {check.said}")
     verdict, code = _verdict(found)
-    shown.line(f"\n{verdict}")
+    say(f"\n{verdict}")
     content = {"model": name, "stream": source.name, "seed": model.seed, "order": str(order)}
     content |= {"events": stages[-1].events, "bayes_accuracy": bayes, "checks": [asdict(check) for check in found]}
     content |= {"stages": [asdict(stage) for stage in stages], "verdict": verdict, "exit_code": code}
@@ -94,22 +94,9 @@ def audit(settings: AuditSettings) -> None:
         raise typer.Exit(code)
 
 
-class _Shown:
-    """What a person sees of an audit."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-
-    def line(self, text: str) -> None:
-        if not self._quiet:
-            typer.echo(text)
-
-    def check(self, check: Check) -> None:
-        self.line(f"  {check.name:<12} {check.verdict:<14} {check.said}")
-
-    def stage(self, stage: Stage) -> None:
-        above = "unknown" if stage.sigmas is None else f"{stage.sigmas:+.1f} s.e."
-        self.line(f"{stage.events:>12,}{stage.accuracy:>11.2%}{stage.standard_error:>12.2%}{above:>13}")
+def _row(stage: Stage) -> str:
+    above = "unknown" if stage.sigmas is None else f"{stage.sigmas:+.1f} s.e."
+    return f"{stage.events:>12,}{stage.accuracy:>11.2%}{stage.standard_error:>12.2%}{above:>13}"
 
 
 def _subjects(settings: AuditSettings, source: Stream) -> tuple[Callable[..., Subject], bool]:

@@ -30,7 +30,9 @@ def datasets(
     for name in names or ():
         if name not in DATA_SETS:
             raise ConfigError(f"{name!r} is not a data set; the data sets are {', '.join(DATA_SETS)}")
-    rows = [] if names else [_generated(name) for name in GENERATED]
+    schemas = {} if names else {name: open_stream(name).schema for name in GENERATED}
+    rows: list[tuple[str | int | None, ...]]
+    rows = [(name, None, each.n_features, each.n_classes, "-", "generated") for name, each in schemas.items()]
     for data_set in [DATA_SETS[name] for name in names or DATA_SETS]:
         if names:
             open_stream(data_set.name)  # downloads it where it is not here, and checks it in any case
@@ -53,10 +55,3 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
             for key, cell, width in zip(_KEYS, row, widths, strict=True)
         ]
         typer.echo("  ".join(cells).rstrip())
-
-
-def _generated(name: str) -> tuple[str, int | None, int, int, str, str]:
-    from stream_moe.streams import open_stream
-
-    schema = open_stream(name).schema
-    return name, None, schema.n_features, schema.n_classes, "-", "generated"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
@@ -15,21 +15,19 @@ from stream_moe.cli.outputs import Ended, Output, Standing
 from stream_moe.cli.summary import print_summary
 
 COLUMNS = ("events", "seconds", "accuracy", "recent", "kappa", "kappa_temporal", "log_loss", "drifts", "load")
+LOGGED = ("accuracy", "window_accuracy", "kappa", "kappa_temporal", "log_loss")
 _WIDTHS = (12, 9, 9, 8, 8, 15, 9, 7, 6)
 _log = logging.getLogger(__name__)
 
 
-class _Rows(Output, ABC):
+class _Rows(Output):
     """A row whenever the number of events has doubled: as readable for a stream of any length."""
 
-    def __init__(self) -> None:
-        self._next = 1
+    def __init__(self, show: Callable[[Standing], None], sum_up: Callable[[dict[str, Any]], None]) -> None:
+        self._show, self._sum_up, self._next = show, sum_up, 1
 
     def marks(self) -> Iterator[int]:
-        mark = 1
-        while True:
-            yield mark
-            mark *= 2
+        return (2**n for n in itertools.count())
 
     def is_due(self, events: int) -> bool:
         return events >= self._next
@@ -45,58 +43,32 @@ class _Rows(Output, ABC):
             self._show(Standing(found.events, found.seconds, found.quality, found.learner))
         self._sum_up(ended.content)
 
-    @abstractmethod
-    def _show(self, at: Standing) -> None: ...
 
-    @abstractmethod
-    def _sum_up(self, content: dict[str, Any]) -> None: ...
+def _table() -> Callable[[Standing], None]:
+    """Show rows as a table on stdout, under a header that comes with the first of them."""
+    header = [COLUMNS]
 
-
-class ProgressTable(_Rows):
-    """Rows as a table on stdout, under a header that comes with the first of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._bare = True
-
-    def _show(self, at: Standing) -> None:
-        if self._bare:
-            self._print(COLUMNS)
-            self._bare = False
+    def show(at: Standing) -> None:
         quality, learner = at.quality, at.learner
         scores = (quality.accuracy, quality.window_accuracy, quality.kappa, quality.kappa_temporal, quality.log_loss)
         numbers = [f"{score:.4f}" if quality.events else "-" for score in scores]  # before the first label: unknown
         last = (str(learner.mixture_drifts), f"{learner.load_entropy:.2f}")
-        self._print((f"{at.events:,}", f"{at.seconds:.1f}", *numbers, *last))
+        for cells in (*header, (f"{at.events:,}", f"{at.seconds:.1f}", *numbers, *last)):
+            typer.echo("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
+        header.clear()
 
-    def _sum_up(self, content: dict[str, Any]) -> None:
-        print_summary(content)
-
-    @staticmethod
-    def _print(cells: tuple[str, ...]) -> None:
-        typer.echo("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
+    return show
 
 
-class LoggedProgress(_Rows):
-    """Rows as log records."""
+def _log_row(at: Standing) -> None:
+    scores = {name: getattr(at.quality, name) for name in LOGGED}
+    fields = {"events": at.events, "seconds": round(at.seconds, 3), **scores, "drifts": at.learner.mixture_drifts}
+    _log.info("progress", extra={"fields": fields})
 
-    def _show(self, at: Standing) -> None:
-        quality, learner = at.quality, at.learner
-        fields = {
-            "events": at.events,
-            "seconds": round(at.seconds, 3),
-            "accuracy": quality.accuracy,
-            "window_accuracy": quality.window_accuracy,
-            "kappa": quality.kappa,
-            "kappa_temporal": quality.kappa_temporal,
-            "log_loss": quality.log_loss,
-            "drifts": learner.mixture_drifts,
-        }
-        _log.info("progress", extra={"fields": fields})
 
-    def _sum_up(self, content: dict[str, Any]) -> None:
-        numbers = {name: value for name, value in content.items() if isinstance(value, str | int | float)}
-        _log.info("done", extra={"fields": numbers})
+def _log_end(content: dict[str, Any]) -> None:
+    numbers = {name: value for name, value in content.items() if isinstance(value, str | int | float)}
+    _log.info("done", extra={"fields": numbers})
 
 
 def make_display(title: str, total: int | None, quiet: bool, json_logs: bool) -> Output:
@@ -104,9 +76,9 @@ def make_display(title: str, total: int | None, quiet: bool, json_logs: bool) ->
     if quiet:
         return Output()
     if json_logs:
-        return LoggedProgress()
+        return _Rows(_log_row, _log_end)
     if sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}:
         from stream_moe.cli.live import LiveView
 
         return LiveView(title, total)
-    return ProgressTable()
+    return _Rows(_table(), print_summary)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -183,15 +182,10 @@ def replay(settings: ReplaySettings) -> None:
             progress_at=outputs.marks(),
             started=started,
         )
-        content = dict(_about(settings, source)) | result.to_dict()
-        outputs.end(Ended(content, result))
-
-
-def _about(settings: ReplaySettings, source: Stream) -> Iterator[tuple[str, object]]:
-    """Yield the first fields of the result: what was replayed."""
-    yield from (("model", settings.model.name), ("stream", source.name), ("seed", settings.model.seed))
-    yield from (("label_delay", settings.delay), ("window", settings.window))
-    yield from (("classes", list(source.schema.classes)), ("bayes_accuracy", source.bayes_accuracy))
+        about = {"model": model.name, "stream": source.name, "seed": model.seed, "label_delay": settings.delay}
+        about |= {"window": settings.window, "classes": list(source.schema.classes)}
+        about |= {"bayes_accuracy": source.bayes_accuracy}
+        outputs.end(Ended(about | result.to_dict(), result))
 
 
 def _log_start(settings: ReplaySettings, events: int | None) -> None:
@@ -200,11 +194,5 @@ def _log_start(settings: ReplaySettings, events: int | None) -> None:
     model = settings.model
     if about := warning(model.name, model.parameters, events):
         _log.warning(about)
-    found = {
-        "events": events,
-        "set": model.parameters,
-        "label_delay": settings.delay,
-        "metric": settings.metrics,
-        "device": model.find_device(),
-    }
-    log_settings("replay", shown(settings) | found)
+    found = {"events": events, "set": model.parameters, "label_delay": settings.delay, "metric": settings.metrics}
+    log_settings("replay", shown(settings) | found | {"device": model.find_device()})

@@ -136,7 +136,8 @@ class Serving:
         learner = total_learner([each.learner for each in reports], [each.quality.events for each in reports])
         first, last = self._first or (time.perf_counter(), time.process_time(), 0), self._last
         seconds, cpu_seconds = max(last[0] - first[0], 0.0), max(last[1] - first[1], 0.0)
-        digest = next(iter(digests.values())) if len(digests) == 1 else _digest_of(digests)
+        lines = "".join(f"{partition} {digest}\n" for partition, digest in sorted(digests.items()))
+        digest = next(iter(digests.values())) if len(digests) == 1 else hashlib.sha256(lines.encode()).hexdigest()
         replayed = ReplayResult(
             quality.events, seconds, cpu_seconds, first[0] - started, digest, quality, learner, dict(self._phases)
         )
@@ -162,19 +163,12 @@ class Serving:
                     "position": engine.tasks[each.partition].position,
                     "state_digest": digests[each.partition],
                     "predictions": each.predictions_committed,
-                    "events": each.quality.events,
-                    "accuracy": each.quality.accuracy,
-                    "log_loss": each.quality.log_loss,
+                    **{name: getattr(each.quality, name) for name in ("events", "accuracy", "log_loss")},
                     "replayed_events": each.replayed_events,
                 }
                 for each in reports
             ],
         }
-
-
-def _digest_of(digests: dict[int, str]) -> str:
-    text = "".join(f"{partition} {digest}\n" for partition, digest in sorted(digests.items()))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager

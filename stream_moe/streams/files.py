@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from stream_moe.errors import ConfigError, DataError, one_line
-from stream_moe.streams.arff import read_arff
 from stream_moe.streams.encoders import DelayColumn, FeatureColumn, LabelColumn
 from stream_moe.streams.npz import read_npz
-from stream_moe.streams.readers import read_csv, read_jsonl, read_parquet
+from stream_moe.streams.readers import read_arff, read_csv, read_jsonl, read_parquet
 from stream_moe.streams.tables import Table
 from stream_moe.types import Block, Float32, Int32, Int64, Schema
 

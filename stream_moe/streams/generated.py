@@ -120,6 +120,16 @@ def _percent(share: float) -> int:
     return round(share * 100)
 
 
+def _by(kernel: Callable[..., None], *names: str) -> Callable[..., Fill]:
+    """Start a generator that keeps no more than its random numbers, and whose kernel takes these options."""
+
+    def start(seed: int, **options: Any) -> Fill:
+        random, given = seeded(seed), [options[name] for name in names]
+        return lambda x, y: kernel(random, *given, x, y)
+
+    return start
+
+
 def _led_schema(**_: Any) -> Schema:
     return Schema(tuple(Feature(name, ("0", "1")) for name in _numbered("att", 24)), tuple("0123456789"))
 
@@ -174,11 +184,6 @@ def _agrawal_schema(**_: Any) -> Schema:
     return Schema(tuple(Feature(name, nominal.get(name)) for name in names), ("groupA", "groupB"))
 
 
-def _agrawal(seed: int, function: int, perturbation: float) -> Fill:
-    random = seeded(seed)
-    return lambda x, y: fill_agrawal(random, function, perturbation, x, y)
-
-
 def _hyperplane(seed: int, features: int, drifting: int, speed: float, reversal: float, noise: float) -> Fill:
     random = seeded(seed)
     weights, directions = doubles(random, features), np.ones(features)
@@ -200,29 +205,14 @@ def _tree(seed: int, model: int, nominal: int, values: int, **shape: Any) -> Fil
     return lambda x, y: fill_tree(random, nominal, values, tree.attribute, tree.threshold, tree.children, x, y)
 
 
-def _sine(seed: int, function: int, **_: Any) -> Fill:
-    random = seeded(seed)
-    return lambda x, y: kernels.fill_sine(random, function, x, y)
-
-
 def _mixed_schema(**_: Any) -> Schema:
     booleans = (Feature("v", ("0", "1")), Feature("w", ("0", "1")))
     return Schema((*booleans, Feature("x"), Feature("y")), ("positive", "negative"))
 
 
-def _mixed(seed: int, function: int) -> Fill:
-    random = seeded(seed)
-    return lambda x, y: kernels.fill_mixed(random, function, x, y)
-
-
 def _stagger_schema(**_: Any) -> Schema:
     values = {"size": "small medium large", "color": "red blue green", "shape": "circle square triangle"}
     return Schema(tuple(Feature(name, tuple(each.split())) for name, each in values.items()), ("false", "true"))
-
-
-def _stagger(seed: int, function: int) -> Fill:
-    random = seeded(seed)
-    return lambda x, y: kernels.fill_stagger(random, function, x, y)
 
 
 def _wrong_labels(noise: float, **_: Any) -> float:
@@ -235,12 +225,18 @@ GENERATORS = {
     # The centres overlap, and by how much changes as they move.
     "rbf": Generator(_rbf_schema, _rbf, lambda **_: None),
     # A perturbed value no longer tells the group, and nobody has worked out how often.
-    "agrawal": Generator(_agrawal_schema, _agrawal, lambda perturbation, **_: None if perturbation else 1.0),
+    "agrawal": Generator(
+        _agrawal_schema,
+        _by(fill_agrawal, "function", "perturbation"),
+        lambda perturbation, **_: None if perturbation else 1.0,
+    ),
     "hyperplane": Generator(lambda features, **_: _rbf_schema(features, 2), _hyperplane, _wrong_labels),
     "tree": Generator(_tree_schema, _tree, lambda **_: 1.0),
     "sine": Generator(
-        lambda irrelevant, **_: _numeric(2 + irrelevant, ["positive", "negative"]), _sine, lambda **_: 1.0
+        lambda irrelevant, **_: _numeric(2 + irrelevant, ["positive", "negative"]),
+        _by(kernels.fill_sine, "function"),
+        lambda **_: 1.0,
     ),
-    "mixed": Generator(_mixed_schema, _mixed, lambda **_: 1.0),
-    "stagger": Generator(_stagger_schema, _stagger, lambda **_: 1.0),
+    "mixed": Generator(_mixed_schema, _by(kernels.fill_mixed, "function"), lambda **_: 1.0),
+    "stagger": Generator(_stagger_schema, _by(kernels.fill_stagger, "function"), lambda **_: 1.0),
 }

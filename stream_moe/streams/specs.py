@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import tomllib
 from dataclasses import dataclass
+from importlib import resources
 from typing import Literal
 
 from stream_moe.errors import ConfigError
@@ -23,13 +25,13 @@ MAX_EVENT = 10**15
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A number that a generator takes; default None = the seed of the stream."""
+    """A number that a generator takes; `generators.toml` says what its fields are."""
 
-    default: float | None
     low: float
     high: float
+    default: float | None = None
     step: Literal["whole", "percent", "any"] = "whole"
-    shapes: bool = False  # it decides the schema, so it has one value for all concepts
+    shapes: bool = False
 
     def read(self, where: str, text: str) -> float:
         """Return the value that `text` stands for; ConfigError if it does not fit."""
@@ -44,56 +46,12 @@ class Option:
         return value
 
 
-SEED = Option(None, 0, MAX_SEED)
-NOISE = Option(0.1, 0, 1, "percent")
-CLASSES = Option(2, 2, 1000, shapes=True)
-
-GENERATORS: dict[str, dict[str, Option]] = {
-    "led": {"drifting": Option(1, 0, 7), "noise": NOISE},
-    "sea": {"function": Option(1, 1, 4), "noise": NOISE},
-    "rbf": {
-        "centres": Option(50, 1, 100_000),
-        "speed": Option(0, 0, 1, "any"),
-        "features": Option(10, 1, 10_000, shapes=True),
-        "classes": CLASSES,
-        "model": SEED,
-    },
-    "agrawal": {"function": Option(1, 1, 10), "perturbation": Option(0.05, 0, 1, "any")},
-    "hyperplane": {
-        "features": Option(10, 1, 10_000, shapes=True),
-        "drifting": Option(2, 0, 10_000),
-        "speed": Option(0, 0, 1, "any"),
-        "reversal": Option(0.1, 0, 1, "percent"),
-        "noise": Option(0.05, 0, 1, "percent"),
-    },
-    "tree": {
-        "nominal": Option(5, 0, 100, shapes=True),
-        "numeric": Option(5, 0, 1000, shapes=True),
-        "values": Option(5, 2, 100, shapes=True),
-        "classes": CLASSES,
-        "depth": Option(5, 0, 12),
-        "first_leaf": Option(3, 0, 12),
-        "leaf_share": Option(0.15, 0, 1, "any"),
-        "model": SEED,
-    },
-    "sine": {"function": Option(1, 1, 4), "irrelevant": Option(2, 0, 2, shapes=True)},
-    "mixed": {"function": Option(1, 1, 2)},
-    "stagger": {"function": Option(1, 1, 3)},
+SEED = Option(0, MAX_SEED)
+_TABLE = tomllib.loads(resources.files(__package__).joinpath("generators.toml").read_text(encoding="utf-8"))
+GENERATORS = {
+    name: {key: Option(**facts) for key, facts in options.items()} for name, options in _TABLE["options"].items()
 }
-
-_LED, _SEA = "led:drifting=1,3,5,7", "sea:function=1,2,4,1"
-_ABRUPT = "positions=249975,499975,749975:width=50"
-_GRADUAL = "positions=225000,475000,725000:width=50000"
-BENCHMARKS = {
-    "led_a": f"{_LED}:{_ABRUPT}",
-    "led_g": f"{_LED}:{_GRADUAL}",
-    "sea_a": f"{_SEA}:{_ABRUPT}",
-    "sea_g": f"{_SEA}:{_GRADUAL}",
-    "rbf_m": "rbf:speed=0.0001",
-    "rbf_f": "rbf:speed=0.001",
-    "rbf_m5": "rbf:speed=0.0001:classes=5",
-    "rbf_f5": "rbf:speed=0.001:classes=5",
-}
+BENCHMARKS: dict[str, str] = _TABLE["benchmarks"]
 DRIFTS_OF_MOA = {f"{name}_moa": f"{BENCHMARKS[name]}:ramp=moa" for name in ("led_a", "led_g", "sea_a", "sea_g")}
 ALIASES = {**BENCHMARKS, **DRIFTS_OF_MOA}
 
@@ -185,7 +143,7 @@ def _drifts(text: str, count: int, given: dict[str, list[str]]) -> Drifts | None
     """Read the options that say when concepts change."""
 
     def whole(key: str, low: int) -> tuple[int, ...]:
-        option = Option(None, low, MAX_EVENT)
+        option = Option(low, MAX_EVENT)
         return tuple(int(option.read(f"{text}: {key}", value)) for value in given.get(key, ()))
 
     ramp = given.get("ramp", ["capymoa"])

@@ -59,7 +59,10 @@ def judge(
     if not live.ok:
         return [_of("Stalled", "stalled", live.reason)]
     if not reports:
-        return [_without_reports(group)]
+        if group is not None and group.state == "running":
+            idle = "the group has no partition for this process; it is ready to take over"
+            return [Finding("well", "good", idle)]
+        return [Finding(group.state if group is not None else "starting", "note", "the first block is not finished")]
     state = group.state if group is not None else "running"
     if is_replay and state == "stopped":
         return [Finding("finished", "good", _praise(reports, is_replay))]
@@ -86,20 +89,11 @@ def _memory() -> list[Finding]:
     return [_of("MemoryNearLimit", "at risk", reason)]
 
 
-def _without_reports(group: GroupReport | None) -> Finding:
-    if group is not None and group.state == "running":
-        return Finding("well", "good", "the group has no partition for this process; it is ready to take over")
-    state = group.state if group is not None else "starting"
-    return Finding(state, "note", "the first block is not finished")
-
-
 def _since_start(state: str, reports: Sequence[PartitionReport]) -> str:
     if state == "recovering":
         return f"{sum(report.replayed_events for report in reports):,} events replayed from the log so far"
-    return {
-        "draining": "the last block is finished, a checkpoint is written",
-        "stopped": "nothing runs any more",
-    }.get(state, "not all partitions are open yet")
+    said = {"draining": "the last block is finished, a checkpoint is written", "stopped": "nothing runs any more"}
+    return said.get(state, "not all partitions are open yet")
 
 
 def _praise(reports: Sequence[PartitionReport], is_replay: bool) -> str:

@@ -273,7 +273,8 @@ class _Handler(BaseHTTPRequestHandler):
             known = " ".join(self.server.routes)
             self._reply(HTTPStatus.NOT_FOUND, TEXT, f"not here; try {known}\n".encode())
             return
-        if not (route.is_probe or self._permitted()):
+        auth = self.server.access.auth
+        if not (route.is_probe or auth is None or auth.permits(self.headers.get("Authorization"))):
             asks = {"WWW-Authenticate": 'Basic realm="stream_moe", charset="UTF-8"'}
             self._reply(HTTPStatus.UNAUTHORIZED, TEXT, b"who are you? user name and password, please\n", asks)
             return
@@ -286,10 +287,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(*answer)
 
     do_HEAD = do_GET  # noqa: N815 (the name is http.server's)
-
-    def _permitted(self) -> bool:
-        auth = self.server.access.auth
-        return auth is None or auth.permits(self.headers.get("Authorization"))
 
     def _not_allowed(self) -> None:
         self._reply(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n", {"Allow": "GET, HEAD"})

@@ -27,24 +27,13 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def setup_logging(
-    level: str | int = "INFO",
-    *,
-    json: bool = False,
-    secrets: Sequence[str] = (),
-    stream: TextIO | None = None,
+    level: str | int = "INFO", *, json: bool = False, secrets: Sequence[str] = (), stream: TextIO | None = None
 ) -> None:
     """Send logs to stderr, as lines for people or as JSON lines; calling it again replaces the former set-up.
 
-    Parameters
-    ----------
-    level
-        Of our own loggers. Other libraries stay at WARNING: numba, say, writes thousands of lines at DEBUG.
-    json
-        One JSON object per line: time, level, logger, message, the record's fields, and exception if there is one.
-    secrets
-        Values (passwords) that are replaced by *** wherever they turn up, tracebacks included.
-    stream
-        Where to write instead of stderr, which is whatever `sys.stderr` is at that moment.
+    The level is of our own loggers. Other libraries stay at WARNING: numba, say, writes thousands of lines at DEBUG.
+    Secrets are values (passwords) that are replaced by *** wherever they turn up, tracebacks included. A stream is
+    where to write instead of stderr, which is whatever `sys.stderr` is at that moment.
     """
     handler = _Handler(stream)
     handler.setFormatter(JsonFormatter(secrets) if json else HumanFormatter(secrets))
@@ -172,8 +161,7 @@ class JsonFormatter(_Formatter):
         }
         for name, value in masked(_fields(record)).items():
             fields.setdefault(name, self._clean(value) if isinstance(value, str) else value)
-        traceback = self._traceback(record)
-        if traceback:
+        if traceback := self._traceback(record):
             fields["exception"] = traceback
         return json_format.dumps(fields, default=str)
 

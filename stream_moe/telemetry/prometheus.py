@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from stream_moe.report import PartitionReport
-from stream_moe.telemetry.board import Board, Counted
+from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.spec import Labels, MetricSpec, known
 from stream_moe.telemetry.table import MAX_SERIES, METRICS
 
@@ -56,7 +56,10 @@ class Exporter:
         samples = self._samples(n_series)
         for spec in METRICS:
             if spec.kind == "histogram":
-                yield _histogram_family(spec, histograms[spec.name])
+                family = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
+                for labels, (buckets, total) in histograms[spec.name].items():
+                    family.add_metric(labels, buckets, total)
+                yield family
             elif samples[spec.name]:
                 yield _family(spec, samples[spec.name])
 
@@ -91,13 +94,6 @@ def _labelled(spec: MetricSpec, report: PartitionReport) -> dict[Labels, float]:
     """Read the samples of a partition; its number comes last among the labels unless the metric has its place."""
     last = () if "partition" in spec.labels else (str(report.partition),)
     return {labels + last: number for labels, number in spec.samples(report).items()}
-
-
-def _histogram_family(spec: MetricSpec, counted: Counted) -> Any:
-    family = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
-    for labels, (buckets, total) in counted.items():
-        family.add_metric(labels, buckets, total)
-    return family
 
 
 def _family(spec: MetricSpec, samples: Mapping[Labels, float]) -> Any:

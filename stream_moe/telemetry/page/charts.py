@@ -53,18 +53,11 @@ def line_chart(
     height: int = 190,
     counts: bool = False,
 ) -> Markup:
-    """Draw lines with their names at their ends.
+    """Draw lines with their names at their ends; `say` writes a value.
 
-    Parameters
-    ----------
-    name
-        What the chart shows; the latest, lowest and highest value of each line are added.
-    say
-        Text of a value.
-    marks
-        float64 [n] how many drifts between a point and the one before.
-    counts
-        The values count something, so that the axis begins at 0; others are scores, and it stays within -1 and 1.
+    To the name of the chart the latest, lowest and highest value of each line are added. marks float64 [n] are how
+    many drifts there were between a point and the one before. Where the values are counts the axis begins at 0;
+    others are scores, and it stays within -1 and 1.
     """
     bottom, top, ticks = _ticks([line.values for line in lines], counts)
 
@@ -166,8 +159,7 @@ def _hover(
     height: int,
 ) -> str:
     """Areas without colour that show the numbers of a point under a mouse."""
-    found = []
-    kept = thinned(len(places))
+    found, kept = [], thinned(len(places))
     for before, here in zip([0, *kept], kept, strict=False):
         at = f"{words[here]}: " + ", ".join(
             f"{line.name} {say(line.values[here])}" for line in lines if math.isfinite(line.values[here])

@@ -31,11 +31,13 @@ def of(view: View) -> dict[str, Any]:
     report, past = view.report, view.past
     if report is None:
         return {}
+    strongest = sorted(report.drift.strengths.items(), key=lambda each: -each[1])[:5]
     shown: dict[str, Any] = {
         "tiles": _tiles(view, report), "partitions": _partitions(view),
         "window": f"{WINDOW:,}", "max_partitions": MAX_PARTITIONS, "max_classes": MAX_CLASSES,
         "kappa_known": past is not None and past.class_labels.shape[1] > 0,
-        "moved": _moved(report), "drifts": _drifts(report), "numbers": _numbers(view, report),
+        "moved": ", ".join(f"{name} {strength:.2f}" for name, strength in strongest),
+        "drifts": _drifts(report), "numbers": _numbers(view, report),
     }  # fmt: skip
     lately = None
     if past is not None and len(past) > 1:
@@ -56,7 +58,9 @@ def _tiles(view: View, report: PartitionReport) -> list[tuple[str, str, str]]:
     scored = quality.events > 0
     rate = view.past.rate("events", 10.0) if view.past is not None else None
     majority, temporal = (number(k, 3, scored) for k in (quality.kappa_majority, quality.kappa_temporal))
-    drifts = f"{_last_drift(report)}{count(sum(expert.drifts for expert in learner.experts))} of its experts"
+    last = learner.last_mixture_drift
+    ago = f"the last {count(max(0, quality.events - last))} labels ago; " if last >= 0 else ""
+    drifts = f"{ago}{count(sum(expert.drifts for expert in learner.experts))} of its experts"
     in_all = f"{percent(quality.accuracy, scored)} in all"
     read = f"{count(report.events_consumed)} in all"
     tiles = [
@@ -76,11 +80,6 @@ def _tiles(view: View, report: PartitionReport) -> list[tuple[str, str, str]]:
         ("Waiting for a label", count(report.pending_events), f"{count(quality.events)} labels learnt"),
         ("Last checkpoint", "none" if age is None else f"{duration(age)} ago", "" if age is None else written),
     ]
-
-
-def _last_drift(report: PartitionReport) -> str:
-    last = report.learner.last_mixture_drift
-    return f"the last {count(max(0, report.quality.events - last))} labels ago; " if last >= 0 else ""
 
 
 def _partitions(view: View) -> list[tuple[PartitionReport, list[str]]]:
@@ -115,11 +114,6 @@ def _flow(view: View, past: Past) -> list[tuple[str, Markup]]:
         (title, line_chart(title, view.axis, [Line(name, values, "one")], short, height=110, counts=True))
         for title, name, values in series
     ]
-
-
-def _moved(report: PartitionReport) -> str:
-    strongest = sorted(report.drift.strengths.items(), key=lambda each: -each[1])[:5]
-    return ", ".join(f"{name} {strength:.2f}" for name, strength in strongest)
 
 
 def _drifts(report: PartitionReport) -> list[list[str]]:
