@@ -101,7 +101,10 @@ class RowEncoder:
     def encode_known(self, x: dict[Any, Any]) -> Float32:
         """Return the row float32 [1, d]; what the vocabulary does not know is missing."""
         row = np.full((1, self.schema.n_features), np.nan, np.float32)
-        for j, (name, categories) in enumerate(zip(self._names, self.schema.category_index, strict=True)):
+        bases = (feature.base for feature in self.schema.features)
+        for j, (name, categories, base) in enumerate(
+            zip(self._names, self.schema.category_index, bases, strict=True)
+        ):
             value = x[name] if name in x else x.get(_otherwise(name))
             if value is None:
                 continue
@@ -109,7 +112,7 @@ class RowEncoder:
                 row[0, j] = categories.get(str(value), math.nan)
             elif isinstance(value, (int, float, np.number, np.bool_)):
                 with np.errstate(over="ignore"), suppress(OverflowError):  # an int beyond any float is missing
-                    row[0, j] = value
+                    row[0, j] = value - base if base else value
         return row
 
     def _extend(self, x: dict[Any, Any], y: Hashable) -> GrowthNeeded:
@@ -166,7 +169,7 @@ def as_event(schema: Schema, row: Float32) -> dict[str, Any]:
     {'colour': 'red', 'size': 2.0}
     """
     return {
-        feature.name: value if feature.categories is None else feature.categories[int(value)]
+        feature.name: value + feature.base if feature.categories is None else feature.categories[int(value)]
         for feature, value in zip(schema.features, row.tolist(), strict=True)
         if not math.isnan(value)
     }

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_moe.errors import ConfigError, LogError
+from stream_moe.values import name_of
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -38,6 +39,9 @@ class Feature:
     categories
         None for a numeric feature. For a nominal one its categories in index order: column values
         are indices into it, and a category that is not in it counts as missing (NaN).
+    base
+        Of a numeric feature whose values are too large for float32 to keep apart, as times are: x holds the distance
+        of each value from it.
 
     Examples
     --------
@@ -47,6 +51,7 @@ class Feature:
 
     name: str
     categories: tuple[str, ...] | None = None
+    base: float = 0.0
 
     @property
     def is_nominal(self) -> bool:
@@ -127,32 +132,64 @@ class Schema:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; `from_dict` reads them."""
         return {
-            "features": [
-                {"name": f.name} if f.categories is None else {"name": f.name, "categories": list(f.categories)}
-                for f in self.features
-            ],
+            "features": [_described(f) for f in self.features],
             "classes": list(self.classes),
         }
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Schema:
         """Read what `to_dict` wrote; ConfigError when it is not that."""
-        try:
-            features = tuple(
-                Feature(str(f["name"]), tuple(map(str, f["categories"])) if "categories" in f else None)
-                for f in plain["features"]
-            )
-            return cls(features, tuple(str(c) for c in plain["classes"]))
-        except (KeyError, TypeError) as error:
+        if not isinstance(plain, dict) or not plain.keys() >= {"features", "classes"}:
             raise ConfigError(
-                f"schema: {error!r} in {str(plain)[:80]!r}; it needs 'features' (list of objects with 'name' and, "
-                "for a nominal one, 'categories') and 'classes' (list of names)"
-            ) from None
+                f"schema: {str(plain)[:80]!r}; it needs 'features' (list of objects with 'name' and, for a nominal "
+                "one, 'categories') and 'classes' (list of names)"
+            )
+        found = plain["features"]
+        if not isinstance(found, list):
+            raise ConfigError(f"schema: features: {str(found)[:60]!r}; give a list of objects with a 'name'")
+        return cls(tuple(_feature(j, each) for j, each in enumerate(found)), _names("classes", plain["classes"]))
 
     @cached_property
     def digest(self) -> str:
         """Hex sha256 over names, kinds, categories and classes: equal schemas, equal digests."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _described(feature: Feature) -> dict[str, Any]:
+    plain: dict[str, Any] = {"name": feature.name}
+    if feature.categories is not None:
+        plain["categories"] = list(feature.categories)
+    return plain | ({"base": feature.base} if feature.base else {})
+
+
+def _feature(j: int, plain: Any) -> Feature:
+    where = f"features[{j}]"
+    if not isinstance(plain, dict) or not isinstance(plain.get("name"), str | int | float):
+        raise ConfigError(f"schema: {where}: {str(plain)[:60]!r}; give an object with a 'name'")
+    if unknown := plain.keys() - {"name", "categories", "base"}:
+        raise ConfigError(
+            f"schema: {where}: {min(unknown)!r} in {str(plain)[:60]!r}; it takes 'name' and, if it is nominal, "
+            "'categories'"
+        )
+    base = plain.get("base", 0.0)
+    if isinstance(base, bool) or not isinstance(base, int | float) or not np.isfinite(base):
+        raise ConfigError(f"schema: {where}: base {str(base)[:60]!r}; give a number")
+    categories = _names(f"{where}: categories", plain["categories"]) if "categories" in plain else None
+    return Feature(str(plain["name"]), categories, float(base))
+
+
+def _names(where: str, plain: Any) -> tuple[str, ...]:
+    """Return names of categories or classes; ConfigError unless they are a list of different names."""
+    if not isinstance(plain, list) or not plain:
+        raise ConfigError(f"schema: {where}: {str(plain)[:60]!r}; give a list of names")
+    for name in plain:
+        if not isinstance(name, str | int | float) or name == "":
+            raise ConfigError(f"schema: {where}: {str(name)[:60]!r} is no name; give texts")
+    names = tuple(map(name_of, plain))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"schema: {where}: {twice[:60]!r} appears twice; give each its own name")
+    return names
 
 
 @dataclass(slots=True)

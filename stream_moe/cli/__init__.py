@@ -23,6 +23,7 @@ from stream_moe.cli.produce import produce
 from stream_moe.cli.replay import replay
 from stream_moe.cli.report import report
 from stream_moe.cli.run import run
+from stream_moe.cli.schema import schema
 from stream_moe.errors import StreamMoeError, StuckError
 
 INTERRUPTED = 130
@@ -69,6 +70,7 @@ _VERBS: dict[Callable[..., None], str] = {
     verb(run): "The daemon: learn from Kafka and write predictions.",
     verb(produce): "Write the events of a stream to a Kafka topic.",
     verb(export): "Write the events of a stream to an .npz file.",
+    verb(schema): "Show what is read of a file, and write its schema.",
     inspect: "Show a checkpoint, or why it is bad.",
     datasets: "List the streams that have names.",
     verb(audit): "Check a model for leaks of the label.",

@@ -8,6 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import typer
 from annotated_types import Interval
 from typer import Option
 
@@ -162,6 +163,7 @@ def replay(settings: ReplaySettings) -> None:
     from stream_moe.engine import replay as prequential
 
     source = settings.open()
+    _say_what_was_read(settings, source)
     wanted = min((n for n in (settings.source.events, source.n_events) if n is not None), default=None)
     outputs = output.open(f"{source.name}   {model.name}, seed {model.seed}", source, wanted)
 
@@ -186,6 +188,14 @@ def replay(settings: ReplaySettings) -> None:
         about |= {"window": settings.window, "classes": list(source.schema.classes)}
         about |= {"bayes_accuracy": source.bayes_accuracy}
         outputs.end(Ended(about | result.to_dict(), result))
+
+
+def _say_what_was_read(settings: ReplaySettings, source: Stream) -> None:
+    from stream_moe.streams.described import in_short
+    from stream_moe.streams.files import FileStream
+
+    if isinstance(source, FileStream) and not (settings.output.quiet or settings.output.json_logs):
+        typer.echo(in_short(source))
 
 
 def _log_start(settings: ReplaySettings, events: int | None) -> None:

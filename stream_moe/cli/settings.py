@@ -6,6 +6,7 @@ environment; a field that is no option is read from there alone.
 
 from __future__ import annotations
 
+import csv
 import ctypes
 import os
 from collections.abc import Callable, Iterable
@@ -44,7 +45,9 @@ StreamName = Annotated[str, Argument(metavar="STREAM", help="Name of a stream, m
 Events = Annotated[int | None, AT_LEAST_1, Option(help="How many events; needed where a stream is endless.")]
 StreamSeed = Annotated[int, AT_LEAST_0, Option(help="Of a generated stream.")]
 Label = Annotated[str | None, Option(help="Label column of a file; its last one unless named.")]
-Nominal = Annotated[str, Option(metavar="A,B", help="Columns of a file to take as nominal.")]
+Nominal = Annotated[
+    str, Option(metavar="A,B", help="Columns of a file to take as nominal; one with a comma in double quotes.")
+]
 Rate = Annotated[float | None, Option(help="Events per second; unlimited unless given.")]
 ModelPer = Annotated[str, Option("--model-per", help="partition: one model for each; key: one for each record key.")]
 MaxKeys = Annotated[
@@ -65,13 +68,28 @@ class Source(Settings):
     events: Events = None
     label: Label = None
     nominal: Nominal = ""
+    drop: Annotated[str, Option(metavar="A,B", help="Columns of a file to leave out.")] = ""
+    missing: Annotated[
+        list[str], Option(metavar="TEXT", help='A text of a file that means "no value"; may be repeated.')
+    ] = field(default_factory=list)
+    decimal: Annotated[str | None, Option(metavar=".|,", help="What parts decimals in a file.")] = None
+    thousands: Annotated[str | None, Option(metavar="CHAR", help="What parts thousands in a file.")] = None
 
     def open(self, seed: int, delay: str | None = None) -> Stream:
         """Open it; `delay` names the column that says how late each label is."""
         from stream_moe.streams import open_stream
 
-        nominal = split_names(self.nominal)
-        return open_stream(self.stream, seed=seed, label=self.label, nominal=nominal, delay=delay)
+        return open_stream(
+            self.stream,
+            seed=seed,
+            label=self.label,
+            nominal=split_names(self.nominal),
+            delay=delay,
+            drop=split_names(self.drop),
+            missing=self.missing,
+            decimal=self.decimal,
+            thousands=self.thousands,
+        )
 
 
 class Model(Settings):
@@ -234,5 +252,9 @@ def choice(flag: str, given: str, choices: Iterable[str]) -> Any:
 
 
 def split_names(names: str) -> list[str]:
-    """Split a comma-separated option."""
-    return [name.strip() for name in names.split(",") if name.strip()]
+    """Split a comma-separated option; a name with a comma in it stands in double quotes, as in CSV.
+
+    >>> split_names('colour, "Temp, C"')
+    ['colour', 'Temp, C']
+    """
+    return [name.strip() for name in next(csv.reader([names], skipinitialspace=True), []) if name.strip()]

@@ -1,7 +1,8 @@
 """The JSON form of events and predictions.
 
 An event is one JSON object, ``{"id": "e1", "x": [0.05, 0.2], "y": "UP"}``. ``x`` is an array in schema order
-or an object by feature name; without ``x`` the record is a label alone, without ``y`` it is features alone.
+or an object by feature name; the features may also stand beside ``id`` and ``y``. Without any the record is a label
+alone, without ``y`` it is features alone.
 
 Each record is decoded by a msgspec decoder compiled for the schema; what that refuses goes once more through
 the slow, lenient reader of `_careful`, which either makes an event of it or says what is wrong. Records are
@@ -11,28 +12,45 @@ never joined into one text to be parsed together: two broken records could then 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from stream_moe.engine.fields import (
+    Index,
+    KeyRule,
+    UnusableError,
+    cell_of,
+    checked_key,
+    int_or_float,
+    is_text,
+    kind_of,
+    name_of_event,
+    reject,
+    shown,
+)
 from stream_moe.errors import ConfigError
-from stream_moe.types import SHARED, UNLABELLED, Block, DeadLetter, Float32, Float64, Int64, RecordBatch, Schema
+from stream_moe.types import (
+    SHARED,
+    UNLABELLED,
+    Block,
+    DeadLetter,
+    Feature,
+    Float32,
+    Float64,
+    Int64,
+    RecordBatch,
+    Schema,
+)
 
 MAX_ID = 1024  # characters; ids go into keys and predictions, which a log limits too
 SCHEMA_HEADER = "stream_moe.schema"
 MAX_BYTES = 1 << 20  # Kafka's own default limit of a record
 
-_UNKNOWN = -2
 _Number = float | bool | None
 _Category = str | int | None
-_CANONICAL_INT = re.compile(r"0|-?[1-9][0-9]{0,18}")
-
-
-class _UnusableError(Exception):
-    """A record that becomes a dead letter: (reason, message)."""
 
 
 class _Prediction(msgspec.Struct, rename={"label": "class"}, omit_defaults=True):
@@ -42,18 +60,6 @@ class _Prediction(msgspec.Struct, rename={"label": "class"}, omit_defaults=True)
     model: str | int
     offset: int
     experts: list[float] | None = None
-
-
-class KeyRule(Protocol):
-    """Which keys a record with features may have, where each key has its own model."""
-
-    @property
-    def null_key(self) -> str:
-        """Of a null or empty one: "shared" = all such have one model, "dead-letter"."""
-
-    @property
-    def max_key_bytes(self) -> int:
-        """A longer key makes its record a dead letter."""
 
 
 class JsonCodec:
@@ -100,9 +106,11 @@ class JsonCodec:
         )
         self._decode = msgspec.json.Decoder(self._event).decode
         self._encode = msgspec.json.Encoder().encode
-        self._label = {None: UNLABELLED, **_by_text(schema.classes)}
-        self._categories = [None if f.categories is None else _by_text(f.categories) for f in schema.features]
+        self._flat = msgspec.json.Decoder(by_name).decode
+        self._label = Index(schema.classes, UNLABELLED)
+        self._categories = [None if f.categories is None else Index(f.categories, None) for f in schema.features]
         self._all_numeric = all(index is None for index in self._categories)
+        self._base = np.array([feature.base for feature in schema.features])
         self._nothing = (None,) * schema.n_features
 
     # ---- reading
@@ -114,13 +122,14 @@ class JsonCodec:
 
         The result for a record depends on that record alone.
 
-        - ``x``: numbers for numeric features (true and false are 1 and 0), category names for nominal ones
-          (an integer counts as its text). Missing (NaN) are: null, a feature that is not there, NaN,
-          Infinity, a number beyond float32, a category that the schema does not list. A feature name that the
-          schema does not list is ignored, as producers grow columns before models do.
-        - ``y``: a class name; an integer, true or false counts as its JSON text. Null or absent: no label.
-        - ``id``: a string or integer of at most 1,024 characters. Without it the id is the record's key, and
-          without that its offset.
+        - ``x``: numbers for numeric features (true and false are 1 and 0, and a text may hold a number or a time),
+          category names for nominal ones. Values are matched to names as `stream_moe.values` says. Missing (NaN)
+          are: null, a feature that is not there, a text that means "no value", NaN, Infinity, a number beyond
+          float32, a category that the schema does not list. A feature name that the schema does not list is
+          ignored, as producers grow columns before models do; an object without any known one is of no use.
+        - ``y``: a class, matched in the same way. Null, absent, or a text that means "no value": no label.
+        - ``id``: a string or integer of at most 1,024 characters. Without it, or where it is empty, the id is the
+          record's key, and without that its offset.
         - of a member that appears twice the last one counts, and other members are ignored.
 
         Where each key has its own model, the block has the keys too: of a null or empty one b"". That of a label
@@ -128,9 +137,9 @@ class JsonCodec:
 
         Dead letters have the stage "decode" and one of the reasons "tombstone", "empty", "too-large",
         "bad-utf8", "bad-json", "too-deep", "not-object", "bad-length" (of an array x), "bad-feature" (wrong
-        type), "unknown-class", "bad-id", "no-content" (neither x nor y), "no-id" (a label alone, and
-        neither id nor key), "no-key" and "key-too-large"; offsets in
-        `batch.corrupt` have the stage "log" and the reason "corrupt".
+        type), "no-known-feature" (in an object x), "unknown-class", "bad-id", "no-content" (neither x nor y),
+        "no-id" (a label alone, and neither id nor key), "no-key" and "key-too-large"; offsets in `batch.corrupt`
+        have the stage "log" and the reason "corrupt".
         """
         letters = [
             DeadLetter(offset, -1, None, None, "log", "corrupt", "The log could not read the record at this offset.")
@@ -145,24 +154,8 @@ class JsonCodec:
         offsets = batch.offsets.tolist()
         for i, value in enumerate(batch.values):
             try:
-                event = self._read(value)
-                label = self._label.get(event.y, _UNKNOWN)
-                if label == _UNKNOWN:
-                    _reject("unknown-class", f"y is {_shown(event.y)}, which is no class of the schema.")
-                x = None if labels_only else event.x
-                if is_label := x is None:
-                    if label == UNLABELLED:
-                        _reject("no-content", f"The record has {'no' if labels_only else 'neither x nor'} y.")
-                    x = self._nothing
-                elif type(x) is not tuple:
-                    x = msgspec.structs.astuple(x)
-                key = SHARED
-                if self._key_rule is not None and not is_label:
-                    key = _checked_key(batch.keys[i], self._key_rule)
-                name = event.id if type(event.id) is str else _name(event.id, is_label, batch.keys[i], offsets[i])
-                if len(name) > MAX_ID:
-                    _reject("bad-id", f"The id has {len(name):,} characters; the limit is {MAX_ID:,}.")
-            except _UnusableError as why:
+                x, label, name, key, is_label = self._event_of(value, batch.keys[i], offsets[i], labels_only)
+            except UnusableError as why:
                 reason, message = why.args
                 letters.append(
                     DeadLetter(offsets[i], int(batch.timestamps[i]), batch.keys[i], value, "decode", reason, message)
@@ -192,60 +185,113 @@ class JsonCodec:
         )
         return block, letters
 
+    def _event_of(
+        self, value: bytes | None, key: bytes | None, offset: int, labels_only: bool
+    ) -> tuple[tuple[Any, ...], int, str, bytes, bool]:
+        """Return features, label, id and key of a record, and whether it is a label alone."""
+        event = self._read(value)
+        label = self._label[event.y]
+        if label is None:
+            reject("unknown-class", f"y is {shown(event.y)}, which is no class of the schema.")
+        x = None if labels_only else event.x
+        if x is None and not labels_only:
+            x = self._beside(value)
+        if is_label := x is None:
+            if label == UNLABELLED:
+                reject("no-content", f"The record has {'no' if labels_only else 'neither x nor'} y.")
+            x = self._nothing
+        elif type(x) is not tuple:
+            x = msgspec.structs.astuple(x)
+            if x == self._nothing:
+                self._check_known(value)
+        checked = SHARED
+        if self._key_rule is not None and not is_label:
+            checked = checked_key(key, self._key_rule)
+        name = event.id if event.id and type(event.id) is str else name_of_event(event.id, is_label, key, offset)
+        if len(name) > MAX_ID:
+            reject("bad-id", f"The id has {len(name):,} characters; the limit is {MAX_ID:,}.")
+        return x, label, name, checked, is_label
+
     def _read(self, value: bytes | None) -> Any:
         if value is None:
-            _reject("tombstone", "The record has no value.")
+            reject("tombstone", "The record has no value.")
         if len(value) > self._max_bytes:
-            _reject("too-large", f"The value has {len(value):,} bytes; the limit is {self._max_bytes:,}.")
+            reject("too-large", f"The value has {len(value):,} bytes; the limit is {self._max_bytes:,}.")
         try:
             return self._decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._careful(value)
 
+    def _beside(self, value: bytes | None) -> tuple[Any, ...] | None:
+        """Return the features that stand beside ``id`` and ``y``, None where there are none."""
+        try:
+            found = msgspec.structs.astuple(self._flat(value or b""))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            plain = json.loads(value or b"{}", parse_int=int_or_float)
+            features = self.schema.features
+            found = tuple(cell_of(plain.get(f.name), f.name, names) for f, names in self._named(features))
+        return None if found == self._nothing else found
+
+    def _named(self, features: Sequence[Feature]) -> Iterator[tuple[Feature, Index | None]]:
+        return zip(features, self._categories, strict=True)
+
+    def _check_known(self, value: bytes | None) -> None:
+        """Refuse an object without any known feature: its producer has other names, or another topic."""
+        x = json.loads(value or b"{}").get("x", {})
+        known = self.schema.feature_index
+        if x and not any(name in known for name in x):
+            names = ", ".join(map(shown, list(x)[:3]))
+            reject("no-known-feature", f"x has {names}, and none of it is a feature of the schema.")
+
     def _columns(self, rows: list[tuple[Any, ...]]) -> Float32:
         shape = (len(rows), self.schema.n_features)
         with np.errstate(over="ignore"):
-            if self._all_numeric or not rows:
+            if not rows or (self._all_numeric and not self._base.any()):
                 x = np.array(rows, np.float32).reshape(shape)
+            elif self._all_numeric:
+                x = (np.array(rows, np.float64) - self._base).astype(np.float32)
             else:
                 x = np.empty(shape, np.float32)
                 for j, (column, index) in enumerate(zip(zip(*rows, strict=True), self._categories, strict=True)):
-                    x[:, j] = np.array(column if index is None else [index.get(c) for c in column], np.float32)
+                    cells = column if index is None else [index[c] for c in column]
+                    x[:, j] = np.array(cells, np.float64) - self._base[j]
         x[np.isinf(x)] = np.nan
         return x
 
     def _careful(self, value: bytes) -> Any:
         """Read what the compiled decoder refused: NaN, numbers without end, and to say what is wrong."""
         if not value:
-            _reject("empty", "The value is empty.")
+            reject("empty", "The value is empty.")
         try:
-            plain = json.loads(value.decode(), parse_int=_int_or_float)
+            plain = json.loads(value.decode(), parse_int=int_or_float)
         except UnicodeDecodeError as error:
-            _reject("bad-utf8", f"The value is not UTF-8 at byte {error.start}.")
+            reject("bad-utf8", f"The value is not UTF-8 at byte {error.start}.")
         except RecursionError:
-            _reject("too-deep", "The JSON is nested too deeply.")
+            reject("too-deep", "The JSON is nested too deeply.")
         except ValueError as error:
-            _reject("bad-json", f"The value is not JSON: {error}.")
+            reject("bad-json", f"The value is not JSON: {error}.")
         if not isinstance(plain, dict):
-            _reject("not-object", f"The value is a JSON {_kind(plain)}; an event is an object.")
+            reject("not-object", f"The value is a JSON {kind_of(plain)}; an event is an object.")
         x, y, name = plain.get("x"), plain.get("y"), plain.get("id")
         features = self.schema.features
         if isinstance(x, dict):
+            if x and not x.keys() & self.schema.feature_index.keys():
+                self._check_known(value)
             x = [x.get(feature.name) for feature in features]
         if isinstance(x, list):
             if len(x) != len(features):
-                _reject("bad-length", f"x has {len(x):,} values; the schema has {len(features):,} features.")
-            x = tuple(_cell(v, f.name, f.is_nominal) for v, f in zip(x, features, strict=True))
+                reject("bad-length", f"x has {len(x):,} values; the schema has {len(features):,} features.")
+            x = tuple(cell_of(v, f.name, names) for v, (f, names) in zip(x, self._named(features), strict=True))
         elif x is not None:
-            _reject("bad-feature", f"x is a {_kind(x)}; give an array or an object.")
-        if isinstance(y, bool):
-            y = "true" if y else "false"
+            reject("bad-feature", f"x is a {kind_of(x)}; give an array or an object.")
+        if isinstance(y, bool | float):
+            y = self._label.name(y)
         elif y is not None and not isinstance(y, str | int):
-            _reject("unknown-class", f"y is a {_kind(y)}; give the name of a class.")
+            reject("unknown-class", f"y is a {kind_of(y)}; give the name of a class.")
         if name is not None and (isinstance(name, bool) or not isinstance(name, str | int)):
-            _reject("bad-id", f"id is a {_kind(name)}; give a string or an integer.")
-        if isinstance(name, str) and not _is_text(name):
-            _reject("bad-id", "id holds half a surrogate pair, which no UTF-8 text can.")
+            reject("bad-id", f"id is a {kind_of(name)}; give a string or an integer.")
+        if isinstance(name, str) and not is_text(name):
+            reject("bad-id", "id holds half a surrogate pair, which no UTF-8 text can.")
         return self._event(x, y, name)
 
     # ---- writing
@@ -263,6 +309,9 @@ class JsonCodec:
         """
         rows = _shortest(block.x).tolist()
         for j, feature in enumerate(self.schema.features):
+            if feature.base:
+                for row, value in zip(rows, (block.x[:, j] + np.float64(feature.base)).tolist(), strict=True):
+                    row[j] = int(value) if value.is_integer() else value
             if feature.categories is not None:
                 for row, index in zip(rows, block.x[:, j].tolist(), strict=True):
                     row[j] = feature.categories[int(index)] if 0 <= index < len(feature.categories) else None
@@ -330,68 +379,6 @@ def schema_from_headers(headers: Sequence[tuple[str, bytes]]) -> Schema | None:
                 raise ConfigError(f"header {SCHEMA_HEADER}: not JSON ({error}); produce the topic anew") from None
             return Schema.from_dict(plain)
     return None
-
-
-def _reject(reason: str, message: str) -> NoReturn:
-    raise _UnusableError(reason, message)
-
-
-def _by_text(names: Sequence[str]) -> dict[str | int | None, int]:
-    """Index names by themselves and, where a name is the text of an integer, by that integer."""
-    index: dict[str | int | None, int] = {name: i for i, name in enumerate(names)}
-    return index | {int(name): i for i, name in enumerate(names) if _CANONICAL_INT.fullmatch(name)}
-
-
-def _name(given: Any, is_label: bool, key: bytes | None, offset: int) -> str:
-    if given is not None:
-        return str(given)
-    if key:
-        try:
-            return key.decode()
-        except UnicodeDecodeError:
-            pass  # bytes that are no text cannot be an id in the predictions' JSON
-    if is_label:
-        _reject("no-id", "A label alone needs an id, or a key in UTF-8, to find its event.")
-    return str(offset)
-
-
-def _checked_key(key: bytes | None, rule: KeyRule) -> bytes:
-    if not key and rule.null_key == "dead-letter":
-        _reject("no-key", f"The record's key is {'null' if key is None else 'empty'}; each key has its own model.")
-    if key and len(key) > rule.max_key_bytes:
-        _reject("key-too-large", f"The record's key has {len(key):,} bytes; the limit is {rule.max_key_bytes:,}.")
-    return key or SHARED
-
-
-def _cell(value: Any, name: str, nominal: bool) -> Any:
-    if value is None or (isinstance(value, str | int) and not isinstance(value, bool) and nominal):
-        return value
-    if not nominal and isinstance(value, int | float):
-        return float(value)
-    expected = "a category name" if nominal else "a number"
-    _reject("bad-feature", f"Feature {_shown(name)} is a {_kind(value)}; it must be {expected}.")
-
-
-def _int_or_float(digits: str) -> int | float:
-    # int() takes quadratic time and refuses more than 4,300 digits; float() is linear and may give infinity.
-    return int(digits) if len(digits) <= 20 else float(digits)
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
-    return kinds.get(type(value), "null")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shown(value: Any) -> str:
-    return ascii(value)[:60]
 
 
 def _shortest(x: Float32) -> Float64:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stream_moe.engine.codec import KeyRule
+from stream_moe.engine.fields import KeyRule
 from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream_moe.errors import ConfigError
 from stream_moe.streams.datasets import open_data_set
+from stream_moe.streams.reading import Reading
 from stream_moe.streams.registry import DATA_SETS
 from stream_moe.streams.specs import BENCHMARKS, GENERATORS, is_generated
 
@@ -39,6 +41,10 @@ def open_stream(
     label: str | None = None,
     nominal: Sequence[str] = (),
     delay: str | None = None,
+    drop: Sequence[str] = (),
+    missing: Sequence[str] = (),
+    decimal: str | None = None,
+    thousands: str | None = None,
 ) -> Stream:
     """Open a stream by the name of a benchmark or the path of a file.
 
@@ -69,6 +75,12 @@ def open_stream(
     delay
         Column that says after how many more events each label arrives in a replay: a whole number from 0 (0 = with
         its event), or nothing where it never does. It is no feature then. None = the replay says it. Files only.
+    drop
+        Columns to leave out. Files only.
+    missing
+        Texts that mean "no value", besides the usual ones (`stream_moe.values.MISSING`). Files only.
+    decimal, thousands
+        What parts decimals and thousands, as "," and "." in 2.986,93; None = each column's values decide. Files only.
 
     Raises
     ------
@@ -85,9 +97,14 @@ def open_stream(
     >>> open_stream("agrawal:function=3:perturbation=0").bayes_accuracy
     1.0
     """
+    _check_separators(decimal, thousands)
+    reading = Reading(label, nominal, delay, drop, missing, decimal, thousands)
     if is_generated(name_or_path):
-        if label is not None or nominal:
-            raise ConfigError(f"{name_or_path} is generated: label and nominal are for files, leave them out")
+        if replace(reading, delay=None) != Reading(nominal=nominal[:0], drop=drop[:0], missing=missing[:0]):
+            raise ConfigError(
+                f"{name_or_path} is generated: label, nominal, drop, missing, decimal and thousands are for files, "
+                "leave them out"
+            )
         if delay is not None:
             raise ConfigError(
                 f"{name_or_path} is generated and has no column {delay!r}; give one delay for all labels"
@@ -97,7 +114,7 @@ def open_stream(
         return generate(name_or_path, seed)
 
     if name_or_path in DATA_SETS:
-        return open_data_set(name_or_path, label=label, nominal=nominal, delay=delay)
+        return open_data_set(name_or_path, reading)
 
     from stream_moe.streams.files import is_known_format, read_file
 
@@ -109,7 +126,16 @@ def open_stream(
             f"{name_or_path!r} is neither a file nor a stream's name; {hint}"
             f"the names are {', '.join(benchmark_names())}"
         )
-    return read_file(path, label=label, nominal=nominal, delay=delay)
+    return read_file(path, None, reading)
+
+
+def _check_separators(decimal: str | None, thousands: str | None) -> None:
+    if decimal not in (None, ".", ","):
+        raise ConfigError(f"decimal {decimal!r}: give . or ,")
+    if thousands not in (None, ".", ",", "'", " "):
+        raise ConfigError(f"thousands {thousands!r}: give one of , . ' and a blank")
+    if thousands is not None and thousands == (decimal or "."):
+        raise ConfigError(f"thousands {thousands!r}: parts decimals already; give another decimal")
 
 
 def export_npz(stream: Stream, events: int, path: str | os.PathLike[str]) -> int:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream_moe.errors import DataError
+from stream_moe.streams.reading import Reading
 from stream_moe.streams.registry import DATA_SETS, DATA_VARIABLE, IN_RIVER, NOMINAL, SUFFIXES, DataSet, by_hand
 
 if TYPE_CHECKING:
@@ -23,26 +24,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def open_data_set(
-    name: str, *, label: str | None = None, nominal: Sequence[str] = (), delay: str | None = None
-) -> FileStream:
+def open_data_set(name: str, reading: Reading) -> FileStream:
     """Open a data set of the registry.
 
-    Where `label`, `nominal` or `delay` is given it is another table, so its checksum is not looked at. DataError if
-    it is nowhere and cannot be downloaded, or if the copy found is not what the registry knows.
+    Where it is to be read in a way of its own it is another table, so its checksum is not looked at.
+
+    Raises
+    ------
+    DataError
+        If it is nowhere and cannot be downloaded, or if the copy found is not what the registry knows.
     """
     from stream_moe.streams.files import read_file
 
     data_set = DATA_SETS[name]
     path = find(data_set)
-    another = label is not None or delay is not None or bool(nominal)
+    another = reading != Reading()
     if (path is None or path.suffix == ".npz") and another:
         raise DataError(f"{name}: comes with its labels and nominal columns; leave label, nominal and delay out")
     if path is None:
         return _downloaded(data_set)
-    drop = data_set.key if data_set.loader == "package" else ()
+    drop = (*reading.drop, *(data_set.key if data_set.loader == "package" else ()))
     usual = () if path.suffix == ".npz" else NOMINAL
-    stream = read_file(path, name, label=label, nominal=nominal, delay=delay, drop=drop, usually_nominal=usual)
+    stream = read_file(path, name, replace(reading, drop=drop, usually_nominal=usual))
     if not another:
         check(data_set, stream, path)
     return stream

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 from stream_moe.errors import DataError, one_line
 from stream_moe.streams.files import FileStream, read_table
+from stream_moe.streams.reading import Reading
 from stream_moe.streams.registry import NOMINAL, DataSet, by_hand
 from stream_moe.streams.tables import Column, Table, gather
 
@@ -29,7 +30,7 @@ def load(data_set: DataSet) -> FileStream:
     try:
         with _patience():
             table = _from_river(data_set) if data_set.loader == "river" else _from_sklearn(data_set)
-            return read_table(table, data_set.name, usually_nominal=NOMINAL)
+            return read_table(lambda: table, data_set.name, Reading(usually_nominal=NOMINAL))
     except ImportError as error:
         raise DataError(
             f"{data_set.name}: not here, and its download needs {error.name}: install stream-moe[datasets], "

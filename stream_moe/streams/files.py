@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import csv
+import logging
 import lzma
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import zstandard
 
 from stream_moe.errors import ConfigError, DataError, one_line
-from stream_moe.streams.encoders import DelayColumn, FeatureColumn, LabelColumn
+from stream_moe.streams.arff import read_arff
+from stream_moe.streams.encoders import DelayColumn, FeatureColumn, Kind, LabelColumn
 from stream_moe.streams.npz import read_npz
-from stream_moe.streams.readers import read_arff, read_csv, read_jsonl, read_parquet
+from stream_moe.streams.parquet import read_parquet
+from stream_moe.streams.readers import read_csv, read_jsonl
+from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import Table
 from stream_moe.types import Block, Float32, Int32, Int64, Schema
 
-TEXT_READERS: dict[str, Callable[[Path], Table]] = {".csv": read_csv, ".arff": read_arff, ".jsonl": read_jsonl}
-READERS = {kind + packed: reader for kind, reader in TEXT_READERS.items() for packed in ("", ".gz", ".xz")}
-READERS[".parquet"] = read_parquet
+_log = logging.getLogger(__name__)
+
+TEXT_READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": read_csv,
+    ".arff": read_arff,
+    ".jsonl": read_jsonl,
+}
+READERS = {
+    **{kind + packed: reader for kind, reader in TEXT_READERS.items() for packed in ("", ".gz", ".xz")},
+    ".parquet": read_parquet,
+}
 FORMATS = ".csv, .arff, .jsonl (each also .gz, .xz), .parquet, .npz"
 
 
@@ -34,6 +47,7 @@ class FileStream:
     x: Float32
     y: Int32
     delays: Int64 | None = None  # [n], where a column says when each label arrives
+    notes: tuple[str, ...] = ()  # what was read another way than it stands
 
     @property
     def n_events(self) -> int:
@@ -63,27 +77,22 @@ def is_known_format(path: Path) -> bool:
     return suffix_of(path) in READERS or suffix_of(path) == ".npz"
 
 
-def read_file(
-    path: Path,
-    name: str | None = None,
-    *,
-    label: str | None = None,
-    nominal: Sequence[str] = (),
-    delay: str | None = None,
-    drop: Sequence[str] = (),
-    usually_nominal: Sequence[str] = (),
-) -> FileStream:
+def read_file(path: Path, name: str | None = None, reading: Reading = Reading()) -> FileStream:  # noqa: B008
     """Read a CSV, ARFF, JSON Lines, Parquet or NumPy file as a stream.
 
-    A file is finite, so it is read to its end when it is opened, and categories and classes are those found
+    A file is finite, so it is read to its end when it is opened, and kinds, categories and classes are those found
     anywhere in it (in ARFF, those declared, in their declared order).
 
-    - Numeric or nominal: as the format declares; a column named in `nominal` is nominal; else the first value
-      decides, a number meaning numeric. Text further down a numeric column is an error, not a category.
-    - Categories and classes are sorted, as numbers if all of them are numbers.
-    - '', '?', 'NaN', 'null' (in any case) are missing: NaN in x, -1 in y.
-    - Infinities, and numbers beyond float32, become NaN.
-    - In .npz, integer labels 0..C-1 keep their index and are named "0".."C-1".
+    - Numeric or nominal: as the format declares; a column named as nominal is nominal; else all its values decide.
+      Plain numbers are numeric, and so are times in ISO 8601 (seconds since 1970) and numbers with a currency, a per
+      cent sign or separators of thousands; all else is nominal. Among many numbers a few texts are an error.
+    - Categories and classes are texts, and sorted, as numbers if all of them are numbers.
+    - What `stream_moe.values.MISSING` lists is missing: NaN in x, -1 in y.
+    - Infinities, and numbers beyond float32, become NaN. A column whose values are all above 2**24 is kept as the
+      distance from its first value, `Feature.base`.
+    - In .npz, integer labels 0..C-1 keep their index and are named "0".."C-1"; -1 and 1 alone are two classes.
+
+    What is read another way than it stands is said once in the log, and in `FileStream.notes`.
 
     Parameters
     ----------
@@ -91,17 +100,8 @@ def read_file(
         The file; its suffix says the format.
     name
         Name of the stream; the file's name if None.
-    label
-        Column of the labels; the last column if None. Not for .npz.
-    nominal
-        Columns that are nominal although they hold numbers.
-    delay
-        Column that says after how many more events each label arrives, no feature then; see `open_stream`. Not for
-        .npz.
-    drop
-        Columns to leave out.
-    usually_nominal
-        As `nominal`, but a column that is not there is no error.
+    reading
+        How it is to be read, where it does not say so itself.
 
     Returns
     -------
@@ -122,88 +122,111 @@ def read_file(
         raise DataError(f"{path}: unknown format {path.suffix!r}; the formats are {FORMATS}")
     try:
         if suffix == ".npz":
-            if label is not None:
-                raise DataError(f"{path}: the labels of an .npz file are its array y; leave label out")
-            if delay is not None:
-                raise DataError(f"{path}: an .npz file has no column {delay!r}; give one delay for all labels")
-            return FileStream(name, *read_npz(path, nominal))
-        table = READERS[suffix](path)
-        return read_table(
-            table, name, label=label, nominal=nominal, delay=delay, drop=drop, usually_nominal=usually_nominal
-        )
-    except (EOFError, lzma.LZMAError, zlib.error) as error:
+            stream = FileStream(name, *read_npz(path, reading))
+        else:
+            stream = read_table(lambda: READERS[suffix](path), name, reading)
+    except (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
         raise DataError(
             f"{path}: cannot be decompressed ({error}); it was cut off or damaged, get it again"
         ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert it to UTF-8") from None
+    except UnicodeError as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else error
+        raise DataError(f"{path}: not UTF-8 text ({reason}); convert it to UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{path}: {error}; save the file as plain CSV") from None
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or one_line(error)}); check the path and the file"
         ) from None
+    for note in stream.notes:
+        _log.warning("%s: %s", path, note)
+    return stream
 
 
-def read_table(
-    table: Table,
-    name: str,
-    *,
-    label: str | None = None,
-    nominal: Sequence[str] = (),
-    delay: str | None = None,
-    drop: Sequence[str] = (),
-    usually_nominal: Sequence[str] = (),
-) -> FileStream:
-    """Read a table to its end as a stream; see `read_file`."""
-    names = [column.name for column in table.columns]
+def read_table(open_table: Callable[[], Table], name: str, reading: Reading) -> FileStream:
+    """Read a table to its end as a stream, twice where a column's kind shows only at the end; see `read_file`."""
+    known: dict[str, Kind] = {}
+    while True:
+        table = open_table()
+        names = [column.name for column in table.columns]
+        target = _check_names(table, names, reading)
+        columns = _Columns(table, target, reading, known)
+        columns.read()
+        more = {feature.name: kind for feature in columns.features if (kind := feature.kind_found) is not None}
+        if not more:
+            return columns.finish(name)
+        known |= more
+
+
+class _Columns:
+    """The columns of a table, as they are read."""
+
+    def __init__(self, table: Table, target: int, reading: Reading, known: dict[str, Kind]) -> None:
+        names = [column.name for column in table.columns]
+        self.table = table
+        self.labels = LabelColumn(table, target, reading)
+        self.features = [
+            FeatureColumn(table, j, reading, known.get(name))
+            for j, name in enumerate(names)
+            if j != target and name not in (*reading.drop, reading.delay)
+        ]
+        if not self.features:
+            raise DataError(f"{table.path}: no column besides the label {names[target]!r}; it needs features")
+        self._delays = DelayColumn(table, names.index(reading.delay)) if reading.delay is not None else None
+        self._x: list[Float32] = []
+        self._y: list[Int32] = []
+        self._delay_parts: list[Int64] = []
+
+    def read(self) -> None:
+        for chunk in self.table.chunks:
+            part = np.empty((len(chunk.lines), len(self.features)), np.float32)
+            for j, feature in enumerate(self.features):
+                part[:, j] = feature.encode(chunk)
+            self._x.append(part)
+            self._y.append(self.labels.encode(chunk))
+            if self._delays is not None:
+                self._delay_parts.append(self._delays.encode(chunk))
+        if not self._x:
+            raise DataError(f"{self.table.path}: there are no rows after the header; it needs at least one")
+
+    def finish(self, name: str) -> FileStream:
+        notes = list(self.table.notes)
+        index = [j for j, feature in enumerate(self.features) if feature.is_index]
+        if len(index) == len(self.features):
+            raise DataError(f"{self.table.path}: no column besides an index of the rows; it needs features")
+        x, y = _joined(self._x), np.concatenate(self._y)
+        if index:
+            numbered = ", ".join(str(self.features[j].position + 1) for j in index)
+            notes.append(f"column {numbered} has no name and only counts the rows, or is empty: left out")
+            x = np.delete(x, index, axis=1)
+            self.features = [feature for feature in self.features if not feature.is_index]
+        classes = self.labels.finish(y)
+        schema = Schema(tuple(f.finish(x[:, j]) for j, f in enumerate(self.features)), classes)
+        notes += [note for feature in self.features for note in feature.notes()] + self.labels.notes()
+        delays = np.concatenate(self._delay_parts) if self._delay_parts else None
+        return FileStream(name, schema, x, y, delays, tuple(notes))
+
+
+def _check_names(table: Table, names: list[str], reading: Reading) -> int:
+    """Return which column is the label; DataError where the names do not go together."""
+    path, label, delay = table.path, reading.label, reading.delay
     if not names:
-        raise DataError(f"{table.path}: declares no columns; it needs features and a label")
-    _check_names(table.path, names, [*nominal, *(name for name in (label, delay) if name is not None)])
-    if delay is not None and delay in (label, *nominal):
-        raise DataError(
-            f"{table.path}: {delay!r} is the label or a feature already; name another column as the delay"
-        )
-    others = [name for name in names if name != delay]
-    if not others:
-        raise DataError(f"{table.path}: no column besides the delay {delay!r}; it needs features and a label")
-    target = names.index(label if label is not None else others[-1])
-    labels = LabelColumn(table, target)
-    features = [
-        FeatureColumn(table, j, column in nominal or column in usually_nominal)
-        for j, column in enumerate(names)
-        if j != target and column not in (*drop, delay)
-    ]
-    if not features:
-        raise DataError(f"{table.path}: no column besides the label {names[target]!r}; it needs features")
-    waits = DelayColumn(table, names.index(delay)) if delay is not None else None
-    x_parts: list[Float32] = []
-    y_parts: list[Int32] = []
-    delay_parts: list[Int64] = []
-    for chunk in table.chunks:
-        part = np.empty((len(chunk.lines), len(features)), np.float32)
-        for j, feature in enumerate(features):
-            part[:, j] = feature.encode(chunk)
-        x_parts.append(part)
-        y_parts.append(labels.encode(chunk))
-        if waits is not None:
-            delay_parts.append(waits.encode(chunk))
-    if not x_parts:
-        raise DataError(f"{table.path}: there are no rows after the header; it needs at least one")
-    x, y = _joined(x_parts), np.concatenate(y_parts)
-    classes = labels.finish(y)
-    schema = Schema(tuple(f.finish(x[:, j]) for j, f in enumerate(features)), classes)
-    return FileStream(name, schema, x, y, np.concatenate(delay_parts) if delay_parts else None)
-
-
-def _check_names(path: Path, names: list[str], wanted: list[str]) -> None:
+        raise DataError(f"{path}: declares no columns; it needs features and a label")
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
         raise DataError(f"{path}: {repeated[0]!r} names {names.count(repeated[0])} columns; rename all but one")
-    for name in wanted:
+    wanted = (name for name in (label, delay) if name is not None)
+    for name in (*reading.nominal, *wanted, *reading.drop):
         if name not in names:
-            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            quoted = [f'"{each}"' if "," in each else each for each in names[:20]]
+            shown = ", ".join(quoted) + (", ..." if len(names) > 20 else "")
             raise DataError(f"{path}: no column {name!r}; the columns are {shown}")
+    if delay is not None and delay in (label, *reading.nominal):
+        raise DataError(f"{path}: {delay!r} is the label or a feature already; name another column as the delay")
+    others = [name for name in names if name != delay and (name == label or name not in reading.drop)]
+    if not others:
+        raise DataError(f"{path}: no column besides the delay {delay!r}; it needs features and a label")
+    return names.index(label if label is not None else others[-1])
 
 
 def _joined(parts: list[Float32]) -> Float32:

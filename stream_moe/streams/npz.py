@@ -16,8 +16,10 @@ from stream_moe.ports import Stream
 from stream_moe.runtime.files import whole_file
 from stream_moe.streams.blocks import labelled_blocks
 from stream_moe.streams.encoders import MAX_CLASSES
+from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import to_float32, vocabulary
 from stream_moe.types import Feature, Float32, Int32, Schema
+from stream_moe.values import LONGEST_EXACT
 
 WRITE_ROWS = 65_536
 DAMAGED = (ValueError, EOFError, KeyError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
@@ -44,11 +46,17 @@ def write_npz(stream: Stream, events: int, path: Path) -> int:
     return n
 
 
-def read_npz(path: Path, nominal: Sequence[str]) -> tuple[Schema, Float32, Int32]:
-    """Return schema, x float32 [n, d], y int32 [n] of an archive.
+def read_npz(path: Path, reading: Reading) -> tuple[Schema, Float32, Int32, None, tuple[str, ...]]:
+    """Return schema, x float32 [n, d], y int32 [n] of an archive, no delays, and what was read otherwise.
 
-    Without a stored schema the features are x0, x1, ... and the classes "0".."C-1", C = largest label + 1.
+    Without a stored schema the features are x0, x1, ... and the classes "0".."C-1", C = largest label + 1; labels
+    that are -1 and 1 alone are two classes.
     """
+    if reading.label is not None:
+        raise DataError(f"{path}: the labels of an .npz file are its array y; leave label out")
+    if reading.delay is not None:
+        raise DataError(f"{path}: an .npz file has no column {reading.delay!r}; give one delay for all labels")
+    nominal, notes = reading.nominal, list[str]()
     stored = _arrays(path)
     x, y = stored.get("x"), stored.get("y")
     if x is None or y is None:
@@ -62,6 +70,14 @@ def read_npz(path: Path, nominal: Sequence[str]) -> tuple[Schema, Float32, Int32
         raise DataError(f"{path}: there are no rows; it needs at least one")
     if y.dtype.kind not in "iub":
         raise DataError(f"{path}: y is {y.dtype}; labels must be integers 0..C-1, -1 for none")
+    if "schema" not in stored and set(np.unique(y).tolist()) == {-1, 1}:
+        notes.append(
+            "labels are -1 and 1: two classes; store a schema, or 0 for the first class, if -1 means no label"
+        )
+        y = (y > 0).astype(np.int32)
+        classes: tuple[str, ...] = ("-1", "1")
+    else:
+        classes = tuple(str(k) for k in range(int(y.max()) + 1)) if y.max() < MAX_CLASSES else ()
     low, high = int(y.min()), int(y.max())
     if low < -1 or high >= MAX_CLASSES or high < 0:
         raise DataError(
@@ -69,16 +85,49 @@ def read_npz(path: Path, nominal: Sequence[str]) -> tuple[Schema, Float32, Int32
             f"with at least one row labelled and at most {MAX_CLASSES:,} classes"
         )
     values = np.ascontiguousarray(to_float32(x))
+    if beyond := int((np.isnan(values) & ~np.isnan(x)).sum()):
+        notes.append(f"x has {beyond:,} values that are infinite or beyond float32: taken as missing")
     labels = y.astype(np.int32)
     if "schema" in stored:
         if nominal:
             raise DataError(f"{path}: says itself which columns are nominal; leave nominal out")
-        return _checked(path, stored["schema"], values, high), values, labels
+        schema = _checked(path, stored["schema"], values, high)
+        return _without(path, reading.drop, schema, values, labels, notes)
     names = [f"x{j}" for j in range(values.shape[1])]
-    features = [_nominal(name, values[:, j]) if name in nominal else Feature(name) for j, name in enumerate(names)]
     if unknown := set(nominal) - set(names):
-        raise DataError(f"{path}: no column {min(unknown)!r}; the columns of x are x0..x{len(features) - 1}")
-    return Schema(tuple(features), tuple(str(k) for k in range(high + 1))), values, labels
+        raise DataError(f"{path}: no column {min(unknown)!r}; the columns of x are x0..x{len(names) - 1}")
+    features = []
+    for j, name in enumerate(names):
+        if name in nominal:
+            features.append(_nominal(name, values[:, j]))
+        else:
+            base = _base(x[:, j])
+            values[:, j] = to_float32(x[:, j] - base) if base else values[:, j]
+            features.append(Feature(name, base=float(base)))
+    return _without(path, reading.drop, Schema(tuple(features), classes), values, labels, notes)
+
+
+def _base(column: Any) -> Any:
+    """Return the first value of a column whose values are all too large for float32 to keep apart, else 0."""
+    present = column[np.isfinite(column)] if column.dtype.kind == "f" else column
+    if column.dtype.kind == "b" or not len(present) or np.abs(present.astype(np.float64)).min() < LONGEST_EXACT:
+        return 0
+    return present[0]
+
+
+def _without(
+    path: Path, drop: Sequence[str], schema: Schema, x: Float32, y: Int32, notes: list[str]
+) -> tuple[Schema, Float32, Int32, None, tuple[str, ...]]:
+    """Leave columns out."""
+    names = [feature.name for feature in schema.features]
+    if unknown := [name for name in drop if name not in names]:
+        raise DataError(f"{path}: no column {unknown[0]!r}; the columns are {', '.join(names[:20])}")
+    kept = [j for j, name in enumerate(names) if name not in drop]
+    if not kept:
+        raise DataError(f"{path}: no column is left; it needs features")
+    if drop:
+        schema, x = Schema(tuple(schema.features[j] for j in kept), schema.classes), np.ascontiguousarray(x[:, kept])
+    return schema, x, y, None, tuple(notes)
 
 
 def _arrays(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,19 +12,19 @@ import numpy as np
 
 from stream_moe.errors import DataError
 from stream_moe.types import Float32
+from stream_moe.values import number_of_text
 
 CHUNK_ROWS = 1024  # few enough that a chunk's strings stay in cache: 8 s for covtype, 13 s at 16,384
-MISSING = frozenset(["", "?", "nan", "null"])
-MAX_EXACT = 2**53  # integers beyond it are not distinct as float64
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a format says about a column; kind None = its first value decides."""
+    """What a format says about a column; kind None = its values decide."""
 
     name: str
     kind: Literal["numeric", "nominal"] | None = None
     categories: tuple[str, ...] | None = None
+    time_format: str | None = None  # of `strptime`, where its texts are times in a form of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Table:
     """The columns of a file and its chunks, read as they are asked for.
 
     `line` is what the numbers of a chunk count; `typed` says that a str is text even where it looks like a
-    number.
+    number; `notes` say what was read another way than it stands, all of them when the chunks are at their end.
     """
 
     path: Path
@@ -51,21 +51,34 @@ class Table:
     chunks: Iterator[Chunk]
     line: str = "line"
     typed: bool = False
+    notes: list[str] = field(default_factory=list)
 
     def fail(self, line: int, message: str) -> DataError:
         return DataError(f"{self.path}: {self.line} {line}: {message}")
 
 
-def gather(path: Path, rows: Iterable[tuple[int, Sequence[Any]]], width: int) -> Iterator[Chunk]:
-    """Turn numbered rows into chunks; DataError at the first row that has not `width` cells."""
+def gather(
+    path: Path, rows: Iterable[tuple[int, Sequence[Any]]], width: int, notes: list[str] | None = None
+) -> Iterator[Chunk]:
+    """Turn numbered rows into chunks; DataError at the first row that has not `width` cells.
+
+    A separator that ends a row, and with `notes` a row of nothing but separators, is left out; `notes` say so.
+    """
     lines: list[int] = []
     cells: list[Sequence[Any]] = []
-    for line, row in rows:
+    void, longer = 0, 0
+    for line, found in rows:
+        row = found
+        if len(row) == width + 1 and row[-1] in ("", None):
+            row, longer = row[:-1], longer + 1
         if len(row) != width:
             way_out = "remove what is too much, or put a value that has a comma into quotes"
             if len(row) < width:
                 way_out = "complete the row or remove it (the file may have been cut off)"
             raise DataError(f"{path}: line {line}: {len(row)} values where the header has {width}; {way_out}")
+        if notes is not None and not any(row):
+            void += 1
+            continue
         lines.append(line)
         cells.append(row)
         if len(lines) == CHUNK_ROWS:
@@ -73,24 +86,15 @@ def gather(path: Path, rows: Iterable[tuple[int, Sequence[Any]]], width: int) ->
             lines, cells = [], []
     if lines:
         yield Chunk(lines, list(zip(*cells, strict=True)))
-
-
-def is_missing(cell: Any) -> bool:
-    """Tell whether a cell is None, NaN, or one of '', '?', 'nan', 'null' in any case."""
-    if isinstance(cell, str):
-        return cell.strip().lower() in MISSING
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+    if notes is not None and void:
+        notes.append(f"{void:,} rows hold nothing but separators: left out")
+    if notes is not None and longer:
+        notes.append(f"{longer:,} rows end with one separator too many: it is left out")
 
 
 def is_number(cell: Any) -> bool:
     """Tell whether a cell that is not missing reads as a number ('1_000', which Python accepts, does not)."""
-    if not isinstance(cell, str):
-        return True
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell
+    return not isinstance(cell, str) or number_of_text(cell) is not None
 
 
 def to_float32(values: Any) -> Float32:
@@ -102,23 +106,17 @@ def to_float32(values: Any) -> Float32:
 
 
 def vocabulary(tokens: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return the sorted names of categories or classes, and the index of each token.
-
-    If every token is a number they sort as numbers, and tokens of equal value are one name, the shortest.
+    """Return the sorted names of categories or classes, and the index of each: as numbers if all of them are.
 
     Examples
     --------
     >>> vocabulary(["10", "2.0", "2"])
-    (('2', '10'), {'2': 0, '10': 1, '2.0': 0})
+    (('2', '2.0', '10'), {'2': 0, '2.0': 1, '10': 2})
     >>> vocabulary(["up", "down"])
     (('down', 'up'), {'down': 0, 'up': 1})
     """
-    ordered = sorted(tokens, key=lambda token: (len(token), token))
-    if all(is_number(token) and abs(float(token)) < MAX_EXACT for token in ordered):
-        name_of: dict[float, str] = {}
-        for token in ordered:
-            name_of.setdefault(float(token), token)
-        index_of = {value: i for i, value in enumerate(sorted(name_of))}
-        return tuple(name_of[value] for value in index_of), {token: index_of[float(token)] for token in ordered}
-    names = sorted(ordered)
+    names = sorted(tokens)
+    numbers = [number_of_text(name) for name in names]
+    if not any(number is None or math.isnan(number) for number in numbers):
+        names = sorted(names, key=lambda name: (float(name), len(name)))
     return tuple(names), {name: i for i, name in enumerate(names)}

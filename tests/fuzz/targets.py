@@ -17,7 +17,7 @@ from tests.fuzz.inputs import GOOD, SCHEMA
 
 REASONS = {
     "tombstone", "empty", "too-large", "bad-utf8", "bad-json", "too-deep", "not-object", "bad-length", "bad-feature",
-    "unknown-class", "bad-id", "no-content", "no-id",
+    "no-known-feature", "unknown-class", "bad-id", "no-content", "no-id",
 }  # fmt: skip
 
 

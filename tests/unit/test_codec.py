@@ -140,7 +140,9 @@ BAD: list[tuple[str, bytes | None]] = [
     ("bad-length", b'{"x":[1,2]}'),
     ("bad-length", b'{"x":[1,2,3,4]}'),
     ("bad-length", b'{"x":[]}'),
-    ("bad-feature", b'{"x":[1,"2",3]}'),
+    ("bad-feature", b'{"x":[1,"two",3]}'),
+    ("no-known-feature", b'{"x":{"A":1,"B":2}}'),
+    ("no-known-feature", b'{"x":{"A":NaN}}'),
     ("bad-feature", b'{"x":[1,[2],3]}'),
     ("bad-feature", b'{"x":{"a":{}}}'),
     ("bad-feature", b'{"x":"1,2,3"}'),
@@ -172,9 +174,67 @@ def test_what_cannot_be_used_says_why(reason: str, value: bytes | None) -> None:
     assert len(letter.message) < 200
 
 
-@pytest.mark.parametrize("value", [b'{"x":[1,1.5,1]}', b'{"x":[1,true,1]}', b'{"x":["1","red",1]}'])
+@pytest.mark.parametrize("value", [b'{"x":[1,[1],1]}', b'{"x":[1,{},1]}', b'{"x":["one","red",1]}'])
 def test_wrong_types_of_nominal_features(value: bytes) -> None:
     assert refused(MIXED, value).reason == "bad-feature"
+
+
+MATCHED = Schema(
+    (Feature("n"), Feature("flag", ("false", "true")), Feature("digit", ("0", "1")), Feature("v", ("1.1", "1.10"))),
+    ("1", "true"),
+)
+
+
+@pytest.mark.parametrize(
+    ("x", "values"),
+    [
+        ('[1, true, 1, "1.10"]', [1, 1, 1, 1]),
+        ('["2.5", "True", 1.0, "1.1"]', [2.5, 1, 1, 0]),
+        ('[true, false, "1.0", 1.1]', [1, 0, 1, 0]),
+        ('["1970-01-02", "FALSE", false, "2"]', [86400, 0, 0, None]),
+        ('["NA", "-", "", "null"]', [None, None, None, None]),
+        ('{"flag": 1}', [None, 1, None, None]),
+    ],
+)
+def test_values_are_matched_to_names_by_one_rule(x: str, values: list[float | None]) -> None:
+    block = one(MATCHED, f'{{"x": {x}}}'.encode())
+    assert [None if np.isnan(v) else v for v in block.x[0].tolist()] == values
+
+
+@pytest.mark.parametrize(
+    ("y", "label"),
+    [
+        ("1", 0),
+        ("1.0", 0),
+        ('"1"', 0),
+        ('"1.0"', 0),
+        ("true", 1),
+        ('"True"', 1),
+        ('"NA"', -1),
+        ('""', -1),
+        ("null", -1),
+    ],
+)
+def test_labels_are_matched_by_the_same_rule(y: str, label: int) -> None:
+    assert one(MATCHED, f'{{"x": [1, true, 1, "1.1"], "y": {y}}}'.encode()).y.tolist() == [label]
+
+
+def test_features_may_stand_beside_the_label() -> None:
+    block = one(NUMERIC, b'{"id": "e", "a": 1.5, "c": "2", "y": "UP", "other": 7}')
+    assert (block.ids, block.y.tolist(), block.has_features) == (["e"], [1], None)
+    assert block.x[0, [0, 2]].tolist() == [1.5, 2]
+    assert one(NUMERIC, b'{"id": "e", "y": "UP", "other": 7}').has_features is not None
+
+
+def test_an_empty_id_is_none() -> None:
+    assert one(NUMERIC, b'{"id": "", "x": [1, 2, 3]}').ids == one(NUMERIC, b'{"x": [1, 2, 3]}').ids
+
+
+def test_large_numbers_are_distances_from_their_base() -> None:
+    schema = Schema((Feature("ms", base=1_700_000_000_000.0), Feature("b", ("u", "v"))), ("n",))
+    block = one(schema, b'{"x": [1700000000007, "v"]}')
+    assert block.x.tolist() == [[7, 1]]
+    assert JsonCodec(schema).encode_events(block) == [b'{"id":"100","x":[1700000000007,"v"]}']
 
 
 def test_a_value_beyond_the_limit_is_not_parsed() -> None:

@@ -1,0 +1,40 @@
+"""What a user says about how a file is to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file is to be read, where it does not say so itself.
+
+    Parameters
+    ----------
+    label
+        Column of the labels; None = the last one.
+    nominal
+        Columns that are nominal although they hold numbers.
+    delay
+        Column that says after how many more events each label arrives, no feature then; see `open_stream`.
+    drop
+        Columns to leave out.
+    missing
+        Texts that mean "no value", besides those of `stream_moe.values.MISSING`.
+    decimal
+        "," where 3,5 is three and a half; None = each column's values decide.
+    thousands
+        What parts thousands, as "," in 2,986.93; None = each column's values decide.
+    usually_nominal
+        As `nominal`, but a column that is not there is no error.
+    """
+
+    label: str | None = None
+    nominal: Sequence[str] = ()
+    delay: str | None = None
+    drop: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    decimal: str | None = None
+    thousands: str | None = None
+    usually_nominal: Sequence[str] = ()
