@@ -13,12 +13,9 @@ import numpy as np
 
 def router(batches: int = 400) -> float:
     """The published router, 24-256-128-12: forward, backward and Adam, on one core."""
-    import torch
-
     from stream_moe.router.published.mini_batch import MiniBatch
     from stream_moe.router.published.mlp import Router
 
-    torch.set_num_threads(1)
     rng = np.random.default_rng(1)
     x = rng.random((256, 24), dtype=np.float32)
     target = (rng.random((256, 12)) < 0.5).astype(np.float32)
