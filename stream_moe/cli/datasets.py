@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -23,6 +22,7 @@ def datasets(
     """List the named streams with shape, licence and whereabouts; given names, get those and check them."""
     check_writable(json)
     from stream_moe.errors import ConfigError
+    from stream_moe.experiments.table import aligned
     from stream_moe.streams import GENERATED, open_stream
     from stream_moe.streams.datasets import whereabouts
     from stream_moe.streams.registry import DATA_SETS
@@ -38,20 +38,10 @@ def datasets(
             open_stream(data_set.name)  # downloads it where it is not here, and checks it in any case
         shape = (data_set.name, data_set.events, data_set.features, data_set.classes)
         rows.append((*shape, data_set.licence, whereabouts(data_set)))
-    _print_table([_KEYS, *([_text(cell) for cell in row] for row in rows)])
+    words = [n for n, key in enumerate(_KEYS) if key not in _NUMBERS]
+    typer.echo("\n".join(aligned([_KEYS, *([_text(cell) for cell in row] for row in rows)], words)))
     write_json(json, {"streams": [dict(zip(_KEYS, row, strict=True)) for row in rows]})
 
 
 def _text(cell: str | int | None) -> str:
     return "endless" if cell is None else cell if isinstance(cell, str) else f"{cell:,}"
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under the first one, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if key in _NUMBERS else cell.ljust(width)
-            for key, cell, width in zip(_KEYS, row, widths, strict=True)
-        ]
-        typer.echo("  ".join(cells).rstrip())

@@ -51,13 +51,12 @@ class ExperimentSettings(Settings):
             raise ConfigError("which experiment? give a TOML file or a name of `stream-moe experiment --list`")
         from stream_moe.experiments import plan
 
-        found = plan.load(
-            self.file,
-            events=self.events,
-            seeds=None if self.seeds is None else _whole_numbers(self.seeds),
-            streams=None if self.streams is None else s.split_names(self.streams),
-            models=None if self.models is None else s.split_names(self.models),
-        )
+        streams, models = (None if each is None else s.split_names(each) for each in (self.streams, self.models))
+        try:
+            seeds = None if self.seeds is None else [int(word) for word in s.split_names(self.seeds)]
+        except ValueError:
+            raise ConfigError(f"--seeds {self.seeds!r}: write whole numbers, as 1,2,3") from None
+        found = plan.load(self.file, events=self.events, seeds=seeds, streams=streams, models=models)
         return found.model_copy(update={"tensorboard": self.tensorboard or found.tensorboard})
 
 
@@ -112,13 +111,6 @@ def _sum_up(wanted: Experiment, outcomes: list[Outcome], folder: Path, seconds: 
         for reason, times in Counter(outcome.reason for outcome in failed).items():
             typer.echo(f"stream-moe: {times} run{'s' * (times > 1)} failed: {reason}", err=True)
         raise typer.Exit(INCOMPLETE)
-
-
-def _whole_numbers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in s.split_names(text)]
-    except ValueError:
-        raise ConfigError(f"--seeds {text!r}: write whole numbers, as 1,2,3") from None
 
 
 @contextmanager

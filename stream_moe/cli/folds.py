@@ -22,15 +22,7 @@ def replay_fold(settings: ReplaySettings, fold: Fold) -> dict[str, Any]:
     from stream_moe.engine.replay import replay
 
     source = settings.open()
-    result = replay(
-        source,
-        settings.model.factory(),
-        events=settings.source.events,
-        chunk=settings.chunk,
-        label_delay=settings.delay if isinstance(settings.delay, int) else 0,
-        window=settings.window,
-        fold=fold,
-    )
+    result = replay(source, settings.model.factory(), fold=fold, **settings.cut)
     return {"stream": source.name, **result.to_dict()}
 
 

@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from stream_moe.cli.outputs import Ended, Flow, Output, Standing
+from stream_moe.cli.outputs import Ended, Flow, Output, Standing, timed_marks
 from stream_moe.cli.summary import print_summary
 from stream_moe.report import LearnerReport
 from stream_moe.telemetry.logs import escape_line
@@ -85,10 +85,8 @@ class LiveView(Output):
         self._standing = at
         if at.flow is None:
             self._state = "running"
-        if self.is_due(at.events):
-            self._sample(at)
-
-    def _sample(self, at: Standing) -> None:
+        if not self.is_due(at.events):
+            return
         self._sampled = now = self._clock()
         events = at.events if at.flow is None else at.flow.events
         self._recent.append((now, events, [expert.routed for expert in at.learner.experts]))
@@ -151,7 +149,7 @@ class LiveView(Output):
         return lines + self._experts(at.learner, width, room - len(lines))
 
     def _progress(self, at: Standing, elapsed: float) -> list[Text]:
-        first, last = (self._recent[0], self._recent[-1]) if self._recent else ((0.0, 0, []), (0.0, 0, []))
+        first, last = (self._recent[0], self._recent[-1]) if self._recent else ((0.0, 0), (0.0, 0))
         seconds = last[0] - first[0]
         rate = (last[1] - first[1]) / seconds if seconds > 0 else 0.0
         events = at.events if at.flow is None else at.flow.events
@@ -273,23 +271,8 @@ class DriftMarks:
         at = f", latest at {self.recent[-1]:,}" if self.recent else ""
         by = f", latest by {self._last[0]:,} in {self._last[1]}" if self._last else ""
         style = "yellow" if self._mixture else ""
-        return [
-            _labelled("mixture drifts", f"{self._mixture:,}{at}", style),
-            _labelled("expert drifts", f"{sum(self._experts):,}{by}"),
-        ]
-
-
-def timed_marks(seconds: float, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
-    """Yield 1 and then ascending numbers of events that a run reaches about every so many seconds.
-
-    The clock is read when the next number is asked for, which is when the one before has been reached.
-    """
-    mark, step, last = 1, 1, clock()
-    while True:
-        yield mark
-        now = clock()
-        step = max(1, int(step * min(2.0, seconds / max(now - last, 1e-9))))
-        mark, last = mark + step, now
+        experts = _labelled("expert drifts", f"{sum(self._experts):,}{by}")
+        return [_labelled("mixture drifts", f"{self._mixture:,}{at}", style), experts]
 
 
 def _can_show(characters: str, encoding: str) -> bool:
@@ -318,13 +301,10 @@ def _flowing(parts: Sequence[Text], width: int) -> list[Text]:
 
 def _flow(flow: Flow) -> list[Text]:
     kept = "none yet" if flow.checkpoint_time is None else f"{_span(max(time.time() - flow.checkpoint_time, 0))} ago"
-    waiting = [_labelled("waiting for labels", f"{flow.pending_events:,}")] if flow.pending_events else []
-    return [
-        *waiting,
-        _labelled("partitions", str(flow.partitions)),
-        _labelled("lag", f"{flow.lag_records:,} records, {flow.lag_seconds:,.1f} s"),
-        _labelled("checkpoint", kept),
-    ]
+    parts = {"waiting for labels": f"{flow.pending_events:,}"} if flow.pending_events else {}
+    lag = f"{flow.lag_records:,} records, {flow.lag_seconds:,.1f} s"
+    parts |= {"partitions": str(flow.partitions), "lag": lag, "checkpoint": kept}
+    return [_labelled(name, value) for name, value in parts.items()]
 
 
 def _row(cells: tuple[str, ...], width: int, style: str) -> Text:

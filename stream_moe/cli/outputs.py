@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -52,6 +53,19 @@ class Ended:
 
     content: dict[str, Any]
     replay: ReplayResult | None = None
+
+
+def timed_marks(seconds: float, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
+    """Yield 1 and then ascending numbers of events that a run reaches about every so many seconds.
+
+    The clock is read when the next number is asked for, which is when the one before has been reached.
+    """
+    mark, step, last = 1, 1, clock()
+    while True:
+        yield mark
+        now = clock()
+        step = max(1, int(step * min(2.0, seconds / max(now - last, 1e-9))))
+        mark, last = mark + step, now
 
 
 class Output:

@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from annotated_types import Interval
@@ -120,6 +120,12 @@ class ReplaySettings(Settings):
             raise ConfigError(f"--label-delay {text}: give 0 or more events, or the name of a column")
         return events
 
+    @property
+    def cut(self) -> dict[str, Any]:
+        """How much is replayed, in which blocks, how late labels come, and over which window scores look."""
+        late = self.delay if isinstance(self.delay, int) else 0  # else the stream says it
+        return {"events": self.source.events, "chunk": self.chunk, "label_delay": late, "window": self.window}
+
     def open(self) -> Stream:
         """Open the stream."""
         delay = self.delay
@@ -174,10 +180,7 @@ def replay(settings: ReplaySettings) -> None:
         result = prequential.replay(
             source,
             make_learner,
-            events=settings.source.events,
-            chunk=settings.chunk,
-            label_delay=settings.delay if isinstance(settings.delay, int) else 0,
-            window=settings.window,
+            **settings.cut,
             metrics=settings.metrics,
             on_start=lambda: _log_start(settings, wanted),
             on_progress=progress,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
 
-from stream_moe.cli.outputs import Ended, Output, Standing
+from stream_moe.cli.outputs import Ended, Output, Standing, timed_marks
 from stream_moe.report import DriftReport, GroupReport, PartitionReport
 from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.health import Verdict
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from stream_moe.ports import Stream
 
 EVERY_SECONDS = 0.5  # a report takes about a millisecond
-FIRST_MARK = 256  # events
 _log = logging.getLogger(__name__)
 
 
@@ -34,7 +32,7 @@ class ReplayPage(Output):
 
     def __init__(self, stream: Stream, events: int | None, port: int | None, hold: bool, spoken: bool) -> None:
         self._stream, self._hold, self._spoken = stream, hold, spoken
-        self._done, self._shown_at = 0, time.perf_counter()
+        self._done = 0
         self._board = Board()
         wanted = min((n for n in (events, stream.n_events) if n is not None), default=0)
         fine = Verdict(True, "a replay")
@@ -50,14 +48,7 @@ class ReplayPage(Output):
             _log.info("live page at %s", self._server.url)
 
     def marks(self) -> Iterator[int]:
-        """Yield the numbers of events at which a report is due, ascending: about one every half second."""
-        mark = FIRST_MARK
-        while True:
-            before, asked = self._done, self._shown_at
-            yield mark
-            speed = (self._done - before) / max(time.perf_counter() - asked, 1e-6)
-            step = int(speed * EVERY_SECONDS)
-            mark += min(max(step, 1), mark)  # doubling at most: the first events are no measure
+        return timed_marks(EVERY_SECONDS)
 
     def progress(self, at: Standing) -> None:
         self._publish(at, "running")
@@ -88,4 +79,4 @@ class ReplayPage(Output):
                 drift=at.drift or DriftReport(),
             )
         )
-        self._done, self._shown_at = at.events, time.perf_counter()
+        self._done = at.events

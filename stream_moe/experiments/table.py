@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from stream_moe.evaluation.comparison import Cell, cells, published_for
@@ -34,7 +34,22 @@ def summary(results: Sequence[Mapping[str, Any]], published: Mapping[str, Mappin
         rows += [(stream, "", name, "", "", "", "", f"{figure:.2f}", "", "") for name, figure in others]
     rows = [(row[0] if n == 0 or rows[n - 1][0] != row[0] else "", *row[1:]) for n, row in enumerate(rows)]
     columns = [c for c in range(len(_HEAD)) if c in {0, 2} or any(row[c] for row in rows)]
-    return "\n".join(_line(row, columns, [_HEAD, *rows]) for row in (_HEAD, *rows))
+    words = [n for n, c in enumerate(columns) if c < 3]
+    return "\n".join(aligned([[row[c] for c in columns] for row in (_HEAD, *rows)], words))
+
+
+def aligned(rows: Sequence[Sequence[str]], words: Collection[int]) -> Iterator[str]:
+    """Lay rows out as lines, columns of words to the left and others to the right.
+
+    Examples
+    --------
+    >>> list(aligned([("name", "n"), ("a", "10")], {0}))
+    ['name   n', 'a     10']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:{'<' if c in words else '>'}{widths[c]}}" for c, cell in enumerate(row)]
+        yield "  ".join(cells).rstrip()
 
 
 def _row(cell: Cell, figure: float | None) -> tuple[str, ...]:
@@ -44,9 +59,3 @@ def _row(cell: Cell, figure: float | None) -> tuple[str, ...]:
     cpu = f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.2g}"
     what = (cell.stream, cell.variant, cell.model, str(len(cell.scores)), f"{cell.events:,}")
     return (*what, accuracy, known, *against, cpu)
-
-
-def _line(row: Sequence[str], columns: Sequence[int], rows: Sequence[Sequence[str]]) -> str:
-    widths = {c: max(len(each[c]) for each in rows) for c in columns}
-    words = [row[c].ljust(widths[c]) if c < 3 else row[c].rjust(widths[c]) for c in columns]
-    return "  ".join(words).rstrip()

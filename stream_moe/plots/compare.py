@@ -23,7 +23,10 @@ def comparison_plots(results: Sequence[Result], published: Published | None = No
     found = cells(results)
     names = list(dict.fromkeys(cell.name for cell in found))
     plots = [accuracies(found, names, published or {})]
-    if (ranks := ranks_of(found)) is not None:
+    scores: dict[str, dict[str, float]] = {}
+    for cell in found:
+        scores.setdefault(cell.stream, {})[cell.name] = cell.mean
+    if (ranks := friedman_ranks(scores)) is not None:
         plots.append(critical_difference(ranks))
     streams = list(dict.fromkeys(result["stream"] for result in results))
     for n, stream in enumerate(streams[:MOST_STREAMS]):
@@ -31,14 +34,6 @@ def comparison_plots(results: Sequence[Result], published: Published | None = No
         plot = over_time(f"over-time-{n + 1}-{slug(stream)}", stream, own, names)
         plots += [] if plot is None else [plot]
     return plots
-
-
-def ranks_of(found: Sequence[Cell]) -> Ranks | None:
-    """Rank the competitors over the streams."""
-    scores: dict[str, dict[str, float]] = {}
-    for cell in found:
-        scores.setdefault(cell.stream, {})[cell.name] = cell.mean
-    return friedman_ranks(scores)
 
 
 def accuracies(found: Sequence[Cell], names: Sequence[str], published: Published) -> Plot:
@@ -91,14 +86,8 @@ def critical_difference(ranks: Ranks) -> Plot:
         customdata=list(ranks.models), hovertemplate="%{customdata}: %{x:.2f}<extra></extra>",
     )  # fmt: skip
     for n, (first, last) in enumerate(ranks.groups):
-        x = [ranks.ranks[first], ranks.ranks[last]]
-        figure.add_scatter(
-            x=x,
-            y=[last + 0.25 + 0.12 * (n % 3)] * 2,
-            mode="lines",
-            line={"width": 4, "color": GREY},
-            hoverinfo="skip",
-        )
+        x, y = [ranks.ranks[first], ranks.ranks[last]], [last + 0.25 + 0.12 * (n % 3)] * 2
+        figure.add_scatter(x=x, y=y, mode="lines", line={"width": 4, "color": GREY}, hoverinfo="skip")
     figure.add_scatter(
         x=[1, 1 + ranks.critical_difference], y=[-1, -1], mode="lines+markers", hoverinfo="skip",
         line={"width": 2, "color": PALETTE[3]}, marker={"symbol": "line-ns-open", "size": 9},

@@ -45,12 +45,9 @@ def write_plots(
     except OSError as error:
         raise StreamMoeError(f"{folder}: {error.strerror}; name a directory you may write to") from None
     paths = [folder / f"{plot.name}.{form}" for plot in plots]
+    look = {"format": form, "width": WIDTH, "scale": 2}
     wanted = [
-        {
-            "fig": figure,
-            "path": path,
-            "opts": {"format": form, "width": WIDTH, "height": figure.layout.height, "scale": 2},
-        }
+        {"fig": figure, "path": path, "opts": look | {"height": figure.layout.height}}
         for figure, path in zip(map(_titled, plots), paths, strict=True)
     ]
     page = kaleido.PageGenerator(mathjax=False)  # no address outside this machine

@@ -69,25 +69,20 @@ def kappas(result: Result) -> Plot:
     timeline = result["timeline"]
     figure = over_events(y="share of errors avoided")
     names = {
-        "kappa": ("kappa: than chance", "solid"),
-        "kappa_majority": ("kappa_M: than the majority class", "dash"),
-        "kappa_temporal": ("kappa_temporal: than the last label", "dot"),
+        "kappa": ("kappa: than chance", "solid", "chance"),
+        "kappa_majority": ("kappa_M: than the majority class", "dash", "the majority class"),
+        "kappa_temporal": ("kappa_temporal: than the last label", "dot", "repeating the last label"),
     }
-    for n, (key, (name, dash)) in enumerate(names.items()):
+    for n, (key, (name, dash, _)) in enumerate(names.items()):
         _line(figure, timeline["events"], timeline[key], name, PALETTE[n], dash=dash)
     figure.add_hline(0, line={"color": GREY, "width": 1})
     known = [value for key in names for value in timeline[key] if value is not None]
     low = max(min([0.0, *known]), -1.0)  # repeating the last label may be hard to beat: no scale for -20
     figure.update_yaxes(range=[low - 0.05, min(max([0.0, *known]) + 0.05, 1.02)])
     weakest = min(names, key=lambda key: result[key])
-    references = {
-        "kappa": "chance",
-        "kappa_majority": "the majority class",
-        "kappa_temporal": "repeating the last label",
-    }
     return Plot(
         "kappas",
-        f"Better than simple rules? The hardest to beat is {references[weakest]}: {result[weakest]:.3f}",
+        f"Better than simple rules? The hardest to beat is {names[weakest][2]}: {result[weakest]:.3f}",
         "1 avoids all errors of the rule it is compared with, 0 is no better, below 0 is worse. Windows as above.",
         figure,
     )
@@ -144,15 +139,8 @@ def lives(result: Result) -> Plot:
                 x += [events[first - 1] if first else 0, events[last], None]
                 y += [names[e], names[e], None]
         if x:
-            figure.add_scatter(
-                x=x,
-                y=y,
-                mode="lines",
-                name=name,
-                line={"width": width, "color": tint},
-                opacity=0.55,
-                hoverinfo="skip",
-            )
+            look = {"line": {"width": width, "color": tint}, "opacity": 0.55, "hoverinfo": "skip"}
+            figure.add_scatter(x=x, y=y, mode="lines", name=name, **look)
     changed = {key: np.diff(np.array(experts[key]), axis=0, prepend=0) for key in ("resets", "drifts")}
     alarmed = np.where(changed["resets"] > 0, 0, changed["drifts"])
     marks = (

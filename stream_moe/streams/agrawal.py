@@ -43,15 +43,9 @@ def fill_agrawal(random, function, perturbation, x, y):  # type: ignore[no-untyp
             hvalue = _perturbed(random, hvalue, price, 0.0, 135_000.0, perturbation)  # clipped so in MOA
             hyears = math.floor(_perturbed(random, hyears, 29.0, 1.0, 30.0, perturbation) + 0.5)
             loan = _perturbed(random, loan, 500_000.0, 0.0, 500_000.0, perturbation)
-        x[t, 0] = salary
-        x[t, 1] = commission
-        x[t, 2] = age
-        x[t, 3] = elevel
-        x[t, 4] = car
-        x[t, 5] = zipcode
-        x[t, 6] = hvalue
-        x[t, 7] = hyears
-        x[t, 8] = loan
+        x[t, 0], x[t, 1], x[t, 2] = salary, commission, age
+        x[t, 3], x[t, 4], x[t, 5] = elevel, car, zipcode
+        x[t, 6], x[t, 7], x[t, 8] = hvalue, hyears, loan
 
 
 @compiled

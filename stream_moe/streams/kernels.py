@@ -33,9 +33,7 @@ def fill_sea(random, threshold, noise, x, y):  # type: ignore[no-untyped-def]
     for t in range(len(y)):
         a = 10.0 * next_double(random, 0)
         b = 10.0 * next_double(random, 0)
-        x[t, 0] = a
-        x[t, 1] = b
-        x[t, 2] = 10.0 * next_double(random, 0)
+        x[t, 0], x[t, 1], x[t, 2] = a, b, 10.0 * next_double(random, 0)
         label = 0 if a + b <= threshold else 1
         if 1 + next_int(random, 0, 100) <= noise:
             label = 1 - label
@@ -73,8 +71,7 @@ def fill_sine(random, function, x, y):  # type: ignore[no-untyped-def]
     for t in range(len(y)):
         a = next_double(random, 0)
         b = next_double(random, 0)
-        x[t, 0] = a
-        x[t, 1] = b
+        x[t, 0], x[t, 1] = a, b
         for j in range(2, x.shape[1]):
             x[t, j] = next_double(random, 0)
         curve = math.sin(a) if function <= 2 else 0.5 + 0.3 * math.sin(3.0 * math.pi * a)
@@ -89,10 +86,7 @@ def fill_mixed(random, function, x, y):  # type: ignore[no-untyped-def]
         w = next_double(random, 0) >= 0.5
         a = next_double(random, 0)
         b = next_double(random, 0)
-        x[t, 0] = v
-        x[t, 1] = w
-        x[t, 2] = a
-        x[t, 3] = b
+        x[t, 0], x[t, 1], x[t, 2], x[t, 3] = v, w, a, b
         below = b < 0.5 + 0.3 * math.sin(3.0 * math.pi * a)
         y[t] = (int(v) + int(w) + int(below) < 2) ^ (function == 2)
 
@@ -104,9 +98,7 @@ def fill_stagger(random, function, x, y):  # type: ignore[no-untyped-def]
         size = next_int(random, 0, 3)
         colour = next_int(random, 0, 3)
         shape = next_int(random, 0, 3)
-        x[t, 0] = size
-        x[t, 1] = colour
-        x[t, 2] = shape
+        x[t, 0], x[t, 1], x[t, 2] = size, colour, shape
         if function == 1:
             y[t] = size == 0 and colour == 0
         elif function == 2:

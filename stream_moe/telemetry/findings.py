@@ -68,7 +68,10 @@ def judge(
         return [Finding("finished", "good", _praise(reports, is_replay))]
     starts_or_ends = state != "running"
     found = [Finding(state, "note", _since_start(state, reports))] if starts_or_ends else []
-    found += _memory()
+    used, may = resident_memory(), memory_limit()
+    if used > ALERT["MemoryNearLimit"].limit * may:
+        reason = f"{used / 2**20:,.0f} of the {may / 2**20:,.0f} MiB that this process may have; at them it is killed"
+        found.append(_of("MemoryNearLimit", "at risk", reason))
     for report in reports:
         where = f"partition {report.partition}: " if len(reports) > 1 else ""
         past = hours.get(report.partition)
@@ -79,14 +82,6 @@ def judge(
     if not found or (found[0].tone == "note" and not starts_or_ends):
         found.insert(0, Finding("well", "good", _praise(reports, is_replay)))
     return found
-
-
-def _memory() -> list[Finding]:
-    used, may = resident_memory(), memory_limit()
-    if used <= ALERT["MemoryNearLimit"].limit * may:
-        return []
-    reason = f"{used / 2**20:,.0f} of the {may / 2**20:,.0f} MiB that this process may have; at them it is killed"
-    return [_of("MemoryNearLimit", "at risk", reason)]
 
 
 def _since_start(state: str, reports: Sequence[PartitionReport]) -> str:

@@ -103,16 +103,12 @@ class Past:
         chance = np.divide((true * predicted).sum(1), n**2, out=np.full(len(n), np.nan), where=known)
         if not self.class_labels.shape[1]:
             chance[:] = np.nan
-        references = {
-            "kappa": chance,
-            "kappa_majority": share(self["majority_right"]),
-            "kappa_temporal": share(self["no_change_right"]),
-        }
-        kappas = {
-            name: np.array([np.nan if np.isnan(r) else above(a, r) for a, r in zip(accuracy, reference, strict=True)])
-            for name, reference in references.items()
-        }
-        return {"accuracy": accuracy, **kappas}
+
+        def beyond(reference: Float64) -> Float64:
+            return np.array([r if np.isnan(r) else above(a, r) for a, r in zip(accuracy, reference, strict=True)])
+
+        majority, temporal = beyond(share(self["majority_right"])), beyond(share(self["no_change_right"]))
+        return {"accuracy": accuracy, "kappa": beyond(chance), "kappa_majority": majority, "kappa_temporal": temporal}
 
 
 class Track:

@@ -116,14 +116,10 @@ def _keys(value: Callable[[KeyReport], float]) -> Reader:
     return lambda report: None if report.keys is None else value(report.keys)
 
 
-def _counter(
-    name: str, text: str, read: Reader, *labels: str, of_process: bool = False, page: Sequence[Shown] = ()
+def _of_partition(
+    kind: str, name: str, text: str, read: Reader, *labels: str, of_process: bool = False, page: Sequence[Shown] = ()
 ) -> MetricSpec:
-    return MetricSpec(PREFIX + name, "counter", text, labels, read, of_process, page=page)
-
-
-def _gauge(name: str, text: str, read: Reader, *labels: str, page: Sequence[Shown] = ()) -> MetricSpec:
-    return MetricSpec(PREFIX + name, "gauge", text, labels, read, page=page)
+    return MetricSpec(PREFIX + name, kind, text, labels, read, of_process, page=page)
 
 
 def _of_group(name: str, kind: str, text: str, read: GroupReader, *labels: str) -> MetricSpec:
@@ -136,6 +132,7 @@ def _histogram(
     return MetricSpec(PREFIX + name, "histogram", text, labels, durations=durations, bounds=bounds)
 
 
+_counter, _gauge = partial(_of_partition, "counter"), partial(_of_partition, "gauge")
 _TENTHS, _HUNDREDTHS, _THOUSANDTHS = (partial(number, digits=digits) for digits in (1, 2, 3))
 
 METRICS: tuple[MetricSpec, ...] = (

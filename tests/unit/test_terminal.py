@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from rich.cells import cell_len
 from rich.console import Console
 
-from stream_moe.cli.live import LiveView, timed_marks
-from stream_moe.cli.outputs import Flow, Standing
+from stream_moe.cli.live import LiveView
+from stream_moe.cli.outputs import Flow, Standing, timed_marks
 from stream_moe.cli.start import log_settings
 from stream_moe.report import ExpertReport, LearnerReport, QualityReport
 from stream_moe.telemetry.logs import setup_logging

@@ -17,6 +17,9 @@ from markupsafe import Markup
 
 from stream_moe.types import Float64
 
+Say = Callable[[float], str]  # writes a value
+Marks = Float64 | None  # [n] how many drifts there were between a point and the one before
+
 WIDTH = 1000  # units of a plot, whatever its pixels
 PAD = 8  # pixels above and below the lines, for the numbers of the axis
 LINE_GAP = 15  # pixels between two labels at the end of lines
@@ -48,16 +51,14 @@ def line_chart(
     name: str,
     axis: Axis,
     lines: Sequence[Line],
-    say: Callable[[float], str],
-    marks: Float64 | None = None,
+    say: Say,
+    marks: Marks = None,
     height: int = 190,
     counts: bool = False,
 ) -> Markup:
-    """Draw lines with their names at their ends; `say` writes a value.
+    """Draw lines with their names at their ends; to the chart's the latest, lowest and highest values are added.
 
-    To the name of the chart the latest, lowest and highest value of each line are added. marks float64 [n] are how
-    many drifts there were between a point and the one before. Where the values are counts the axis begins at 0;
-    others are scores, and it stays within -1 and 1.
+    Where the values are counts the axis begins at 0; others are scores, and it stays within -1 and 1.
     """
     bottom, top, ticks = _ticks([line.values for line in lines], counts)
 
@@ -150,14 +151,7 @@ def _path(places: Float64, values: Float64, y: Callable[[float], float]) -> str:
     return "".join(steps)
 
 
-def _hover(
-    places: Float64,
-    words: Sequence[str],
-    lines: Sequence[Line],
-    marks: Float64 | None,
-    say: Callable[[float], str],
-    height: int,
-) -> str:
+def _hover(places: Float64, words: Sequence[str], lines: Sequence[Line], marks: Marks, say: Say, height: int) -> str:
     """Areas without colour that show the numbers of a point under a mouse."""
     found, kept = [], thinned(len(places))
     for before, here in zip([0, *kept], kept, strict=False):
@@ -202,7 +196,7 @@ def _ticks(series: Sequence[Float64], counts: bool) -> tuple[float, float, list[
     return bottom, top, [round(bottom + step * i, 6) for i in range(round((top - bottom) / step) + 1)]
 
 
-def _described(name: str, lines: Sequence[Line], marks: Float64 | None, say: Callable[[float], str]) -> str:
+def _described(name: str, lines: Sequence[Line], marks: Marks, say: Say) -> str:
     parts = []
     for line in lines:
         known = line.values[np.isfinite(line.values)]
