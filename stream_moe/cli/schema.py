@@ -18,7 +18,7 @@ from stream_moe.errors import ConfigError, DataError
 class Rows(s.Source):
     """A file, all of it."""
 
-    flags: ClassVar = ("stream", "label", "nominal", "drop", "missing", "decimal", "thousands")
+    flags: ClassVar = ("stream", "label", "nominal", "drop", "missing", "decimal", "thousands", "separator")
 
 
 class SchemaSettings(Settings):

@@ -74,6 +74,7 @@ class Source(Settings):
     ] = field(default_factory=list)
     decimal: Annotated[str | None, Option(metavar=".|,", help="What parts decimals in a file.")] = None
     thousands: Annotated[str | None, Option(metavar="CHAR", help="What parts thousands in a file.")] = None
+    separator: Annotated[str | None, Option(metavar="CHAR", help="What parts the columns of a CSV.")] = None
 
     def open(self, seed: int, delay: str | None = None) -> Stream:
         """Open it; `delay` names the column that says how late each label is."""
@@ -89,6 +90,7 @@ class Source(Settings):
             missing=self.missing,
             decimal=self.decimal,
             thousands=self.thousands,
+            separator=self.separator,
         )
 
 

@@ -12,6 +12,7 @@ never joined into one text to be parsed together: two broken records could then 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ MAX_ID = 1024  # characters; ids go into keys and predictions, which a log limit
 SCHEMA_HEADER = "stream_moe.schema"
 MAX_BYTES = 1 << 20  # Kafka's own default limit of a record
 
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')  # what a field of msgspec may not have in its name
 _Number = float | bool | None
 _Category = str | int | None
 
@@ -91,12 +93,14 @@ class JsonCodec:
         self.schema = schema
         self._max_bytes, self._key_rule = max_bytes, keys
         kinds = [_Category if feature.is_nominal else _Number for feature in schema.features]
-        by_name = msgspec.defstruct(
-            "ByName",
-            [(f"f{j}", kind, None) for j, kind in enumerate(kinds)],
-            rename={f"f{j}": feature.name for j, feature in enumerate(schema.features)},
-            gc=False,
-        )
+        by_name: Any = dict[str, Any]  # where msgspec does not take a name: each value is then looked at by hand
+        if not any(_ESCAPED.search(feature.name) for feature in schema.features):
+            by_name = msgspec.defstruct(
+                "ByName",
+                [(f"f{j}", kind, None) for j, kind in enumerate(kinds)],
+                rename={f"f{j}": feature.name for j, feature in enumerate(schema.features)},
+                gc=False,
+            )
         # A tuple type has a fixed length and a type per place, so msgspec itself checks both.
         in_order = tuple.__class_getitem__(tuple(kinds))
         self._event: Any = msgspec.defstruct(
@@ -201,7 +205,7 @@ class JsonCodec:
                 reject("no-content", f"The record has {'no' if labels_only else 'neither x nor'} y.")
             x = self._nothing
         elif type(x) is not tuple:
-            x = msgspec.structs.astuple(x)
+            x = self._in_order(x)
             if x == self._nothing:
                 self._check_known(value)
         checked = SHARED
@@ -225,12 +229,17 @@ class JsonCodec:
     def _beside(self, value: bytes | None) -> tuple[Any, ...] | None:
         """Return the features that stand beside ``id`` and ``y``, None where there are none."""
         try:
-            found = msgspec.structs.astuple(self._flat(value or b""))
+            found = self._in_order(self._flat(value or b""))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            plain = json.loads(value or b"{}", parse_int=int_or_float)
-            features = self.schema.features
-            found = tuple(cell_of(plain.get(f.name), f.name, names) for f, names in self._named(features))
+            found = self._in_order(json.loads(value or b"{}", parse_int=int_or_float))
         return None if found == self._nothing else found
+
+    def _in_order(self, by_name: Any) -> tuple[Any, ...]:
+        """Return an object's values in schema order."""
+        if not isinstance(by_name, dict):
+            return msgspec.structs.astuple(by_name)
+        features = self.schema.features
+        return tuple(cell_of(by_name.get(f.name), f.name, names) for f, names in self._named(features))
 
     def _named(self, features: Sequence[Feature]) -> Iterator[tuple[Feature, Index | None]]:
         return zip(features, self._categories, strict=True)

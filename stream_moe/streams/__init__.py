@@ -45,6 +45,7 @@ def open_stream(
     missing: Sequence[str] = (),
     decimal: str | None = None,
     thousands: str | None = None,
+    separator: str | None = None,
 ) -> Stream:
     """Open a stream by the name of a benchmark or the path of a file.
 
@@ -81,6 +82,8 @@ def open_stream(
         Texts that mean "no value", besides the usual ones (`stream_moe.values.MISSING`). Files only.
     decimal, thousands
         What parts decimals and thousands, as "," and "." in 2.986,93; None = each column's values decide. Files only.
+    separator
+        What parts the columns of a CSV, as ";"; None = its lines decide.
 
     Raises
     ------
@@ -97,12 +100,12 @@ def open_stream(
     >>> open_stream("agrawal:function=3:perturbation=0").bayes_accuracy
     1.0
     """
-    _check_separators(decimal, thousands)
-    reading = Reading(label, nominal, delay, drop, missing, decimal, thousands)
+    _check_separators(decimal, thousands, separator)
+    reading = Reading(label, nominal, delay, drop, missing, decimal, thousands, separator)
     if is_generated(name_or_path):
         if replace(reading, delay=None) != Reading(nominal=nominal[:0], drop=drop[:0], missing=missing[:0]):
             raise ConfigError(
-                f"{name_or_path} is generated: label, nominal, drop, missing, decimal and thousands are for files, "
+                f"{name_or_path} is generated: label, nominal and the other options of files do not fit, "
                 "leave them out"
             )
         if delay is not None:
@@ -129,11 +132,13 @@ def open_stream(
     return read_file(path, None, reading)
 
 
-def _check_separators(decimal: str | None, thousands: str | None) -> None:
+def _check_separators(decimal: str | None, thousands: str | None, separator: str | None) -> None:
     if decimal not in (None, ".", ","):
         raise ConfigError(f"decimal {decimal!r}: give . or ,")
     if thousands not in (None, ".", ",", "'", " "):
         raise ConfigError(f"thousands {thousands!r}: give one of , . ' and a blank")
+    if separator is not None and len(separator) != 1:
+        raise ConfigError(f"separator {separator!r}: give one character")
     if thousands is not None and thousands == (decimal or "."):
         raise ConfigError(f"thousands {thousands!r}: parts decimals already; give another decimal")
 

@@ -65,7 +65,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _whole(line: str, lines: Iterator[tuple[int, str]]) -> str:
     """Return an attribute's line with those that its list of categories goes on in."""
-    while "{" in line and not re.sub(_QUOTED, "", line).rstrip().endswith("}"):
+    while "{" in (bare := re.sub(_QUOTED, "", line)) and not bare.rstrip().endswith("}"):
         _, more = next(lines, (0, "@"))
         if more.startswith("@"):  # the list never ends; `_attribute` says so
             break

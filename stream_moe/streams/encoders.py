@@ -306,6 +306,9 @@ class FeatureColumn(NominalColumn):
             return Feature(self.name, base=self.base or 0.0)
         self._check_mixed()
         names, index = self.codes.finish()
+        if not names:  # a column without any value is numeric, whatever it was named
+            values[:] = np.nan
+            return Feature(self.name)
         present = ~np.isnan(values)
         found = index[values[present].astype(np.int64)].astype(np.float32)
         found[found < 0] = np.nan

@@ -124,7 +124,7 @@ def read_file(path: Path, name: str | None = None, reading: Reading = Reading())
         if suffix == ".npz":
             stream = FileStream(name, *read_npz(path, reading))
         else:
-            stream = read_table(lambda: READERS[suffix](path), name, reading)
+            stream = read_table(lambda: _open(path, suffix, reading), name, reading)
     except (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
         raise DataError(
             f"{path}: cannot be decompressed ({error}); it was cut off or damaged, get it again"
@@ -141,6 +141,14 @@ def read_file(path: Path, name: str | None = None, reading: Reading = Reading())
     for note in stream.notes:
         _log.warning("%s: %s", path, note)
     return stream
+
+
+def _open(path: Path, suffix: str, reading: Reading) -> Table:
+    if suffix.startswith(".csv"):
+        return read_csv(path, reading.separator)
+    if reading.separator is not None:
+        raise DataError(f"{path}: separator {reading.separator!r} is for .csv; leave it out")
+    return READERS[suffix](path)
 
 
 def read_table(open_table: Callable[[], Table], name: str, reading: Reading) -> FileStream:

@@ -24,10 +24,10 @@ def empty(path: Path) -> DataError:
     return DataError(f"{path}: the file is empty; it needs a header and at least one row")
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path, separator: str | None = None) -> Table:
     """Read values in columns, parted by commas, semicolons, tabs or bars, with a header line."""
     notes: list[str] = []
-    separator, begin, stray = _dialect(path, notes)
+    separator, begin, stray = _dialect(path, separator, notes)
     rows = _csv_rows(path, separator, begin, stray)
     _, names = next(rows, (0, None))
     if names is None:
@@ -46,17 +46,19 @@ def read_csv(path: Path) -> Table:
     return Table(path, [Column(name) for name in names], gather(path, rows, len(names), notes), notes=notes)
 
 
-def _dialect(path: Path, notes: list[str]) -> tuple[str, int, bool]:
+def _dialect(path: Path, wanted: str | None, notes: list[str]) -> tuple[str, int, bool]:
     """Find the separator, how many lines come before the header, and whether a stray semicolon ends the rows."""
     with open_text(path) as file:
         lines = [line for line in islice(file, SAMPLE_LINES) if line.strip()]
     if lines and (named := _SEPARATOR_LINE.fullmatch(lines[0])):
-        return named[1], 1, False
-    widths = {separator: _width(lines, separator) for separator in SEPARATORS}
-    separator = max(SEPARATORS, key=lambda each: widths[each])  # a comma where none fits
-    if separator != "," and widths[separator] > 1:
-        notes.append(f"its columns are parted by {_SHOWN.get(separator, separator)!r}")
-    ends = [line.rstrip("\r\n").endswith(";") for line in lines[1:-1] or lines[1:]]
+        return wanted or named[1], 1, False
+    widths = {each: _width(lines, each) for each in SEPARATORS}
+    separator = wanted or max(SEPARATORS, key=lambda each: widths[each])  # a comma where none fits
+    others = [_SHOWN.get(each, each) for each in SEPARATORS if widths[each] > 1 and each != separator]
+    if wanted is None and widths[separator] > 1 and (separator != "," or others):
+        or_else = f", or by {others[0]!r}: --separator says which" if others else ""
+        notes.append(f"its columns are parted by {_SHOWN.get(separator, separator)!r}{or_else}")
+    ends = [line.rstrip("\r\n").endswith(";") for line in lines[1:]]
     stray = separator == "," and bool(ends) and all(ends) and ";" not in lines[0]
     if stray:
         notes.append("a semicolon ends the rows: left out")
@@ -66,11 +68,11 @@ def _dialect(path: Path, notes: list[str]) -> tuple[str, int, bool]:
 def _width(lines: list[str], separator: str) -> int:
     """Return how many columns the lines have by a separator; 0 where that differs, but for one at a row's end."""
     try:
-        rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))[:-1] or list(
-            csv.reader(lines, delimiter=separator, skipinitialspace=True)
-        )
+        rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
     except csv.Error:
         return 0
+    if len(lines) == SAMPLE_LINES:
+        del rows[-1]  # which may go on
     width = len(rows[0]) if rows else 0
     fits = all(len(row) in (0, width) or (len(row) == width + 1 and not row[-1]) for row in rows)
     return width if fits else 0

@@ -26,6 +26,8 @@ class Reading:
         "," where 3,5 is three and a half; None = each column's values decide.
     thousands
         What parts thousands, as "," in 2,986.93; None = each column's values decide.
+    separator
+        What parts the columns of a CSV; None = its lines decide.
     usually_nominal
         As `nominal`, but a column that is not there is no error.
     """
@@ -37,4 +39,5 @@ class Reading:
     missing: Sequence[str] = ()
     decimal: str | None = None
     thousands: str | None = None
+    separator: str | None = None
     usually_nominal: Sequence[str] = ()
