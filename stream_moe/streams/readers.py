@@ -53,7 +53,8 @@ def _dialect(path: Path, wanted: str | None, notes: list[str]) -> tuple[str, int
     if lines and (named := _SEPARATOR_LINE.fullmatch(lines[0])):
         return wanted or named[1], 1, False
     widths = {each: _width(lines, each) for each in SEPARATORS}
-    separator = wanted or max(SEPARATORS, key=lambda each: widths[each])  # a comma where none fits
+    best = max(SEPARATORS, key=lambda each: widths[each])
+    separator = wanted or (best if widths[best] > 1 else ",")
     others = [_SHOWN.get(each, each) for each in SEPARATORS if widths[each] > 1 and each != separator]
     if wanted is None and widths[separator] > 1 and (separator != "," or others):
         or_else = f", or by {others[0]!r}: --separator says which" if others else ""
