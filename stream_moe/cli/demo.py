@@ -17,7 +17,6 @@ from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings, shown
 from stream_moe.cli.outputs import JsonFile, OutputList, check_writable
 from stream_moe.cli.progress import make_display
-from stream_moe.cli.serving import Serving
 from stream_moe.cli.start import log_settings, start_logs
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ def demo(settings: DemoSettings) -> None:
     start_logs(output.quiet, output.json_logs)
     from connectors.files import FileCheckpointStore
     from connectors.memory import PAUSE, MemoryLog, MemorySink, MemorySource
+    from stream_moe.cli.serving import Serving
     from stream_moe.engine import loop
     from stream_moe.streams import open_stream
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from stream_moe.cli.outputs import write_json
+from stream_moe.engine.replay import replay
+from stream_moe.evaluation.cross_validation import Fold, combine, run_folds
 
 if TYPE_CHECKING:
     from stream_moe.cli.replay import ReplaySettings
-    from stream_moe.evaluation.cross_validation import Fold
 
 _COLUMNS = ("fold", "tested", "accuracy", "kappa", "kappa_temporal", "log_loss", "g_mean", "seconds")
 _WIDTHS = (6, 12, 10, 9, 15, 9, 9, 9)
@@ -19,8 +20,6 @@ _WIDTHS = (6, 12, 10, 9, 15, 9, 9, 9)
 
 def replay_fold(settings: ReplaySettings, fold: Fold) -> dict[str, Any]:
     """Replay one fold; a process of its own opens the stream there."""
-    from stream_moe.engine.replay import replay
-
     source = settings.open()
     result = replay(source, settings.model.factory(), fold=fold, **settings.cut)
     return {"stream": source.name, **result.to_dict()}
@@ -28,8 +27,6 @@ def replay_fold(settings: ReplaySettings, fold: Fold) -> dict[str, Any]:
 
 def cross_validate(settings: ReplaySettings, folds: int) -> None:
     """Run all folds and report each as it ends, then all."""
-    from stream_moe.evaluation.cross_validation import combine, run_folds
-
     model, quiet = settings.model, settings.output.quiet
 
     def line(cells: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -71,12 +72,8 @@ def produce(settings: ProduceSettings) -> None:
     if kafka.labels is not None:
         apart = KafkaProducerLog(replace(kafka, topic=kafka.labels, labels=None), (), True, partitions)
     start = time.monotonic()
-    try:
+    with closing(log), closing(apart) if apart is not None else nullcontext():
         sent = _send(settings, source, log, apart)
-    finally:
-        log.close()
-        if apart is not None:
-            apart.close()
     seconds = time.monotonic() - start
     where = f"topic {kafka.topic} at {kafka.bootstrap}"
     typer.echo(f"{sent:,} events written to {where} in {seconds:.1f} s ({sent / seconds:,.0f}/s)")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -16,7 +15,6 @@ from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings, shown
 from stream_moe.cli.outputs import JsonFile, OutputList, check_writable
 from stream_moe.cli.progress import make_display
-from stream_moe.cli.serving import Serving, ended_if_stuck
 from stream_moe.cli.start import log_settings, start_logs
 from stream_moe.errors import ConfigError
 from stream_moe.models.keyed.settings import MAX_KEYS, MEMORY_BYTES, KeySettings, NullKey
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from connectors.kafka import KafkaSettings, KafkaSource
     from stream_moe.engine.loop import EngineSettings
     from stream_moe.ports import Source
-    from stream_moe.report import GroupReport, PartitionReport
     from stream_moe.telemetry.access import Access
     from stream_moe.types import Schema
 
@@ -119,25 +116,6 @@ class RunSettings(Settings):
         return EngineSettings(self.model.name, **loop, keys=self.keys.settings())
 
 
-class KafkaServing(Serving):
-    """As `Serving`, with what is Kafka's: the watchdog's count, and the client's log from the first report on.
-
-    Before, a broker that is not there is one line of ours, not fifty of the client's.
-    """
-
-    def __init__(self, events: KafkaSource, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._events, self._client_log = events, logging.getLogger("kafka")
-        self._client_log.setLevel(logging.CRITICAL)
-
-    def on_report(self, report: PartitionReport) -> None:
-        self._client_log.setLevel(logging.WARNING)
-        super().on_report(report)
-
-    def on_group(self, report: GroupReport) -> None:
-        super().on_group(replace(report, watchdog_fired=self._events.watchdog.fired))
-
-
 def run(settings: RunSettings) -> None:
     """Consume events from Kafka, predict, learn, and write predictions; resumes where it stopped.
 
@@ -155,6 +133,7 @@ def run(settings: RunSettings) -> None:
     start_logs(output.quiet, output.json_logs, kafka.secrets())
     from connectors.kafka import KafkaSink, KafkaSource
     from connectors.objects import open_store
+    from stream_moe.cli.serving import KafkaServing, ended_if_stuck
     from stream_moe.engine import loop
 
     make_learner = model.factory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import signal
 import sys
@@ -11,20 +12,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from stream_moe.cli.outputs import Ended, Flow, OutputList, Standing
+from stream_moe.engine.loop import Engine
+from stream_moe.engine.replay import ReplayResult
 from stream_moe.errors import StuckError
+from stream_moe.report import GroupReport, PartitionReport, drifts_by_scope, total_learner, total_quality
+from stream_moe.telemetry.access import Access
+from stream_moe.telemetry.board import Board
+from stream_moe.telemetry.health import Health
+from stream_moe.telemetry.http import TelemetryServer
+from stream_moe.telemetry.routes import make_routes
 
 if TYPE_CHECKING:
-    from stream_moe.engine.loop import Engine
-    from stream_moe.report import GroupReport, PartitionReport
-    from stream_moe.telemetry.access import Access
-    from stream_moe.telemetry.board import Board
-    from stream_moe.telemetry.health import Health
-    from stream_moe.telemetry.http import TelemetryServer
+    from connectors.kafka import KafkaSource
 
 STUCK_SECONDS = 300  # a turn is at most a block, a commit and the copy of a checkpoint
 
@@ -33,16 +38,10 @@ class Serving:
     """The board, health and the HTTP server of one engine; `outputs` are what becomes of the run."""
 
     def __init__(self, host: str, port: int | None, outputs: OutputList, access: Access | None = None) -> None:
-        from stream_moe.telemetry.access import Access
-        from stream_moe.telemetry.board import Board
-        from stream_moe.telemetry.health import Health
-        from stream_moe.telemetry.http import TelemetryServer
-        from stream_moe.telemetry.routes import make_routes
-
-        self.board: Board = Board()
-        self.health: Health = Health(self.board)
+        self.board = Board()
+        self.health = Health(self.board)
         routes = make_routes(self.board, self.health.live, self.health.ready)
-        self.server: TelemetryServer = TelemetryServer(routes, host, port, access or Access())
+        self.server = TelemetryServer(routes, host, port, access or Access())
         self.outputs = outputs
         self._first: tuple[float, float, int] | None = None  # time, CPU time and events after the first block
         self._last: tuple[float, float, int] = (0.0, 0.0, 0)
@@ -90,8 +89,6 @@ class Serving:
 
     def _show(self) -> None:
         """Show the partitions held as one run: counts are sums, lags the worst."""
-        from stream_moe.report import total_learner, total_quality
-
         held = self.board.reports
         if not self.outputs.is_due(sum(each.quality.events for each in held)):
             return
@@ -125,9 +122,6 @@ class Serving:
         partitions' digests in order), and `partitions` has each one's. The speed excludes the first block, in which
         code is compiled and memory is first touched.
         """
-        from stream_moe.engine.replay import ReplayResult
-        from stream_moe.report import drifts_by_scope, total_learner, total_quality
-
         digests = engine.digests()
         reports = [each for each in self.board.reports if each.partition in digests]
         if not reports:  # the group had no partition for us, or none with a record
@@ -169,6 +163,25 @@ class Serving:
                 for each in reports
             ],
         }
+
+
+class KafkaServing(Serving):
+    """As `Serving`, with what is Kafka's: the watchdog's count, and the client's log from the first report on.
+
+    Before, a broker that is not there is one line of ours, not fifty of the client's.
+    """
+
+    def __init__(self, events: KafkaSource, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._events, self._client_log = events, logging.getLogger("kafka")
+        self._client_log.setLevel(logging.CRITICAL)
+
+    def on_report(self, report: PartitionReport) -> None:
+        self._client_log.setLevel(logging.WARNING)
+        super().on_report(report)
+
+    def on_group(self, report: GroupReport) -> None:
+        super().on_group(replace(report, watchdog_fired=self._events.watchdog.fired))
 
 
 @contextmanager
