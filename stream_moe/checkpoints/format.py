@@ -12,6 +12,7 @@ not "a newer program's file"; a later version may change anything but this frame
 | 4 | adaptive trees with an archive and their recent events |
 | 5 | the drift detectors beside the learner |
 | 6 | an event that waits for its label has a ticket |
+| 7 | adaptive trees that count the values of numeric columns |
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from stream_moe.checkpoints.migrations import MIGRATIONS, State
 from stream_moe.errors import CheckpointError
 from stream_moe.snapshot import Arrays
 
-MAGIC, VERSION = b"SMOE", 6
+MAGIC, VERSION = b"SMOE", 7
 MAX_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 MAX_AXES, MAX_AXIS = 8, 2**40  # of an array; ours have 4, and one axis is never longer than memory has bytes
 _FRAME = len(MAGIC) + 4 + 32

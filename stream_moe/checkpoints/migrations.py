@@ -104,6 +104,11 @@ def _give_tickets(state: dict[str, Any], arrays: Arrays) -> State:
     return state, arrays
 
 
+def _count_no_values(state: dict[str, Any], arrays: Arrays) -> State:
+    """6 -> 7: what names no values counts none; its numeric columns stay under their normal laws."""
+    return state, arrays
+
+
 def forget_waiting(arrays: Arrays) -> Arrays:
     """5 -> 6 of one key's model: its label brings no ticket, and counts as one that comes with its event."""
     waiting = {"ticket": np.int64, "open": np.bool_, "learnt": np.int64}
@@ -132,4 +137,5 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any], Arrays], State]] = {
     3: _give_trees_an_archive,
     4: _begin_to_watch,
     5: _give_tickets,
+    6: _count_no_values,
 }

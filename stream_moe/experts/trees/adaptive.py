@@ -13,13 +13,15 @@ from stream_moe.experts.pool import unknown_labels
 from stream_moe.experts.trees import adaptive_kernel as kernel
 from stream_moe.experts.trees import arrays as tree_arrays
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
-from stream_moe.runtime.draws import choose, poisson_steps, uniform
-from stream_moe.snapshot import Snapshot, pack, unpack
+from stream_moe.experts.trees.values import Values, checked_values, joined, no_values, values_in
+from stream_moe.runtime.draws import choose, poisson, poisson_steps, uniform
+from stream_moe.snapshot import Arrays, Snapshot, pack, unpack
 from stream_moe.types import Bool, Feature, Float32, Float64, Int32, Int64, Schema
 
 MOST_BYTES = 2**26  # of one tree's leaves: a pool of two dozen stays below 2 GB
 ARCHIVE_BYTES = 2**24  # of the leaves of all the trees that one archive holds
 RECENT = 100  # events on which the archived trees are compared, at most
+FIRST = RECENT  # events learnt, in which the numeric columns of few values are found
 
 
 class Planted(NamedTuple):
@@ -81,7 +83,9 @@ class AdaptiveTree(Expert):
     swap: Gomes et al., Adaptive random forests (2017), whose detectors are far calmer (1e-5, 1e-4); trees that
     come back: Gonçalves and de Barros, RCD: a recurring concept drift framework (2013). The detector says where
     the change lies; the trees are compared on what came after it, at most the last 100 events. The successor has
-    learnt these events, an archived tree has not: it must be better on unseen events than the other on seen ones.
+    learnt those, an archived tree has not: it must be better on unseen events than the other on seen ones.
+    After the first 100 events the numeric columns that have shown few values are counted, as in `HoeffdingTree`; the
+    tree learns those events again, with the same weights. A feature that comes later is not counted.
 
     Examples
     --------
@@ -134,8 +138,9 @@ class AdaptiveTree(Expert):
         self._schema, self.n_classes = schema, schema.n_classes
         self._monitor = DriftMonitor(1, delta=drift_delta, warning_delta=warning_delta)
         self._learnt = self._draws = self._retired_splits = self.n_swaps = self.n_returns = 0
-        self._fore = self._plant()
+        self._known = no_values(schema.n_features)
         self._back: Planted | None = None
+        self._fore = self._plant()
         self._archive: list[Planted] = []
         self._recent = np.empty((0, schema.n_features), np.float32), np.empty(0, np.int32)
 
@@ -163,7 +168,8 @@ class AdaptiveTree(Expert):
         drawn, spare = np.empty(len(x)), np.empty(proba.shape)
         self._learnt = kernel.draw_weights(self._seed, self._member, self._learnt, self._steps, y, weight, drawn)
         monitor, labels = self._monitor, kernel.Labels(y, weight, drawn)
-        detector = kernel.Detector(monitor.windows, self._group, monitor.delta, monitor.warning_delta)
+        look_at = FIRST if monitor.windows.events[0] < FIRST else -1
+        detector = kernel.Detector(monitor.windows, self._group, monitor.delta, monitor.warning_delta, look_at)
         progress = np.zeros(3, np.int64)
         fore_x, back_x = self._fore.view(x), (self._back or self._fore).view(x)
         while True:
@@ -183,6 +189,10 @@ class AdaptiveTree(Expert):
             elif outcome == kernel.WARNED:
                 self._back = self._plant()
                 back_x, progress[kernel.BACK] = self._back.view(x), progress[kernel.WATCHED]
+            elif outcome == kernel.LOOK:
+                watched, detector = int(progress[kernel.WATCHED]), detector._replace(look_at=-1)
+                self._count_values(*self._latest(x[:watched], y[:watched], weight[:watched], FIRST))
+                back_x, progress[kernel.BACK] = (self._back or self._fore).view(x), progress[kernel.WATCHED]
             else:
                 watched, since = int(progress[kernel.WATCHED]), int(monitor.windows.width[0]) * self._group
                 after = self._latest(x[:watched], y[:watched], weight[:watched], min(since, RECENT))
@@ -196,6 +206,7 @@ class AdaptiveTree(Expert):
         if self._back is not None:
             self._back = self._widened(self._back, before)
         self._archive = [self._widened(planted, before) for planted in self._archive]
+        self._known = self._known.with_more(schema.n_features - before)
         x, y = self._recent
         self._recent = np.pad(x, ((0, 0), (0, schema.n_features - before)), constant_values=np.nan), y
 
@@ -213,10 +224,10 @@ class AdaptiveTree(Expert):
         parts["recent"] = {name: array.copy() for name, array in zip("xy", self._recent, strict=True)}, {}
         for name, planted in self._all().items():
             arrays, _ = planted.tree.snapshot()
-            parts[name] = (
-                arrays | {"columns": planted.columns.copy(), "as_number": planted.as_number.copy()},
-                {"draw": planted.draw},
-            )
+            which = {"columns": planted.columns.copy(), "as_number": planted.as_number.copy()}
+            parts[name] = arrays | which | _counted(planted.tree.values), {"draw": planted.draw}
+        if self._known.width.any():
+            parts["known"] = _counted(self._known), {}
         return pack(parts)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -230,6 +241,8 @@ class AdaptiveTree(Expert):
         self._retired_splits, self.n_swaps = int(plain["retired_splits"]), int(plain["swaps"])
         self.n_returns = int(plain["returns"])
         self._monitor.restore(parts["monitor"])
+        numeric = self._schema.n_categories == 0
+        self._known = _values_in(parts["known"][0] if "known" in parts else {}, numeric)
         self._fore = self._restored(parts["fore"])
         self._back = self._restored(parts["back"]) if "back" in parts else None
         archived = [parts[f"archive{k}"] for k in range(self._room) if f"archive{k}" in parts]
@@ -237,9 +250,25 @@ class AdaptiveTree(Expert):
         self._recent = self._checked(*(parts["recent"][0][name] for name in "xy"))
 
     def _plant(self) -> Planted:
+        for planted in (self._fore, self._back) if self._known.width.any() else ():
+            if planted is not None:
+                self._known = joined(self._known, planted.tree.values, planted.columns)
         self._draws += 1
         columns = choose(self._seed, self._key(self._draws), self._schema.n_features, self._share)
-        return self._on(columns, self._wide_among(columns), self._draws)
+        return self._on(columns, self._wide_among(columns), self._draws, self._known.of(columns))
+
+    def _count_values(self, x: Float32, y: Int32) -> None:
+        """Count the numeric columns of few values from here on; x [n, d] and y [n] are all events so far."""
+        self._known = values_in(x, self._schema.n_categories == 0) if len(y) == FIRST else self._known
+        if not self._known.width.any():
+            return
+        fore, steps = self._fore, self._steps
+        drawn = [
+            poisson(steps, uniform(self._seed, self._member, i)) if len(steps) > 1 else 1.0 for i in range(FIRST)
+        ]
+        self._fore = self._on(fore.columns, fore.as_number, fore.draw, self._known.of(fore.columns))
+        self._fore.tree.step(self._fore.view(x), y, np.array(drawn, np.float64), np.empty((len(y), self.n_classes)))
+        self._back = self._back and self._plant()
 
     def _all(self) -> dict[str, Planted]:
         """Return the trees there are, by name."""
@@ -299,7 +328,9 @@ class AdaptiveTree(Expert):
 
     def _restored(self, found: Snapshot) -> Planted:
         arrays = dict(found[0])
-        planted = self._on(arrays.pop("columns"), arrays.pop("as_number"), int(found[1]["draw"]))
+        columns, as_number = arrays.pop("columns"), arrays.pop("as_number")
+        numeric = (self._schema.n_categories[columns] == 0) | as_number
+        planted = self._on(columns, as_number, int(found[1]["draw"]), _values_in(arrays, numeric))
         planted.tree.restore((arrays, {}))
         return planted
 
@@ -307,11 +338,13 @@ class AdaptiveTree(Expert):
         """Where this draw of columns lies among all random numbers: apart from the bagging weights."""
         return (self._member + 1) * 2**32 + draw
 
-    def _on(self, columns: Int64, as_number: Bool, draw: int) -> Planted:
+    def _on(self, columns: Int64, as_number: Bool, draw: int, values: Values) -> Planted:
         grace, delta, tie = self._parameters
         schema = self._seen(columns, as_number)
         return Planted(
-            HoeffdingTree(schema, grace_period=grace, delta=delta, tie_threshold=tie, max_bytes=MOST_BYTES),
+            HoeffdingTree(
+                schema, grace_period=grace, delta=delta, tie_threshold=tie, max_bytes=MOST_BYTES, values=values
+            ),
             columns,
             as_number,
             draw,
@@ -325,3 +358,14 @@ class AdaptiveTree(Expert):
         features = [self._schema.features[j] for j in columns]
         narrowed = (Feature(f.name) if wide else f for f, wide in zip(features, as_number, strict=True))
         return Schema(tuple(narrowed), self._schema.classes)
+
+
+def _counted(values: Values) -> Arrays:
+    """Return what a checkpoint keeps of them: nothing where no column is counted."""
+    return {"width": values.width.copy(), "value": values.value.copy()} if values.width.any() else {}
+
+
+def _values_in(arrays: Arrays, numeric: Bool) -> Values:
+    """Take them out of the arrays of a checkpoint, of columns of which some are numeric."""
+    none = no_values(len(numeric))
+    return checked_values(arrays.pop("width", none.width), arrays.pop("value", none.value), numeric)

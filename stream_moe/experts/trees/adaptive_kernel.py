@@ -12,7 +12,7 @@ from stream_moe.runtime.draws import poisson, uniform
 from stream_moe.types import Float32, Float64, Int32, Int64
 
 # Why `run` came back.
-DONE, GROW_FORE, GROW_BACK, WARNED, DRIFTED = range(5)
+DONE, GROW_FORE, GROW_BACK, WARNED, DRIFTED, LOOK = range(6)
 # Entries of `progress`: rows of the block each tree and the detector have done.
 FORE, BACK, WATCHED = range(3)
 
@@ -42,6 +42,7 @@ class Detector(NamedTuple):
     group: int  # events in one entry of the window
     delta: float
     warning_delta: float
+    look_at: int  # the event learnt at which `run` comes back for the columns' values to be looked at; -1 = at none
 
 
 @compiled
@@ -63,6 +64,8 @@ def draw_weights(
 def run(fore: Side, back: Side, has_back: bool, detector: Detector, labels: Labels, progress: Int64) -> int:
     """Go on through the block until it is done, a tree must grow, or the detector warns or finds a drift.
 
+    It also comes back where the values of the first events are to be looked at.
+
     The trees run ahead of the detector by at most the rows that fill its group, so that a warning or a drift
     takes effect at the same event in any split of the stream.
     """
@@ -74,7 +77,11 @@ def run(fore: Side, back: Side, has_back: bool, detector: Detector, labels: Labe
     if not tree_kernel.resume(back.tree, back.layout, back.scratch):
         return GROW_BACK
     while True:
+        if w.events[0] == detector.look_at:
+            return LOOK
         stop, room = progress[WATCHED], group - w.waiting[0]
+        if w.events[0] < detector.look_at:
+            room = min(room, detector.look_at - w.events[0])
         while stop < n and room > 0:
             if y[stop] >= 0 and weight[stop] > 0.0:
                 room -= 1
@@ -109,7 +116,7 @@ def run(fore: Side, back: Side, has_back: bool, detector: Detector, labels: Labe
             if warned:
                 w.warnings[0] += 1
                 return WARNED
-        if stop == n:
+        if stop == n and w.events[0] != detector.look_at:
             return DONE
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stream_moe.runtime.compiled import compiled
-from stream_moe.types import Float64, Int32, Int64
+from stream_moe.types import Bool, Float64, Int32, Int64
 
 # Rows of `TreeArrays.numeric`: per slot, class and numeric feature.
 N, MEAN, M2, LOW, HIGH, HALF_PRECISION, LOG_NORM = range(7)
@@ -18,6 +18,7 @@ WEIGHT, LOG_COUNT, TOTAL = range(3)
 MAJORITY_RIGHT, BAYES_RIGHT, LAST_ATTEMPT = range(3)
 # Entries of `TreeArrays.head`.
 NODES, SLOTS, SPLITS, PENDING, NEEDED = range(5)
+FOR_VALUES = -1  # in NEEDED: the pending leaf has predicted its row, and needs places for values to learn it
 LANES = 12  # split points of a numeric feature in one loop: whole vectors; the last two are not used
 # What a leaf answers with.
 MAJORITY, BAYES, ADAPTIVE = range(3)
@@ -41,14 +42,20 @@ class TreeArrays(NamedTuple):
 
 
 class TreeLayout(NamedTuple):
-    """Which columns are numeric and nominal, and the tree's parameters."""
+    """Which columns are of which kind, and the tree's parameters.
 
-    numeric: Int64  # [dn] columns
-    nominal: Int64  # [dm] columns
-    offset: Int64  # [dm] where a nominal feature's categories start in V
+    A numeric column that has shown few values is counted: its values have places among the categories of V.
+    """
+
+    numeric: Int64  # [dn] columns under a normal law
+    nominal: Int64  # [dm] columns of categories, then numeric ones that are counted
+    named: int  # how many of those have categories
+    offset: Int64  # [dm] where a nominal feature's categories, or a counted one's values, start in V
     cardinality: Int64  # [dm]
-    position: Int64  # [d] index of a column within its kind
+    value: Float64  # [V] what is counted there, NaN = free, which compiled code fills; 0 = a category
+    position: Int64  # [d] index of a column within `numeric` or `nominal`
     is_nominal: Int64  # [d] 0 or 1
+    is_counted: Int64  # [d] 0 or 1
     grace_period: float
     delta: float
     tie_threshold: float
@@ -64,7 +71,8 @@ class Scratch(NamedTuple):
     right: Float64  # [C] and on the other
     sides: Float64  # [5 LANES] the same at all split points of a numeric feature (`stream_moe.experts.trees.screen`)
     value: Float64  # [dn] numeric values of the row
-    place: Int64  # [dm] where its nominal values stand in V, -1 = missing
+    place: Int64  # [dm] where its nominal values stand in V, -1 = missing, or not counted yet
+    full: Bool  # [dm] a counted feature without a place for its value
 
 
 @compiled
@@ -72,4 +80,4 @@ def new_scratch(layout: TreeLayout, n_classes: int) -> Scratch:
     """Allocate the work space."""
     numeric, nominal = layout.numeric.shape[0], layout.nominal.shape[0]
     left, right, sides = np.empty(n_classes), np.empty(n_classes), np.empty(5 * LANES)
-    return Scratch(left, right, sides, np.empty(numeric), np.empty(nominal, np.int64))
+    return Scratch(left, right, sides, np.empty(numeric), np.empty(nominal, np.int64), np.zeros(nominal, np.bool_))

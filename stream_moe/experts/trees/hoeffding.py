@@ -10,6 +10,8 @@ from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.base import Expert
 from stream_moe.experts.trees import arrays as tree_arrays
 from stream_moe.experts.trees import kernel as tree_kernel
+from stream_moe.experts.trees.moving import carry_over
+from stream_moe.experts.trees.values import MOST_VALUES, Values, no_values
 from stream_moe.snapshot import Arrays, Snapshot, fill
 from stream_moe.types import Float32, Float64, Int32, Schema
 
@@ -37,6 +39,10 @@ class HoeffdingTree(Expert):
         Cap on nodes; a leaf that would exceed it goes on learning unsplit.
     max_bytes
         Cap on the leaves' statistics, in bytes.
+    values
+        Numeric columns that are counted value by value, and the values that they have shown so far; None = all are
+        taken for normally distributed in each class. A column that shows more than MOST_VALUES of
+        `stream_moe.experts.trees.values` goes over to a normal law.
 
     Attributes
     ----------
@@ -47,7 +53,8 @@ class HoeffdingTree(Expert):
     -----
     A missing value (NaN) is no evidence for naive Bayes and follows the heaviest branch.
     Source: Domingos and Hulten (2000); parameters' names and defaults as in MOA, except the grace period of
-    50 that DriftMoE uses.
+    50 that DriftMoE uses. A counted column is split between two of its values, by a threshold as others are; in naive
+    Bayes its counts are smoothed as those of categories. A value that it has not learnt yet is no evidence.
 
     Examples
     --------
@@ -75,6 +82,7 @@ class HoeffdingTree(Expert):
         leaf_prediction: Literal["majority", "naive-bayes", "adaptive"] = "adaptive",
         max_nodes: int = 2**20,
         max_bytes: int = 2**28,
+        values: Values | None = None,
     ) -> None:
         if leaf_prediction not in _PREDICTIONS:
             raise ConfigError(f"leaf_prediction: {leaf_prediction!r}; choose one of {', '.join(_PREDICTIONS)}")
@@ -85,7 +93,7 @@ class HoeffdingTree(Expert):
             )
         self._parameters = (grace_period, delta, tie_threshold, _PREDICTIONS[leaf_prediction])
         self._max_nodes, self._max_bytes = max_nodes, max_bytes
-        self._set_layout(schema)
+        self._set_layout(schema, values or no_values(schema.n_features))
         self._allocate(1, 1)  # of thousands of models, one for each key, most never split
         self.arrays.feature[0], self.arrays.slot[0] = -1, 0
         self.arrays.numeric[:, :, tree_arrays.LOW] = np.inf
@@ -101,13 +109,24 @@ class HoeffdingTree(Expert):
         return int(self.arrays.head[tree_arrays.SPLITS])
 
     @property
+    def values(self) -> Values:
+        """What is counted of the numeric columns."""
+        layout, found = self.layout, no_values(len(self.layout.position))
+        found.width[layout.nominal[layout.named :]] = layout.cardinality[layout.named :]
+        found.value[np.arange(MOST_VALUES) < found.width[:, None]] = layout.value[
+            layout.cardinality[: layout.named].sum() :
+        ]
+        return found
+
+    @property
     def memory_bytes(self) -> int:
         return sum(array.nbytes for array in self._in_use().values())
 
     def is_like(self, other: HoeffdingTree) -> bool:
-        """Whether both are of equal parameters over equal features and classes."""
+        """Whether both are of equal parameters over equal features and classes, and count no values of their own."""
         pairs: Any = zip(self.layout, other.layout, strict=True)
-        return self._shapes == other._shapes and all(np.array_equal(a, b) for a, b in pairs)
+        counts = self.layout.is_counted.any() or other.layout.is_counted.any()
+        return not counts and self._shapes == other._shapes and all(np.array_equal(a, b) for a, b in pairs)
 
     def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
         """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
@@ -144,23 +163,15 @@ class HoeffdingTree(Expert):
         return nodes > 0 and bool(np.where(tree.feature >= 0, inner, leaf).all())
 
     def grow(self, schema: Schema) -> None:
+        """As `Expert.grow`; a feature that comes late is not counted."""
+        self._lay_out(schema, self.values.with_more(schema.n_features - len(self.layout.position)))
+
+    def _lay_out(self, schema: Schema, values: Values) -> None:
+        """Have this schema, and count these values, with all that was learnt."""
         old, old_layout = self.arrays, self.layout
-        self._set_layout(schema)
+        self._set_layout(schema, values)
         self._allocate(len(old.feature), len(old.mass))
-        new, n_classes = self.arrays, old.mass.shape[1]
-        for name in (*_PER_NODE, "head", "leaf"):
-            getattr(new, name)[...] = getattr(old, name)
-        new.numeric[:, :, tree_arrays.LOW], new.numeric[:, :, tree_arrays.HIGH] = np.inf, -np.inf
-        for name in ("mass", "seen", "constant"):
-            getattr(new, name)[:, :n_classes] = getattr(old, name)
-        for column, kind in enumerate(old_layout.is_nominal):
-            source, target = old_layout.position[column], self.layout.position[column]
-            if kind:
-                start, width = old_layout.offset[source], old_layout.cardinality[source]
-                to = self.layout.offset[target]
-                new.nominal[:, :, to : to + width, :n_classes] = old.nominal[:, :, start : start + width]
-            else:
-                new.numeric[:, :n_classes, :, target] = old.numeric[..., source]
+        carry_over(old, old_layout, self.arrays, self.layout)
         if not np.array_equal(old_layout.cardinality, self.layout.cardinality):
             self._recompute_constants()
 
@@ -172,15 +183,16 @@ class HoeffdingTree(Expert):
         # The first term is the logarithm of the class's prior, up to a constant.
         tree.constant[...] = np.where(tree.seen > 0, np.log(np.maximum(tree.mass, 1e-300)) + constant, 0.0)
 
-    def _set_layout(self, schema: Schema) -> None:
+    def _set_layout(self, schema: Schema, values: Values) -> None:
         cardinality = schema.n_categories.astype(np.int64)
-        is_nominal = cardinality > 0
-        numeric, nominal = np.flatnonzero(~is_nominal), np.flatnonzero(is_nominal)
+        is_nominal, is_counted = cardinality > 0, values.width > 0
+        named, counted = np.flatnonzero(is_nominal), np.flatnonzero(is_counted)
+        numeric, nominal = np.flatnonzero(~(is_nominal | is_counted)), np.concatenate([named, counted])
         position = np.empty(schema.n_features, np.int64)
         position[numeric], position[nominal] = np.arange(len(numeric)), np.arange(len(nominal))
-        widths = cardinality[nominal]
+        widths = np.concatenate([cardinality[named], values.width[counted]])
         offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)[:-1]])[: len(widths)]
-        self.n_classes = schema.n_classes
+        self._schema, self.n_classes = schema, schema.n_classes
         self._shapes = (schema.n_classes, len(numeric), int(widths.sum()))
         slot_bytes = 8 * schema.n_classes * (7 * len(numeric) + 3 * int(widths.sum()) + 4)
         max_slots = self._max_bytes // slot_bytes
@@ -190,7 +202,9 @@ class HoeffdingTree(Expert):
                 f"{self._max_bytes} or max_nodes {self._max_nodes} is below that, raise it"
             )
         self.layout = tree_arrays.TreeLayout(
-            numeric, nominal, offset, widths, position, is_nominal.astype(np.int64),
+            numeric, nominal, len(named), offset, widths,
+            np.concatenate([np.zeros(cardinality.sum()), values.in_places]),
+            position, is_nominal.astype(np.int64), is_counted.astype(np.int64),
             float(self._parameters[0]), float(self._parameters[1]), float(self._parameters[2]),
             self._parameters[3], self._max_nodes, max_slots,
         )  # fmt: skip
@@ -214,7 +228,12 @@ class HoeffdingTree(Expert):
         )
 
     def make_room(self) -> None:
-        """Make room for the split that waits: for at least half as much again, so that it is rare."""
+        """Make room for what waits: for a row's values, or for a split and half as much again, so that it is rare."""
+        if self.arrays.head[tree_arrays.NEEDED] == tree_arrays.FOR_VALUES:
+            full = np.zeros(len(self.layout.position), np.bool_)
+            full[self.layout.nominal] = self.scratch.full
+            self._lay_out(self._schema, self.values.with_room(full))
+            return
         old, width = self.arrays, int(self.arrays.head[tree_arrays.NEEDED])
         nodes = max(len(old.feature) * 3 // 2, self.n_nodes + width)
         slots = max(len(old.mass) * 3 // 2, int(old.head[tree_arrays.SLOTS]) + width)

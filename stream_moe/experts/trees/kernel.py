@@ -18,6 +18,7 @@ import numpy as np
 from stream_moe.experts.trees.arrays import (
     ADAPTIVE,
     BAYES_RIGHT,
+    FOR_VALUES,
     HALF_PRECISION,
     HIGH,
     LAST_ATTEMPT,
@@ -77,13 +78,44 @@ def gather(layout: TreeLayout, x: Float32, t: int, scratch: Scratch) -> bool:
         value[j] = x[t, layout.numeric[j]]
         if math.isnan(value[j]):
             complete = False
-    for j in range(place.shape[0]):
+    for j in range(layout.named):
         category = x[t, layout.nominal[j]]
         if category >= 0.0 and category < layout.cardinality[j]:
             place[j] = layout.offset[j] + np.int64(category)
         else:
             place[j], complete = -1, False
+    for j in range(layout.named, place.shape[0]):
+        start = layout.offset[j]
+        place[j] = find_value(layout.value, start, start + layout.cardinality[j], x[t, layout.nominal[j]])
+        if place[j] < 0:
+            complete = False
     return complete
+
+
+@compiled(_nrt=False)
+def find_value(values: Float64, start: int, stop: int, value: float) -> int:
+    """Return the place of a value from `start` on; -1 = it has none, or is missing."""
+    for k in range(start, stop):
+        if values[k] == value:
+            return k
+    return -1
+
+
+@compiled(_nrt=False)
+def take_places(layout: TreeLayout, x: Float32, t: int, scratch: Scratch) -> bool:
+    """Give each value of row t that is not counted yet a free place; False if one needs more room."""
+    room = True
+    for j in range(layout.named, scratch.place.shape[0]):
+        value = x[t, layout.nominal[j]]
+        scratch.full[j] = False
+        if scratch.place[j] < 0 and not math.isnan(value):
+            for k in range(layout.offset[j], layout.offset[j] + layout.cardinality[j]):
+                if math.isnan(layout.value[k]):
+                    layout.value[k], scratch.place[j] = value, k
+                    break
+            if scratch.place[j] < 0:
+                scratch.full[j], room = True, False
+    return room
 
 
 @compiled(_nrt=False, fastmath=_FAST)
@@ -238,8 +270,8 @@ def step_rows(
 ) -> int:
     """Test, then train, row by row from `start` to `stop`; return the first row not done.
 
-    That is `stop`, or fewer where the tree must grow first: make room, `resume`, and go on from there. The rest is as
-    for `step`.
+    That is `stop`, or fewer where the tree must grow first, for a split or for values: make room, `resume`, and go on
+    from there. The rest is as for `step`.
     """
     mass, leaf = tree.mass, tree.leaf
     for t in range(start, stop):
@@ -247,13 +279,19 @@ def step_rows(
         slot = tree.slot[node]
         complete = gather(layout, x, t, scratch)
         learns = y[t] >= 0 and weight[t] > 0.0
-        majority, bayes = answer(tree, layout, slot, scratch, complete, learns, proba, t)
-        if not learns:
-            continue
-        if majority == y[t]:
-            leaf[slot, MAJORITY_RIGHT] += weight[t]
-        if bayes == y[t]:
-            leaf[slot, BAYES_RIGHT] += weight[t]
+        if tree.head[NEEDED] == FOR_VALUES:  # all but learning is done
+            tree.head[NEEDED] = 0
+        else:
+            majority, bayes = answer(tree, layout, slot, scratch, complete, learns, proba, t)
+            if not learns:
+                continue
+            if majority == y[t]:
+                leaf[slot, MAJORITY_RIGHT] += weight[t]
+            if bayes == y[t]:
+                leaf[slot, BAYES_RIGHT] += weight[t]
+        if not complete and not take_places(layout, x, t, scratch):
+            tree.head[PENDING], tree.head[NEEDED] = node, FOR_VALUES
+            return t
         observe(tree, layout, slot, scratch, y[t], weight[t])
         total, heaviest = 0.0, 0.0
         for c in range(proba.shape[1]):
@@ -270,7 +308,9 @@ def step_rows(
 @compiled
 def resume(tree: TreeArrays, layout: TreeLayout, scratch: Scratch) -> bool:
     """Make the split that waited for room, if there is one; False if there still is no room."""
-    if tree.head[PENDING] >= 0:
+    if tree.head[NEEDED] == FOR_VALUES:
+        tree.head[PENDING] = -1
+    elif tree.head[PENDING] >= 0:
         if not attempt_split(tree, layout, tree.head[PENDING], scratch):
             return False
         tree.head[PENDING], tree.head[NEEDED] = -1, 0  # when the arrays grew is no state

@@ -77,18 +77,80 @@ def near_nominal(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, before
     for k in range(start, stop):
         weight = 0.0
         for c in range(tree.nominal.shape[3]):
-            part = tree.nominal[slot, WEIGHT, k, c]
-            weight += part
-            inside -= part * near_log2(part)
+            weight += tree.nominal[slot, WEIGHT, k, c]
         total += weight
         inside += weight * near_log2(weight)
         second = max(second, min(heaviest, weight))
         heaviest = max(heaviest, weight)
+    if second <= (MIN_BRANCH_FRACTION - SHARE_ERROR) * total:
+        return 0.0, 0.0  # so it is with most columns of a one-hot code
+    for k in range(start, stop):
+        for c in range(tree.nominal.shape[3]):
+            part = tree.nominal[slot, WEIGHT, k, c]
+            inside -= part * near_log2(part)
     gain = before - inside / total
-    return (
-        gain - GAIN_ERROR if second > (MIN_BRANCH_FRACTION + SHARE_ERROR) * total else 0.0,
-        gain + GAIN_ERROR if second > (MIN_BRANCH_FRACTION - SHARE_ERROR) * total else 0.0,
-    )
+    return gain - GAIN_ERROR if second > (MIN_BRANCH_FRACTION + SHARE_ERROR) * total else 0.0, gain + GAIN_ERROR
+
+
+@compiled(_nrt=False)
+def next_value(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, above: float) -> float:
+    """Return the next greater value of counted feature j that this leaf has seen; infinity = there is none."""
+    found = np.inf
+    for k in range(layout.offset[j], layout.offset[j] + layout.cardinality[j]):
+        if layout.value[k] > above and layout.value[k] < found:
+            for c in range(tree.mass.shape[1]):
+                if tree.nominal[slot, WEIGHT, k, c] > 0.0:
+                    found = layout.value[k]
+    return found
+
+
+@compiled(_nrt=False)
+def count_sides(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, threshold: float, scratch: Scratch) -> None:
+    """Count each class's weight on both sides of a threshold on counted feature j."""
+    left, right = scratch.left, scratch.right
+    left[:], right[:] = 0.0, 0.0
+    for k in range(layout.offset[j], layout.offset[j] + layout.cardinality[j]):
+        if layout.value[k] <= threshold:
+            for c in range(left.shape[0]):
+                left[c] += tree.nominal[slot, WEIGHT, k, c]
+        elif layout.value[k] > threshold:
+            for c in range(right.shape[0]):
+                right[c] += tree.nominal[slot, WEIGHT, k, c]
+
+
+@compiled(_nrt=False, fastmath=_FAST)
+def near_entropy(weights: Float64) -> tuple[float, float]:
+    """Return the sum of the weights, and that times their entropy."""
+    total, inside = 0.0, 0.0
+    for c in range(weights.shape[0]):
+        total += weights[c]
+        inside -= weights[c] * near_log2(weights[c])
+    return total, inside + total * near_log2(total)
+
+
+@compiled(_nrt=False)
+def near_counted(
+    tree: TreeArrays, layout: TreeLayout, slot: int, j: int, before: float, scratch: Scratch
+) -> tuple[float, float]:
+    """Return between which two values the best gain of counted feature j lies; 0 where there is no split."""
+    if layout.cardinality[j] == 2:
+        return near_nominal(tree, layout, slot, j, before)  # one threshold: the two values are its sides
+    least, most = 0.0, 0.0
+    value = next_value(tree, layout, slot, j, -np.inf)
+    while True:
+        following = next_value(tree, layout, slot, j, value)
+        if following == np.inf:
+            return least, most
+        count_sides(tree, layout, slot, j, value, scratch)
+        left, inside_left = near_entropy(scratch.left)
+        right, inside_right = near_entropy(scratch.right)
+        total, smaller = left + right, min(left, right)
+        gain = before - (inside_left + inside_right) / total
+        if smaller > (MIN_BRANCH_FRACTION - SHARE_ERROR) * total:
+            most = max(most, gain + GAIN_ERROR)
+        if smaller > (MIN_BRANCH_FRACTION + SHARE_ERROR) * total:
+            least = max(least, gain - GAIN_ERROR)
+        value = following
 
 
 @compiled(_nrt=False, fastmath=_FAST)
@@ -152,6 +214,8 @@ def may_win(tree: TreeArrays, layout: TreeLayout, slot: int, before: float, boun
         j = layout.position[feature]
         if layout.is_nominal[feature]:
             least, most = near_nominal(tree, layout, slot, j, before)
+        elif layout.is_counted[feature]:
+            least, most = near_counted(tree, layout, slot, j, before, scratch)
         else:
             least, most = near_numeric(tree, slot, j, before, scratch.sides)
         best = max(best, most)

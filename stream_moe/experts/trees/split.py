@@ -27,7 +27,7 @@ from stream_moe.experts.trees.arrays import (
     TreeArrays,
     TreeLayout,
 )
-from stream_moe.experts.trees.screen import MIN_BRANCH_FRACTION, N_CANDIDATES, may_win
+from stream_moe.experts.trees.screen import MIN_BRANCH_FRACTION, N_CANDIDATES, count_sides, may_win, next_value
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float64
 
@@ -108,6 +108,28 @@ def nominal_merit(tree: TreeArrays, layout: TreeLayout, slot: int, j: int, befor
 
 
 @compiled
+def counted_merit(
+    tree: TreeArrays, layout: TreeLayout, slot: int, j: int, before: float, scratch: Scratch
+) -> tuple[float, float]:
+    """Return the best information gain of a threshold between two values of counted feature j, and that threshold."""
+    best, at = -np.inf, 0.0
+    value = next_value(tree, layout, slot, j, -np.inf)
+    while True:
+        following = next_value(tree, layout, slot, j, value)
+        if following == np.inf:
+            return best, at
+        threshold = 0.5 * (value + following)
+        count_sides(tree, layout, slot, j, threshold, scratch)
+        n_left, n_right = scratch.left.sum(), scratch.right.sum()
+        total = n_left + n_right
+        if min(n_left, n_right) > MIN_BRANCH_FRACTION * total:
+            merit = before - (n_left * entropy(scratch.left) + n_right * entropy(scratch.right)) / total
+            if merit > best:
+                best, at = merit, threshold
+        value = following
+
+
+@compiled
 def hoeffding_bound(count: Float64, layout: TreeLayout) -> float:
     """Return by how much a gain must exceed the next best, after these class weights."""
     classes = 2
@@ -135,6 +157,8 @@ def best_split(tree: TreeArrays, layout: TreeLayout, slot: int, scratch: Scratch
         j, at = layout.position[feature], 0.0
         if layout.is_nominal[feature]:
             merit = nominal_merit(tree, layout, slot, j, before, left)
+        elif layout.is_counted[feature]:
+            merit, at = counted_merit(tree, layout, slot, j, before, scratch)
         else:
             merit, at = numeric_merit(tree, slot, j, before, left, right)
         if merit > first:
@@ -186,7 +210,10 @@ def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, scratch: Scra
             for c in range(left.shape[0]):
                 left[c] = tree.nominal[slot, WEIGHT, layout.offset[j] + k, c]
         else:
-            left_weights(tree, slot, j, threshold, left, right)
+            if layout.is_counted[column]:
+                count_sides(tree, layout, slot, j, threshold, scratch)
+            else:
+                left_weights(tree, slot, j, threshold, left, right)
             if k == 1:
                 left[:] = right
         weight = left.sum()
