@@ -6,7 +6,10 @@ BASE := $(VENV)/.base
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo test bench lint format docs written check-docker kafka clean
+# Three at a time: those against a broker mostly wait.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
+
+.PHONY: help setup demo test test-all bench lint format docs written check-docker kafka clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
@@ -28,8 +31,11 @@ setup: $(READY)  ## Make the virtual environment with everything in it
 demo: $(BASE)  ## Electricity prices through the whole consumer loop, no broker needed
 	$(BIN)/stream-moe demo
 
-test: $(READY)  ## Run every test (with Java and Maven at hand also those against a real Kafka broker)
-	$(BIN)/python -m pytest
+test: $(READY)  ## Run the tests, side by side (with Java and Maven at hand also those against a real Kafka broker)
+	$(PYTEST) -m "not long"
+
+test-all: test  ## Run every test: also those that take minutes (faults, simulated crashes, a Ray cluster, reports)
+	$(PYTEST) -m long
 
 bench: $(READY)  ## Measure speed side by side with MOA and the published loop (installs CapyMOA; needs Java 17)
 	$(INSTALL) -e '.[bench]'

@@ -31,7 +31,7 @@ def test_a_served_replay_stays_until_interrupted_and_learns_the_same() -> None:
     url = next(word for word in said[-1].split() if word.startswith("http"))
     page, metrics = fetch(url), fetch(f"{url}metrics")
     process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=30)
+    rest, errors = process.communicate(timeout=120)
     assert (process.returncode, rest) == (0, "")
     assert [" settings command=replay " in line for line in errors.splitlines()] == [True]
     assert "<strong>finished</strong>" in page

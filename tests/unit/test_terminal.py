@@ -25,7 +25,7 @@ from stream_moe.telemetry.logs import setup_logging
 from tests.terminal import Terminal
 
 CLI = [sys.executable, "-m", "stream_moe"]
-ENDLESS = ["replay", "sea_a", "--events", "100000000", "--model", "naive-bayes"]
+ENDLESS = ["replay", "sea_a", "--events", "100000000000", "--model", "naive-bayes"]
 NUMBERS = re.compile(r"events ([\d,]+) of .*?accuracy ([\d.]+)%.*?log-loss ([\d.]+).*?kappa ([\d.]+)", re.S)
 
 

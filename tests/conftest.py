@@ -1,0 +1,30 @@
+"""Which tests share a process, where several run side by side, and which only `make test-all` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+# What starts a broker, a cluster or a browser does so once for all of its tests; the longest group begins first.
+TOGETHER = {
+    "kafka/test_faults.py": "faults",
+    "kafka": "kafka",
+    "metrics": "prometheus",
+    "ray": "ray",
+    "browser": "browser",
+}
+LONG = ("kafka/test_faults.py", "simulation", "ray", "browser/test_report_page.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not item.path.is_relative_to(HERE):
+            continue
+        place = item.path.relative_to(HERE).as_posix()
+        group = next((group for begin, group in TOGETHER.items() if place.startswith(begin)), None)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+        if place.startswith(LONG):
+            item.add_marker(pytest.mark.long)
