@@ -6,6 +6,9 @@ state that the engine must reach from any of them is `DIGEST`: a change that mov
 Version 5 has a file of each mixture too (`version-5-NAME.ckpt.xz`) and of its state as bytes (`state-5-NAME.bin.xz`),
 with the state that each must reach in `MIXTURES`. Nothing writes them any more: they are of the last program in which
 the mixtures had other class names and other parameters.
+
+From version 7 on there is a file of an adaptive tree (`version-7-adaptive-tree.ckpt.xz`), which counts the columns of
+few values: three of electricity's, until they vary. The state to be reached from any of them is `COUNTED`.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ HERE = Path(__file__).parent
 MODEL = "hoeffding-tree"
 EVENTS, AT, LATE = 4000, 3000, 200  # events, records before the checkpoint, records that a late label is late
 DIGEST = "4441745da9add7dc93c8b4a6658352d10aba0f45654cb629efb1394ebef68c99"
+COUNTED = "7d4ed07f05eb95a7b48653112e52eaf32daca3f02e8c485d99176b8db42d54ac"
 STREAM = open_stream("electricity")
 LEARNT, ON = 1500, 500  # events in the state as bytes, the last 50 of them without a label; events learnt after it
 

@@ -86,6 +86,17 @@ def test_a_checkpoint_of_a_mixture_from_before_it_was_renamed_is_continued(name:
     assert offsets(log)[0] >= golden.AT  # nothing before it was read again
 
 
+@pytest.mark.parametrize("version", range(7, form.VERSION + 1))
+def test_a_checkpoint_of_counted_values_is_continued(version: int, tmp_path: Path) -> None:
+    content = golden.kept(f"version-{version}-adaptive-tree.ckpt")
+    assert Checkpoint.from_bytes(content).arrays["learner/expert/fore/width"].any()
+    (tmp_path / f"{golden.AT:020d}.ckpt").write_bytes(content)
+    engine, log = golden.engine(tmp_path, committed=golden.AT, model="adaptive-tree")
+    engine.run()
+    assert engine.tasks[0].learner.digest == golden.COUNTED
+    assert offsets(log)[0] >= golden.AT
+
+
 def test_trees_of_format_3_get_an_empty_archive() -> None:
     schema = Schema.numeric(4, ["no", "yes"])
     rng = np.random.default_rng(1)
