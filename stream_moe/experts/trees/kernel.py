@@ -94,11 +94,14 @@ def gather(layout: TreeLayout, x: Float32, t: int, scratch: Scratch) -> bool:
 
 @compiled(_nrt=False)
 def find_value(values: Float64, start: int, stop: int, value: float) -> int:
-    """Return the place of a value from `start` on; -1 = it has none, or is missing."""
-    for k in range(start, stop):
-        if values[k] == value:
-            return k
-    return -1
+    """Return the place of a value from `start` on; -1 = it has none, or is missing.
+
+    Without a branch for each: which value comes is what a processor cannot foretell.
+    """
+    found = start
+    for k in range(start + 1, stop):
+        found = k if values[k] == value else found
+    return found if values[found] == value else -1
 
 
 @compiled(_nrt=False)
