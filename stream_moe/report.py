@@ -14,6 +14,8 @@ from stream_moe.types import Float64, Int64
 
 # How the reports of several partitions are taken together, field by field; those not marked are counts: their sum.
 MEAN, LATEST, SAME, ALL = ({"total": name} for name in ("mean", "latest", "same", "all"))
+MOST_CONFUSED = 64  # classes up to which a report holds who was taken for whom: 32 KiB
+ENOUGH_LABELS = 1000  # from which on a model that is no better than naming the majority class is told of
 
 
 @dataclass(slots=True)
@@ -72,12 +74,27 @@ class QualityReport:
     class_right: Int64  # [C] of class_labels, those predicted right
     majority_right: int = 0  # events that naming the majority class so far gets right
     no_change_right: int = 0  # events that repeating the previous label gets right
+    confusion: Int64 | None = None  # [C, C] true by predicted class; None = more than 64 classes
 
     @property
     def class_recall(self) -> Float64:
         """float64 [C]: share of each class's events that were predicted right; NaN for a class not seen yet."""
-        seen = self.class_labels > 0
-        return np.divide(self.class_right, self.class_labels, out=np.full(len(seen), math.nan), where=seen)
+        return shares(self.class_right, self.class_labels)
+
+    @property
+    def class_precision(self) -> Float64:
+        """float64 [C]: share of the answers of each class that were right; NaN for a class never answered."""
+        return shares(self.class_right, self.class_predictions)
+
+    @property
+    def class_f1(self) -> Float64:
+        """float64 [C]: harmonic mean of precision and recall, 0 where none was right; NaN where neither is known."""
+        return shares(2 * self.class_right, self.class_labels + self.class_predictions)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes seen (Brodersen et al. 2010); 0 before any."""
+        return mean_known(self.class_recall)
 
     @property
     def g_mean(self) -> float:
@@ -228,6 +245,45 @@ def drifts_by_scope(learner: LearnerReport, drift: DriftReport) -> dict[str, int
     return dict(sorted(counts.items()))
 
 
+def shares(part: Int64, whole: Int64) -> Float64:
+    """Return part / whole, NaN where the whole is 0.
+
+    Examples
+    --------
+    >>> shares(np.array([1, 0]), np.array([4, 0])).tolist()
+    [0.25, nan]
+    """
+    return np.divide(part, whole, out=np.full(len(whole), math.nan), where=whole > 0)
+
+
+def mean_known(values: Float64) -> float:
+    """Mean of the values that are not NaN; 0 where none is.
+
+    Examples
+    --------
+    >>> mean_known(np.array([1.0, 0.5, np.nan]))
+    0.75
+    """
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def majority_only(accuracy: float, kappa_majority: float, class_labels: Sequence[int] | Int64) -> int | None:
+    """Return the largest class where a model is no better than always naming it, else None.
+
+    It is told once there are 1,000 labels, and kappa over the majority class so far is not above 0, or no more was
+    right than the largest class has labels: the two differ by the first events, when nobody knew the majority.
+
+    Examples
+    --------
+    >>> majority_only(0.993, 0.001, [993, 7]), majority_only(0.994, 0.14, [993, 7]), majority_only(0.9, 0.0, [99, 1])
+    (0, None, None)
+    """
+    events, largest = int(sum(class_labels)), int(np.argmax(class_labels))
+    is_no_better = kappa_majority <= 0 or round(accuracy * events) <= class_labels[largest]
+    return largest if is_no_better and events >= ENOUGH_LABELS else None
+
+
 def geometric_mean(recall: Float64) -> float:
     """Geometric mean of the recalls [C] that are not NaN; 0 where none is.
 
@@ -266,5 +322,5 @@ def _total(parts: Sequence[Any], weights: Sequence[int]) -> dict[str, Any]:
         elif rule in ("latest", "all"):
             total[each.name] = max(values) if rule == "latest" else all(values)
         else:
-            total[each.name] = sum(values)
+            total[each.name] = None if values[0] is None else sum(values)
     return total

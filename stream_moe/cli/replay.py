@@ -99,7 +99,7 @@ class ReplaySettings(Settings):
     ] = "0"
     window: Annotated[int, s.AT_LEAST_1, Option(help="Events that the windowed scores look back.")] = 1000
     metric: Annotated[
-        list[str], Option(metavar="A,B", help="Metrics of river by name, as MacroF1; may be repeated.")
+        list[str], Option(metavar="A,B", help="Metrics of river, as MacroF1 or 'FBeta(beta=2)'; may be repeated.")
     ] = field(default_factory=list)
     folds: Annotated[int | None, Interval(ge=2), Option(help="Cross-validate: fold j tests, the others train.")] = (
         None
@@ -133,8 +133,10 @@ class ReplaySettings(Settings):
 
     @property
     def metrics(self) -> list[str]:
-        """Names of river's metrics."""
-        return [name for each in self.metric for name in s.split_names(each)]
+        """Names of river's metrics, with their options."""
+        from stream_moe.evaluation.river_metrics import split_metrics
+
+        return [name for each in self.metric for name in split_metrics(each)]
 
     def check(self) -> None:
         """Raise ConfigError where options do not go together."""

@@ -141,6 +141,7 @@ class Serving:
             drifts.update(drifts_by_scope(each.learner, each.drift))
             dead.update(each.dead_letters)
         return replayed.to_dict() | {
+            "classes": list(reports[0].classes),
             "events_per_second": (last[2] - first[2]) / seconds if seconds else 0.0,
             "events_per_cpu_second": (last[2] - first[2]) / cpu_seconds if cpu_seconds else 0.0,
             "predictions": sum(each.predictions_committed for each in reports),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import typer
+
+MOST_CLASSES = 12  # in the table of classes
+UNKNOWN = "-"
 
 
 def print_summary(result: dict[str, Any]) -> None:
@@ -21,7 +25,8 @@ def print_summary(result: dict[str, Any]) -> None:
         f"  kappa           {result['kappa']:.4f}     kappa_M {result['kappa_majority']:.4f}, "
         f"kappa_temporal {result['kappa_temporal']:.4f}",
         f"  log-loss        {result['log_loss']:.4f}" + calibration,
-        f"  G-mean          {result['g_mean']:.4f}",
+        f"  balanced        {result['balanced_accuracy']:.4%}   (mean recall; G-mean {result['g_mean']:.4f})",
+        *_rare(result),
         f"  speed           {_speed(result)}start-up {result['startup_seconds']:.2f} s)",
         f"  memory          {result['peak_memory_bytes'] / 2**20:,.0f} MiB at its peak",
         f"  drift           {_drifts(result)}",
@@ -39,6 +44,7 @@ def print_summary(result: dict[str, Any]) -> None:
             f"  {number:>2} {expert['kind']:<18}{expert['routed']:>8,} {expert['trained']:>9,}"
             f"{expert['accuracy']:>10.2%}{expert['nodes']:>8,}{expert['drifts']:>8}"
         )
+    lines += ["", *_classes(result)]
     if len(parts := result.get("partitions", [])) > 1:
         lines += ["", "  partition    position    events  accuracy  state"]
         lines += [
@@ -47,6 +53,56 @@ def print_summary(result: dict[str, Any]) -> None:
             for part in parts
         ]
     typer.echo("\n" + "\n".join(lines))
+
+
+def _rare(result: dict[str, Any]) -> Iterator[str]:
+    """How well the probabilities rank, and that a model is no better than a fixed answer."""
+    if "window_roc_auc" in result:  # a daemon keeps none
+        yield f"  ranking         {_ranking(result)}"
+    from stream_moe.report import majority_only
+
+    if (largest := majority_only(result["accuracy"], result["kappa_majority"], result["class_labels"])) is not None:
+        share = result["class_labels"][largest] / sum(result["class_labels"])
+        yield f"  warning         no better than always naming {result['classes'][largest]} ({share:.2%} right)"
+
+
+def _ranking(result: dict[str, Any]) -> str:
+    from stream_moe.evaluation.window import is_ranked
+
+    area, precision, events = (result[f"window_{name}"] for name in ("roc_auc", "average_precision", "events"))
+    names = result["classes"]
+    if area is None and not is_ranked(len(names), result["window"]):
+        return f"not known: {len(names)} classes have too many probabilities in --window {result['window']}"
+    if area is None:
+        return f"not known: no two classes in the last {events:,} labels"
+    of = f"of {names[1]}" if len(names) == 2 else "mean of one class against the rest"
+    return f"ROC AUC {area:.4f}, average precision {precision:.4f} ({of}; last {events:,} labels)"
+
+
+def _classes(result: dict[str, Any]) -> Iterator[str]:
+    """Lay the scores of each class out; of many those that are found least."""
+    from stream_moe.experiments.table import aligned
+
+    names, recall = result["classes"], result["class_recall"]
+    shown = list(range(len(names)))
+    if len(names) > MOST_CLASSES:
+        known = [c for c in shown if recall[c] is not None]
+        shown = sorted(known, key=lambda c: recall[c])[:MOST_CLASSES]
+    head = ("class", "labels", "predicted", "precision", "recall", "F1")
+    rows = [head] + [
+        (
+            names[c], f"{result['class_labels'][c]:,}", f"{result['class_predictions'][c]:,}",
+            _share(result["class_precision"][c]), _share(recall[c]), _share(result["class_f1"][c], ".4f"),
+        )
+        for c in shown
+    ]  # fmt: skip
+    yield from (f"  {line}" for line in aligned(rows, {0}))
+    if len(names) > len(shown):
+        yield f"  (of {len(names):,} classes the {len(shown)} with the lowest recall; --json has all)"
+
+
+def _share(value: float | None, form: str = ".2%") -> str:
+    return UNKNOWN if value is None else format(value, form)
 
 
 def _speed(result: dict[str, Any]) -> str:

@@ -71,7 +71,11 @@ class ReplayResult:
     @property
     def summary(self) -> dict[str, float]:
         """Return the scores of one number each, as `Scoreboard.summary` does."""
-        return {name: value for name, value in self.scores.items() if isinstance(value, int | float)}
+        return {
+            name: math.nan if value is None else value
+            for name, value in self.scores.items()
+            if value is None or isinstance(value, int | float)
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

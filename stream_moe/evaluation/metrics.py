@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_moe.report import QualityReport
+from stream_moe.report import MOST_CONFUSED, QualityReport
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Float64, Int32, Int64
@@ -67,7 +67,7 @@ def score(scores: Scores, labels: Int64, proba: Float64, y: Int32, seen: Int32) 
 
 
 class Prequential:
-    """Accuracy, three kappas, log-loss and recall by class of a stream of predictions.
+    """Accuracy, three kappas, log-loss, and recall, precision and F1 by class of a stream of predictions.
 
     Kappa compares with chance (Cohen 1960), kappa_majority with the majority class so far, kappa_temporal with
     the previous label (Bifet et al., Efficient online evaluation of big data stream classifiers, 2015). Both
@@ -88,6 +88,8 @@ class Prequential:
     (3, 0.667, 0.4, 0.415)
     >>> report.class_recall.tolist(), round(report.g_mean, 3)
     ([1.0, 0.5], 0.707)
+    >>> report.balanced_accuracy, report.class_precision.tolist(), report.confusion.tolist()
+    (0.75, [0.5, 1.0], [[1, 0], [1, 1]])
     """
 
     def __init__(self, n_classes: int) -> None:
@@ -131,6 +133,7 @@ class Prequential:
             class_right=confusion.diagonal().copy(),
             majority_right=int(counts[MAJORITY_RIGHT]),
             no_change_right=int(counts[NO_CHANGE_RIGHT]),
+            confusion=confusion.copy() if len(confusion) <= MOST_CONFUSED else None,
         )
 
     def snapshot(self) -> Snapshot:

@@ -14,7 +14,10 @@ from stream_moe.evaluation.window import WINDOW, SlidingWindow
 from stream_moe.report import QualityReport
 from stream_moe.types import Float64, Int32, Schema
 
-SCORES = ("accuracy", "window_accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss", "g_mean")
+SCORES = (
+    "accuracy", "window_accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss", "g_mean",
+    "balanced_accuracy",
+)  # fmt: skip
 
 
 class Scoreboard:
@@ -63,7 +66,7 @@ class Scoreboard:
 
     def report(self) -> QualityReport:
         """Return the scores since the start; the recent accuracy is that of the sliding window."""
-        return replace(self.quality.report(), window_accuracy=self.window.report().accuracy)
+        return replace(self.quality.report(), window_accuracy=self.window.accuracy)
 
     def extra(self) -> dict[str, float]:
         """Return the scores of one number each that no `QualityReport` has: calibration, and over the window."""
@@ -78,7 +81,8 @@ class Scoreboard:
         """Return all scores as plain values for JSON: of one number each, by class and by confidence."""
         bins = [{name: _or_none(value) for name, value in asdict(each).items()} for each in self.calibration.bins()]
         metrics = {} if self.metrics is None else {"metrics": self.metrics.values(self.quality.confusion)}
-        return quality_dict(self.report()) | self.extra() | {"calibration": bins} | metrics
+        extra = {name: _or_none(value) for name, value in self.extra().items()}
+        return quality_dict(self.report()) | extra | {"calibration": bins} | metrics
 
 
 def numbers(quality: QualityReport) -> dict[str, float]:
@@ -91,7 +95,11 @@ def quality_dict(quality: QualityReport) -> dict[str, Any]:
     return numbers(quality) | {
         "class_labels": quality.class_labels.tolist(),
         "class_predictions": quality.class_predictions.tolist(),
-        "class_recall": [_or_none(recall) for recall in quality.class_recall.tolist()],
+        **{
+            name: [_or_none(value) for value in getattr(quality, name).tolist()]
+            for name in ("class_recall", "class_precision", "class_f1")
+        },
+        **({} if quality.confusion is None else {"confusion": quality.confusion.tolist()}),
     }
 
 
