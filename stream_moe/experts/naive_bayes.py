@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from stream_moe.experts.state import MOST_CATEGORIES
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
-from stream_moe.types import Feature, Float32, Float64, Int32, Schema
+from stream_moe.types import Feature, Schema
 
 
 class NaiveBayes(HoeffdingTree):
@@ -41,18 +39,10 @@ class NaiveBayes(HoeffdingTree):
 
     def __init__(self, schema: Schema) -> None:
         super().__init__(_narrowed(schema), grace_period=math.inf, leaf_prediction="naive-bayes", max_nodes=1)
-        self._wide = schema.n_categories > MOST_CATEGORIES
-
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        if self._wide.any():
-            x = np.where(self._wide & (x >= MOST_CATEGORIES), np.float32(np.nan), x)
-        super().step(x, y, weight, proba)
 
     def grow(self, schema: Schema) -> None:
         """As `Expert.grow`."""
         super().grow(_narrowed(schema))
-        self._wide = schema.n_categories > MOST_CATEGORIES
 
 
 def _narrowed(schema: Schema) -> Schema:

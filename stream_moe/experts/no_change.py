@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from stream_moe.experts.compiled import DONE
 from stream_moe.experts.state import ArrayState
+from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
@@ -17,8 +19,10 @@ class Memory(NamedTuple):
     last: Int64  # [1] class learnt last, -1 = none yet
 
 
-@compiled
-def step(memory: Memory, y: Int32, weight: Float64, proba: Float64) -> None:
+@compiled(no_cpython_wrapper=True)
+def step(state: Any, x: Float32, y: Int32, weight: Float64, proba: Float64, again: bool) -> int:
+    """Test, then remember, row by row: the kernel of `CompiledExpert`."""
+    (memory,) = opened(state)
     n_classes = proba.shape[1]
     for t in range(y.shape[0]):
         last = memory.last[0]
@@ -29,6 +33,7 @@ def step(memory: Memory, y: Int32, weight: Float64, proba: Float64) -> None:
             proba[t, last] = SURE
         if y[t] >= 0 and weight[t] > 0.0:
             memory.last[0] = y[t]
+    return DONE
 
 
 class NoChange(ArrayState):
@@ -54,6 +59,7 @@ class NoChange(ArrayState):
     """
 
     kind = "no-change"
+    kernel = step
 
     def __init__(self, schema: Schema) -> None:
         self.n_classes = schema.n_classes
@@ -62,9 +68,8 @@ class NoChange(ArrayState):
     def _parts(self) -> dict[str, Memory]:
         return {"memory": self._memory}
 
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        step(self._memory, y, weight, proba)
+    def _state(self) -> tuple[Any, ...]:
+        return (self._memory,)
 
     def grow(self, schema: Schema) -> None:
         self.n_classes = schema.n_classes

@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 from stream_moe.experts.base import Expert, ExpertFacts, facts_of
-from stream_moe.experts.trees.forest import Forest
+from stream_moe.experts.compiled import DONE, FRESH, kernel_of, step_all
+from stream_moe.runtime.bound import Bound
 from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32, Int64, Schema
@@ -19,12 +20,16 @@ class ExpertPool:
 
     Because no expert reads another's state, a block gives the same result expert by expert (each tree stays
     in cache), event by event, or in any number of threads.
+
+    Those that are compiled take one call of compiled code for each thread, whatever their kinds and number; the
+    others are stepped by Python.
     """
 
     def __init__(self, experts: Sequence[Expert], *, workers: WorkerThreads | None = None) -> None:
         self.experts = list(experts)
         self._workers = workers or WorkerThreads(1)
-        self._forest = Forest(self.experts) if Forest.can_hold(self.experts) else None
+        self._bound: list[Bound | None] = []
+        self._bind()
 
     def __len__(self) -> int:
         return len(self.experts)
@@ -48,7 +53,7 @@ class ExpertPool:
         Parameters
         ----------
         x
-            float32 [n, d].
+            float32 [n, d], C-contiguous.
         y
             int32 [E, n], each expert's own labels; -1 = unknown.
         weight
@@ -56,25 +61,38 @@ class ExpertPool:
         active
             bool [E, n], which experts predict and learn which rows; None = all of them.
         out
-            float64 [E, n, C], where to write it; None = into a new array.
+            float64 [E, n, C], C-contiguous, where to write it; None = into a new array.
         """
         proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes)) if out is None else out
-        if self._forest is not None and active is None:
-            self._forest.step(x, y, weight, proba, self._workers)
-            return proba
-        # A free thread takes the next expert: trees differ in size.
-        self._workers.each(
-            partial(expert.step, x, y[e], weight[e], proba[e])
-            if active is None or active[e].all()
-            else partial(step_some, expert, active[e].nonzero()[0], x, y[e], weight[e], proba[e])
-            for e, expert in enumerate(self.experts)
-        )
+        y, weight = np.array(y, order="C"), np.ascontiguousarray(weight)  # labels may be read-only, which is a type
+        if active is None:
+            active = np.ones(y.shape, np.bool_)
+        reasons, left = np.full(len(self.experts), FRESH), self._compiled()
+        while len(left):
+            work = partial(
+                step_all, self._functions, self._states, left, np.zeros(1, np.int64), reasons,
+                x, y, weight, active, proba,
+            )  # fmt: skip
+            self._workers.each([work] * min(self._workers.threads, len(left)))
+            left = left[reasons[left] != DONE]
+            for e in left:
+                self.experts[e].attend(int(reasons[e]))
+            if len(left):
+                self._compiled()
+        if self._in_python:
+            # A free thread takes the next expert.
+            self._workers.each(
+                partial(expert.step, x, y[e], weight[e], proba[e])
+                if active[e].all()
+                else partial(step_some, expert, active[e].nonzero()[0], x, y[e], weight[e], proba[e])
+                for e, expert in self._in_python
+            )
         return proba
 
     def predict(self, x: Float32, active: Bool | None = None) -> Float64:
         """float64 [E, n, C], learning nothing."""
         shape = (len(self.experts), len(x))
-        return self.step(x, unknown_labels(shape), np.zeros(shape), active)
+        return self.step(x, np.full(shape, UNLABELLED, np.int32), np.zeros(shape), active)
 
     def grow(self, schema: Schema) -> None:
         for expert in self.experts:
@@ -91,20 +109,25 @@ class ExpertPool:
         """Each expert's description of itself as it is now."""
         return [facts_of(expert) for expert in self.experts]
 
+    def _compiled(self) -> Int64:
+        """Return which experts are compiled, int64 [M], bound to what their states are now."""
+        bound = [kernel_of(expert) for expert in self.experts]
+        if bound != self._bound:  # by identity
+            self._bound = bound
+            self._bind()
+        return self._order
 
-def unknown_labels(shape: int | tuple[int, int]) -> Int32:
-    """Labels to predict by; read-only as broadcast labels are, or numba would compile the experts again for them."""
-    unknown = np.full(shape, UNLABELLED, np.int32)
-    unknown.setflags(write=False)
-    return unknown
+    def _bind(self) -> None:
+        self._functions = np.array([0 if b is None else b.function for b in self._bound], np.int64)
+        self._states = np.array([0 if b is None else b.address for b in self._bound], np.int64)
+        self._order = self._functions.nonzero()[0]
+        self._in_python = [(e, self.experts[e]) for e, b in enumerate(self._bound) if b is None]
 
 
 def step_some(expert: Expert, rows: Int64, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
     """Step an expert through some of the rows; its prediction of the others is NaN."""
     predictions = np.empty((len(rows), proba.shape[1]))
     if len(rows):
-        labels = y[rows]
-        labels.setflags(write=y.flags.writeable)
-        expert.step(x[rows], labels, weight[rows], predictions)
+        expert.step(x[rows], y[rows], weight[rows], predictions)
     proba[:] = np.nan
     proba[rows] = predictions

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_moe.experts.base import Expert
+from stream_moe.experts.compiled import CompiledExpert
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Arrays, Snapshot, fill
 from stream_moe.types import Float32, Float64, Int32
@@ -54,7 +54,7 @@ def precision(moments: Moments, j: int) -> float:
     return math.sqrt(moments.n[j] / moments.m2[j]) if moments.m2[j] > 0.0 else 0.0
 
 
-class ArrayState(Expert):
+class ArrayState(CompiledExpert):
     """An expert whose whole state is NamedTuples of arrays, `_parts` by name."""
 
     def _parts(self) -> dict[str, Any]:

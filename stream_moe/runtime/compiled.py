@@ -47,7 +47,8 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     directory = cache_directory()
     former, config.CACHE_DIR = config.CACHE_DIR, directory
     try:  # numba reads the directory when it decorates; other code's cache stays where it is
-        return njit(cache=bool(directory), nogil=True, error_model="numpy", **options)(function)
+        options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True} | options
+        return njit(cache=bool(directory), **options)(function)
     finally:
         config.CACHE_DIR = former
 

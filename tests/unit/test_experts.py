@@ -263,11 +263,11 @@ def test_averaged_softmax_finds_a_sharp_border_the_noise_and_the_change() -> Non
     assert wrong[settled].mean() < 0.005
     assert wrong_plain[settled].mean() > 0.015
     assert wrong[25_000:].mean() < 0.005  # though every label looked like noise at first
-    assert expert._state.noise[0] == pytest.approx(0.2, abs=0.05)  # a random label is right every second time
+    assert expert._regression.noise[0] == pytest.approx(0.2, abs=0.05)  # a random label is right every second time
     assert 1 <= expert.drift_counts.drifts < 40
     clean = AveragedSoftmax(schema)
     learn(clean, x[:20_000], true[:20_000])
-    assert clean._state.noise[0] < 0.02 + LEAST_NOISE
+    assert clean._regression.noise[0] < 0.02 + LEAST_NOISE
 
 
 def test_averaged_softmax_grows_without_forgetting() -> None:

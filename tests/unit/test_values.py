@@ -10,7 +10,8 @@ import pytest
 
 from stream_moe.errors import CheckpointError
 from stream_moe.experts.trees import screen, split
-from stream_moe.experts.trees.adaptive import FIRST, AdaptiveTree
+from stream_moe.experts.trees.adaptive import AdaptiveTree
+from stream_moe.experts.trees.adaptive_kernel import FIRST
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.experts.trees.values import MOST_VALUES, Values, checked_values, joined, no_values, values_in
 from stream_moe.snapshot import digest_of

@@ -9,9 +9,9 @@ import numpy as np
 
 from stream_moe.errors import StreamMoeError
 from stream_moe.experts.base import Expert, ExpertFacts
-from stream_moe.experts.pool import ExpertPool, unknown_labels
+from stream_moe.experts.pool import ExpertPool
 from stream_moe.snapshot import Snapshot
-from stream_moe.types import Bool, Float32, Float64, Int32, Schema
+from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32, Schema
 
 
 class Run(NamedTuple):
@@ -79,9 +79,7 @@ class Shard:
 
     def pass_through(self, run: Run, out: Float64 | None = None) -> Float64:
         shape = (len(self._pool), len(run.x))
-        y = (
-            unknown_labels(shape) if run.y is None else np.broadcast_to(run.y, shape)
-        )  # read-only, as in every executor
+        y = np.full(shape, UNLABELLED, np.int32) if run.y is None else np.broadcast_to(run.y, shape)
         weight = np.zeros(shape) if run.weight is None else run.weight
         return self._pool.step(run.x, y, weight, run.active, out)
 

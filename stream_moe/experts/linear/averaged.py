@@ -14,8 +14,10 @@ import numpy as np
 
 from stream_moe.errors import ConfigError
 from stream_moe.experts.base import DriftCounts
+from stream_moe.experts.compiled import DONE
 from stream_moe.experts.linear.softmax import SMALLEST, encode, first_inputs, predict
-from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, take_in
+from stream_moe.experts.state import ArrayState, keep, no_moments, take_in
+from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
@@ -73,12 +75,10 @@ def learn(
                 s.average[k, c] += share * (s.weight[k, c] - s.average[k, c])
 
 
-@compiled
-def step(
-    s: State, moments: Moments, n_categories: Int32, start: Int64, rate: float, memory: float, patience: float,
-    x: Float32, y: Int32, weight: Float64, proba: Float64, value: Float64, index: Int64, newest: Float64,
-) -> None:  # fmt: skip
-    """Test, then train, row by row; value and index [1 + d] and newest [C] are scratch."""
+@compiled(no_cpython_wrapper=True)
+def step(state: Any, x: Float32, y: Int32, weight: Float64, proba: Float64, again: bool) -> int:
+    """Test, then train, row by row: the kernel of `CompiledExpert`."""
+    s, moments, n_categories, start, rate, memory, patience, value, index, newest = opened(state)
     for t in range(x.shape[0]):
         encode(x[t], moments, n_categories, start, value, index)
         any_class = predict(s.average, s.seen, value, index, proba[t])
@@ -95,6 +95,7 @@ def step(
             learn(s, value, index, newest, proba[t, y[t]], classes, y[t], weight[t], rate, memory, patience)
         s.seen[y[t]] += weight[t]
         take_in(moments, x[t], n_categories)
+    return DONE
 
 
 class AveragedSoftmax(ArrayState):
@@ -135,6 +136,7 @@ class AveragedSoftmax(ArrayState):
     """
 
     kind = "averaged-softmax"
+    kernel = step
     detector = "cusum"
 
     def __init__(
@@ -151,40 +153,39 @@ class AveragedSoftmax(ArrayState):
     @property
     def drift_counts(self) -> DriftCounts:
         """How often the average began anew."""
-        changes = int(self._state.changes[0])
+        changes = int(self._regression.changes[0])
         return DriftCounts(drifts=changes, resets=changes)
 
     def _parts(self) -> dict[str, Any]:
-        return {"state": self._state, "moments": self._moments}
+        return {"state": self._regression, "moments": self._moments}
 
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        step(
-            self._state, self._moments, self._n_categories, self._start, *self._settings,
-            x, y, weight, proba, *self._scratch,
+    def _state(self) -> tuple[Any, ...]:
+        return (
+            self._regression, self._moments, self._n_categories, self._start, *self._settings, *self._scratch,
         )  # fmt: skip
 
     def grow(self, schema: Schema) -> None:
         """As `Expert.grow`: every feature's weights move to where they now begin."""
-        state, moments, start = self._state, self._moments, self._start
+        state, moments, start = self._regression, self._moments, self._start
         self._set_schema(schema)
         keep(self._moments, moments)
-        keep(self._state[4:], state[4:])
+        keep(self._regression[4:], state[4:])
         ends = [*start[1:], len(state.weight)]
         places = zip([0, *self._start], [0, *start], [1, *ends], strict=False)
         for at, begin, end in places:
-            for target, source in zip(self._state[:3], state[:3], strict=True):
+            for target, source in zip(self._regression[:3], state[:3], strict=True):
                 target[at : at + end - begin, : source.shape[1]] = source[begin:end]
-            self._state.counted[at : at + end - begin] = state.counted[begin:end]
+            self._regression.counted[at : at + end - begin] = state.counted[begin:end]
 
     def _set_schema(self, schema: Schema) -> None:
         d, c = schema.n_features, schema.n_classes
         self.n_classes = c
         self._n_categories = schema.n_categories
         self._start, n_inputs = first_inputs(schema)
-        self._state = State(
+        self._regression = State(
             np.zeros((n_inputs, c)), np.zeros((n_inputs, c)), np.zeros((n_inputs, c)), np.zeros(n_inputs),
             np.zeros(c), np.full(1, FIRST_NOISE), np.zeros(1), np.zeros(1, np.int64),
         )  # fmt: skip
         self._moments = no_moments(d)
         self._scratch = np.empty(d + 1), np.empty(d + 1, np.int64), np.empty(c)
+        self._unbind()

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.errors import CheckpointError, ConfigError
-from stream_moe.experts.linear.softmax import SoftmaxRegression
+from stream_moe.experts.compiled import DONE
+from stream_moe.experts.linear.softmax import SoftmaxRegression, step_row
 from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.runtime.draws import choose
 from stream_moe.snapshot import Snapshot, pack, unpack
@@ -44,30 +46,40 @@ def z_score(moments: Moments, row: Float32, j: int) -> float:
 
 @compiled
 def widen(
-    past: Past, moments: Moments, n_categories: Int32, x: Float32, y: Int32, weight: Float64, out: Float32
+    past: Past, moments: Moments, n_categories: Int32, row: Float32, y: int, weight: float, out: Float32
 ) -> None:
-    """Write the wider rows [n, m], each from its own features and the events learnt before it."""
+    """Write the wider row [m], from its own features [d] and the events learnt before it; then learn it."""
+    for k in range(out.shape[0]):
+        i = past.which[k]
+        if past.source[k] == VALUE:
+            out[k] = row[i]
+        elif past.source[k] == CHANGE:
+            change = row[i] - past.row[i]
+            out[k] = change if math.isfinite(change) else np.nan
+        elif past.source[k] == LABEL:
+            out[k] = past.label[0] if past.label[0] >= 0 else np.nan
+        elif past.source[k] == FREQUENCY:
+            out[k] = past.frequency[past.other[k], i]
+        else:
+            out[k] = z_score(moments, row, i) * z_score(moments, row, past.other[k])
+    if y >= 0 and weight > 0.0:
+        take_in(moments, row, n_categories)
+        past.row[:] = row
+        past.label[0] = y
+        for r in range(RATES.shape[0]):
+            for c in range(past.frequency.shape[1]):
+                past.frequency[r, c] += RATES[r] * ((1.0 if c == y else 0.0) - past.frequency[r, c])
+
+
+@compiled(no_cpython_wrapper=True)
+def step(state: Any, x: Float32, y: Int32, weight: Float64, proba: Float64, again: bool) -> int:
+    """Widen a row, then step the softmax over it, row by row: the kernel of `CompiledExpert`."""
+    past, moments, n_categories, wide, softmax = opened(state)
+    w, wide_moments, wide_categories, start, rate, memory, value, index = softmax
     for t in range(x.shape[0]):
-        for k in range(out.shape[1]):
-            i = past.which[k]
-            if past.source[k] == VALUE:
-                out[t, k] = x[t, i]
-            elif past.source[k] == CHANGE:
-                change = x[t, i] - past.row[i]
-                out[t, k] = change if math.isfinite(change) else np.nan
-            elif past.source[k] == LABEL:
-                out[t, k] = past.label[0] if past.label[0] >= 0 else np.nan
-            elif past.source[k] == FREQUENCY:
-                out[t, k] = past.frequency[past.other[k], i]
-            else:
-                out[t, k] = z_score(moments, x[t], i) * z_score(moments, x[t], past.other[k])
-        if y[t] >= 0 and weight[t] > 0.0:
-            take_in(moments, x[t], n_categories)
-            past.row[:] = x[t]
-            past.label[0] = y[t]
-            for r in range(RATES.shape[0]):
-                for c in range(past.frequency.shape[1]):
-                    past.frequency[r, c] += RATES[r] * ((1.0 if c == y[t] else 0.0) - past.frequency[r, c])
+        widen(past, moments, n_categories, x[t], y[t], weight[t], wide)
+        step_row(w, wide_moments, wide_categories, start, rate, memory, wide, y[t], weight[t], proba[t], value, index)
+    return DONE
 
 
 class HistorySoftmax(ArrayState):
@@ -99,6 +111,7 @@ class HistorySoftmax(ArrayState):
     """
 
     kind = "history-softmax"
+    kernel = step
 
     def __init__(
         self, schema: Schema, *, learning_rate: float = 0.2, memory: float = 0.999, products: int = 0
@@ -121,11 +134,9 @@ class HistorySoftmax(ArrayState):
     def _parts(self) -> dict[str, Any]:
         return {"past": self._past, "moments": self._moments}
 
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        wide = np.empty((len(x), len(self._past.source)), np.float32)
-        widen(self._past, self._moments, self._schema.n_categories, x, y, weight, wide)
-        self._inner.step(wide, y, weight, proba)
+    def _state(self) -> tuple[Any, ...]:
+        wide = np.empty(len(self._past.source), np.float32)
+        return self._past, self._moments, self._schema.n_categories, wide, self._inner._state()
 
     def grow(self, schema: Schema) -> None:
         """As `Expert.grow`: columns for what is new go to the end, where nothing learnt moves."""
@@ -143,6 +154,7 @@ class HistorySoftmax(ArrayState):
         )
         self._schema, self.n_classes = schema, schema.n_classes
         self._inner.grow(self._wide())
+        self._unbind()
 
     def snapshot(self) -> Snapshot:
         return pack({"history": super().snapshot(), "softmax": self._inner.snapshot()})
@@ -158,6 +170,7 @@ class HistorySoftmax(ArrayState):
         self._check_columns()
         self._inner = SoftmaxRegression(self._wide(), learning_rate=self._rate, memory=self._memory)
         self._inner.restore(parts["softmax"])
+        self._unbind()
 
     def _check_columns(self) -> None:
         """Raise CheckpointError where a column is of a feature, class or rate that does not exist."""

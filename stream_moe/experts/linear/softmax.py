@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.errors import ConfigError
+from stream_moe.experts.compiled import DONE
 from stream_moe.experts.state import MOST_CATEGORIES, ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
@@ -64,37 +66,45 @@ def predict(weight: Float64, seen: Float64, value: Float64, index: Int64, proba:
 
 
 @compiled(_nrt=False)
-def step(
+def step_row(
     w: Weights,
     moments: Moments,
     n_categories: Int32,
     start: Int64,
     rate: float,
     memory: float,
-    x: Float32,
-    y: Int32,
-    weight: Float64,
+    row: Float32,
+    y: int,
+    weight: float,
     proba: Float64,
     value: Float64,
     index: Int64,
 ) -> None:
-    """Test, then take one gradient step on the log-loss, row by row; value and index [1 + d] are scratch."""
-    for t in range(x.shape[0]):
-        encode(x[t], moments, n_categories, start, value, index)
-        any_class = predict(w.weight, w.seen, value, index, proba[t])
-        if y[t] < 0 or weight[t] <= 0.0:
+    """Test, then take one gradient step on the log-loss; value and index [1 + d] are scratch."""
+    encode(row, moments, n_categories, start, value, index)
+    any_class = predict(w.weight, w.seen, value, index, proba)
+    if y < 0 or weight <= 0.0:
+        return
+    w.seen[y] += weight
+    for c in range(proba.shape[0]):
+        if w.seen[c] <= 0.0 or not any_class:  # with one class there is nothing to tell apart
             continue
-        w.seen[y[t]] += weight[t]
-        for c in range(proba.shape[1]):
-            if w.seen[c] <= 0.0 or not any_class:  # with one class there is nothing to tell apart
-                continue
-            error = weight[t] * (proba[t, c] - (1.0 if c == y[t] else 0.0))
-            for i in range(value.shape[0]):
-                if value[i] != 0.0:
-                    gradient, k = error * value[i], index[i]
-                    w.square[k, c] = memory * w.square[k, c] + gradient * gradient
-                    w.weight[k, c] -= rate * gradient / math.sqrt(w.square[k, c] + SMALLEST)
-        take_in(moments, x[t], n_categories)
+        error = weight * (proba[c] - (1.0 if c == y else 0.0))
+        for i in range(value.shape[0]):
+            if value[i] != 0.0:
+                gradient, k = error * value[i], index[i]
+                w.square[k, c] = memory * w.square[k, c] + gradient * gradient
+                w.weight[k, c] -= rate * gradient / math.sqrt(w.square[k, c] + SMALLEST)
+    take_in(moments, row, n_categories)
+
+
+@compiled(_nrt=False, no_cpython_wrapper=True)
+def step(state: Any, x: Float32, y: Int32, weight: Float64, proba: Float64, again: bool) -> int:
+    """Step row by row: the kernel of `CompiledExpert`."""
+    w, moments, n_categories, start, rate, memory, value, index = opened(state)
+    for t in range(x.shape[0]):
+        step_row(w, moments, n_categories, start, rate, memory, x[t], y[t], weight[t], proba[t], value, index)
+    return DONE
 
 
 class SoftmaxRegression(ArrayState):
@@ -131,6 +141,7 @@ class SoftmaxRegression(ArrayState):
     """
 
     kind = "softmax"
+    kernel = step
 
     def __init__(self, schema: Schema, *, learning_rate: float = 0.2, memory: float = 0.999) -> None:
         if not (0 < learning_rate < math.inf and 0 < memory <= 1):
@@ -143,11 +154,9 @@ class SoftmaxRegression(ArrayState):
     def _parts(self) -> dict[str, Any]:
         return {"weights": self._weights, "moments": self._moments}
 
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        step(
-            self._weights, self._moments, self._n_categories, self._start, self._rate, self._memory,
-            x, y, weight, proba, *self._scratch,
+    def _state(self) -> tuple[Any, ...]:
+        return (
+            self._weights, self._moments, self._n_categories, self._start, self._rate, self._memory, *self._scratch,
         )  # fmt: skip
 
     def grow(self, schema: Schema) -> None:
@@ -169,6 +178,7 @@ class SoftmaxRegression(ArrayState):
         self._weights = Weights(np.zeros((n_inputs, c)), np.zeros((n_inputs, c)), np.zeros(c))
         self._moments = no_moments(d)
         self._scratch = np.empty(d + 1), np.empty(d + 1, np.int64)
+        self._unbind()
 
 
 def first_inputs(schema: Schema) -> tuple[Int64, int]:

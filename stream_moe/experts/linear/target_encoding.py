@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.errors import ConfigError
+from stream_moe.experts.compiled import DONE
 from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
@@ -56,6 +58,8 @@ class Scratch(NamedTuple):
     row: Int64  # [M] where each context's value lies, -1 = nowhere
     hashed: Int64  # [M] its hash, -1 = missing
     log: Float64  # [M R + R, C]
+    x: Float32  # [d] the row, in which -0.0 and 0.0 are one value
+    bits: Int32  # [d] the same memory
 
 
 @compiled(_nrt=False)
@@ -210,29 +214,20 @@ def show(r: Rates, row: Float32) -> None:
                     break
 
 
-@compiled(_nrt=False)
-def step(
-    c: Contexts,
-    r: Rates,
-    moments: Moments,
-    n_categories: Int32,
-    rate: float,
-    memory: float,
-    x: Float32,
-    bits: Int32,
-    y: Int32,
-    weight: Float64,
-    proba: Float64,
-    s: Scratch,
-) -> None:
-    """Test, then learn, row by row; bits [n, d] are those of x."""
+@compiled(_nrt=False, no_cpython_wrapper=True)
+def step(state: Any, x: Float32, y: Int32, weight: Float64, proba: Float64, again: bool) -> int:
+    """Test, then learn, row by row: the kernel of `CompiledExpert`."""
+    c, r, moments, n_categories, rate, memory, s = opened(state)
     for t in range(x.shape[0]):
-        hash_values(c, r, x[t], bits[t], moments, n_categories, s)
+        for j in range(x.shape[1]):
+            s.x[j] = x[t, j] + np.float32(0.0)
+        hash_values(c, r, s.x, s.bits, moments, n_categories, s)
         answer(c, r, s, proba[t])
         if y[t] >= 0 and weight[t] > 0.0:
             learn(c, r, s, proba[t], y[t], rate, memory)
-            show(r, x[t])
-            take_in(moments, x[t], n_categories)
+            show(r, s.x)
+            take_in(moments, s.x, n_categories)
+    return DONE
 
 
 class TargetEncoding(ArrayState):
@@ -271,6 +266,7 @@ class TargetEncoding(ArrayState):
     """
 
     kind = "target-encoding"
+    kernel = step
 
     def __init__(
         self,
@@ -293,12 +289,9 @@ class TargetEncoding(ArrayState):
     def _parts(self) -> dict[str, Any]:
         return {"rates": self._rates, "moments": self._moments}
 
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        x = np.ascontiguousarray(x + np.float32(0.0))  # -0.0 and 0.0 are one value
-        step(
-            self._contexts, self._rates, self._moments, self._n_categories, self._rate, self._memory,
-            x, x.view(np.int32), y, weight, proba, self._scratch,
+    def _state(self) -> tuple[Any, ...]:
+        return (
+            self._contexts, self._rates, self._moments, self._n_categories, self._rate, self._memory, self._scratch,
         )  # fmt: skip
 
     def grow(self, schema: Schema) -> None:
@@ -337,4 +330,8 @@ class TargetEncoding(ArrayState):
             shown=np.full((schema.n_features, 2), np.nan, np.float32),
         )  # fmt: skip
         self._moments = no_moments(schema.n_features)
-        self._scratch = Scratch(np.empty(m, np.int64), np.empty(m, np.int64), np.empty(((m + 1) * r, c)))
+        x = np.empty(schema.n_features, np.float32)
+        self._scratch = Scratch(
+            np.empty(m, np.int64), np.empty(m, np.int64), np.empty(((m + 1) * r, c)), x, x.view(np.int32)
+        )
+        self._unbind()

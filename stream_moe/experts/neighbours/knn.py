@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.errors import CheckpointError, ConfigError
-from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.experts.compiled import DONE
+from stream_moe.experts.state import ArrayState, keep, no_moments, precision, take_in
+from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
@@ -120,18 +122,10 @@ def append(w: Window, row: Float32, y: int) -> None:
     w.end[0] += 1
 
 
-@compiled(_nrt=False)
-def step(
-    w: Window,
-    moments: Moments,
-    n_categories: Int32,
-    x: Float32,
-    y: Int32,
-    weight: Float64,
-    proba: Float64,
-    scratch: Scratch,
-) -> None:
-    """Test, then store, row by row."""
+@compiled(_nrt=False, no_cpython_wrapper=True)
+def step(state: Any, x: Float32, y: Int32, weight: Float64, proba: Float64, again: bool) -> int:
+    """Test, then store, row by row: the kernel of `CompiledExpert`."""
+    w, moments, n_categories, scratch = opened(state)
     n_classes = proba.shape[1]
     for t in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -143,6 +137,7 @@ def step(
         if y[t] >= 0 and weight[t] > 0.0:
             take_in(moments, x[t], n_categories)
             append(w, x[t], y[t])
+    return DONE
 
 
 class WindowKNN(ArrayState):
@@ -178,6 +173,7 @@ class WindowKNN(ArrayState):
     """
 
     kind = "knn"
+    kernel = step
     expensive = True
 
     def __init__(self, schema: Schema, *, k: int = 3, window: int = 1000) -> None:
@@ -189,9 +185,8 @@ class WindowKNN(ArrayState):
     def _parts(self) -> dict[str, Any]:
         return {"window": self._window, "moments": self._moments}
 
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        step(self._window, self._moments, self._n_categories, x, y, weight, proba, self._scratch)
+    def _state(self) -> tuple[Any, ...]:
+        return self._window, self._moments, self._n_categories, self._scratch
 
     def grow(self, schema: Schema) -> None:
         window, moments = self._window, self._moments
@@ -230,3 +225,4 @@ class WindowKNN(ArrayState):
             np.empty(d, np.float32), np.empty(TILE, np.float32), np.empty(self._k, np.float32),
             np.empty(self._k, np.int32),
         )  # fmt: skip
+        self._unbind()

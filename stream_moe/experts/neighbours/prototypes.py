@@ -17,9 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.errors import ConfigError
+from stream_moe.experts.compiled import DONE
 from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
-from stream_moe.types import Float32, Float64, Int32, Schema
+from stream_moe.snapshot import Snapshot
+from stream_moe.types import Bool, Float32, Float64, Int32, Schema
 
 FLOOR = 0.01  # share of the probability that is spread over all classes
 NEW_BLUR = 0.05  # variance, per feature in squared deviations, of a centre known from one event
@@ -53,6 +56,7 @@ class Scratch(NamedTuple):
     distance: Float64  # [K] squared
     log_mass: Float64  # [K] at the moment
     logs: Float64  # [2, K] of mass and spread, as of the latest event: they seldom change
+    known: Bool  # [1] whether `logs` are those of the swarm, which a restore changes
 
 
 @compiled(_nrt=False, fastmath={"contract", "nsz", "reassoc"})
@@ -154,25 +158,15 @@ def settle(w: Swarm, s: Scratch, k: int, y: int, seen: float, moments: Moments) 
     w.spread[k], w.blur[k], w.gap[k] = NEW_BLUR * max(seen, 1.0), NEW_BLUR, FIRST_GAP
 
 
-@compiled(_nrt=False)
-def step(
-    w: Swarm,
-    moments: Moments,
-    n_categories: Int32,
-    reach: float,
-    drift: float,
-    agility: float,
-    memory: float,
-    x: Float32,
-    y: Int32,
-    weight: Float64,
-    proba: Float64,
-    s: Scratch,
-) -> None:
-    """Test, then follow, row by row."""
+@compiled(_nrt=False, no_cpython_wrapper=True)
+def step(state: Any, x: Float32, y: Int32, weight: Float64, proba: Float64, again: bool) -> int:
+    """Test, then follow, row by row: the kernel of `CompiledExpert`."""
+    w, moments, n_categories, reach, drift, agility, memory, s = opened(state)
     log_memory = math.log(memory)
-    for k in range(w.label.shape[0]):
-        take_logs(w, s, k)
+    if not s.known[0]:
+        for k in range(w.label.shape[0]):
+            take_logs(w, s, k)
+        s.known[0] = True
     for t in range(x.shape[0]):
         seen = look(x[t], n_categories, moments, s)
         top = score_all(w, s, seen, drift, log_memory)
@@ -197,6 +191,7 @@ def step(
             settle(w, s, weakest, y[t], seen, moments)
             take_logs(w, s, weakest)
         take_in(moments, x[t], n_categories)
+    return DONE
 
 
 class MovingPrototypes(ArrayState):
@@ -239,6 +234,7 @@ class MovingPrototypes(ArrayState):
     """
 
     kind = "prototypes"
+    kernel = step
     expensive = True
 
     def __init__(
@@ -262,9 +258,12 @@ class MovingPrototypes(ArrayState):
     def _parts(self) -> dict[str, Any]:
         return {"swarm": self._swarm, "moments": self._moments}
 
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        step(self._swarm, self._moments, self._n_categories, *self._settings, x, y, weight, proba, self._scratch)
+    def restore(self, snapshot: Snapshot) -> None:
+        super().restore(snapshot)
+        self._scratch.known[0] = False
+
+    def _state(self) -> tuple[Any, ...]:
+        return self._swarm, self._moments, self._n_categories, *self._settings, self._scratch
 
     def grow(self, schema: Schema) -> None:
         swarm, moments = self._swarm, self._moments
@@ -282,4 +281,7 @@ class MovingPrototypes(ArrayState):
             spread=np.ones(k), blur=np.zeros(k), gap=np.zeros(k), hits=np.zeros(k), latest=np.zeros(k),
             clock=np.zeros(1),
         )  # fmt: skip
-        self._scratch = Scratch(np.empty(d), np.empty(d), np.empty(k), np.empty(k), np.empty(k), np.empty((2, k)))
+        self._scratch = Scratch(
+            np.empty(d), np.empty(d), np.empty(k), np.empty(k), np.empty(k), np.empty((2, k)), np.zeros(1, np.bool_)
+        )
+        self._unbind()

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stream_moe.drift.adwin import DriftMonitor
 from stream_moe.errors import CheckpointError, ConfigError
-from stream_moe.experts.base import DriftCounts, Expert
-from stream_moe.experts.pool import unknown_labels
-from stream_moe.experts.trees import adaptive_kernel as kernel
+from stream_moe.experts.base import DriftCounts
+from stream_moe.experts.compiled import CompiledExpert
+from stream_moe.experts.trees import adaptive_kernel
 from stream_moe.experts.trees import arrays as tree_arrays
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.experts.trees.values import Values, checked_values, joined, no_values, values_in
 from stream_moe.runtime.draws import choose, poisson, poisson_steps, uniform
 from stream_moe.snapshot import Arrays, Snapshot, pack, unpack
-from stream_moe.types import Bool, Feature, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import UNLABELLED, Bool, Feature, Float32, Int32, Int64, Schema
 
 MOST_BYTES = 2**26  # of one tree's leaves: a pool of two dozen stays below 2 GB
 ARCHIVE_BYTES = 2**24  # of the leaves of all the trees that one archive holds
-RECENT = 100  # events on which the archived trees are compared, at most
-FIRST = RECENT  # events learnt, in which the numeric columns of few values are found
 
 
 class Planted(NamedTuple):
@@ -31,6 +29,11 @@ class Planted(NamedTuple):
     columns: Int64  # [m]
     as_number: Bool  # [m] nominal, but too wide when the tree first saw it: its index is taken as a number
     draw: int
+    tile: Float32  # [TILE, m] scratch
+
+    def side(self) -> adaptive_kernel.Side:
+        """Return what compiled code needs of it."""
+        return adaptive_kernel.Side(self.tree.arrays, self.tree.layout, self.tree.scratch, self.columns, self.tile)
 
     def view(self, x: Float32) -> Float32:
         """Return the columns of x that the tree sees, float32 [n, m]."""
@@ -45,11 +48,15 @@ class Planted(NamedTuple):
     def errors(self, x: Float32, y: Int32) -> int:
         """How many of the events it gets wrong; it learns nothing."""
         proba = np.empty((len(y), self.tree.n_classes))
-        self.tree.step(self.view(x), unknown_labels(len(y)), np.zeros(len(y)), proba)
+        self.tree.step(self.view(x), np.full(len(y), UNLABELLED, np.int32), np.zeros(len(y)), proba)
         return int((proba.argmax(1) != y).sum())
 
 
-class AdaptiveTree(Expert):
+def scratch_for(columns: Int64) -> Float32:
+    return np.empty((adaptive_kernel.TILE, len(columns)), np.float32)
+
+
+class AdaptiveTree(CompiledExpert):
     """A bagged Hoeffding tree on a random subset of the features, with a drift detector and a successor.
 
     Parameters
@@ -101,6 +108,7 @@ class AdaptiveTree(Expert):
     """
 
     kind = "adaptive-tree"
+    kernel = adaptive_kernel.step
     detector = "adwin"
     expensive = True
     in_committee = True
@@ -131,18 +139,19 @@ class AdaptiveTree(Expert):
             raise ConfigError(
                 f"adaptive-tree: drift_delta {drift_delta} and warning_delta {warning_delta} must ascend in (0, 1)"
             )
-        self._steps = poisson_steps(bagging) if bagging else np.ones(1)
+        steps = poisson_steps(bagging) if bagging else np.ones(1)
+        self._bag = adaptive_kernel.Bag(seed, member, steps, np.zeros(1, np.int64))
         self._parameters = grace_period, delta, tie_threshold
         self._share, self._wide, self._group, self._room = share, wide, group, archive
         self._seed, self._member = seed, member
         self._schema, self.n_classes = schema, schema.n_classes
         self._monitor = DriftMonitor(1, delta=drift_delta, warning_delta=warning_delta)
-        self._learnt = self._draws = self._retired_splits = self.n_swaps = self.n_returns = 0
+        self._draws = self._retired_splits = self.n_swaps = self.n_returns = 0
         self._known = no_values(schema.n_features)
         self._back: Planted | None = None
         self._fore = self._plant()
         self._archive: list[Planted] = []
-        self._recent = np.empty((0, schema.n_features), np.float32), np.empty(0, np.int32)
+        self._remember(np.empty((0, schema.n_features), np.float32), np.empty(0, np.int32))
 
     @property
     def n_nodes(self) -> int:
@@ -161,43 +170,35 @@ class AdaptiveTree(Expert):
     @property
     def memory_bytes(self) -> int:
         trees = sum(planted.tree.memory_bytes for planted in self._all().values())
-        return trees + sum(array.nbytes for array in self._recent)
+        return trees + sum(array.nbytes for array in self._latest(adaptive_kernel.RECENT))
 
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        drawn, spare = np.empty(len(x)), np.empty(proba.shape)
-        self._learnt = kernel.draw_weights(self._seed, self._member, self._learnt, self._steps, y, weight, drawn)
-        monitor, labels = self._monitor, kernel.Labels(y, weight, drawn)
-        look_at = FIRST if monitor.windows.events[0] < FIRST else -1
-        detector = kernel.Detector(monitor.windows, self._group, monitor.delta, monitor.warning_delta, look_at)
-        progress = np.zeros(3, np.int64)
-        fore_x, back_x = self._fore.view(x), (self._back or self._fore).view(x)
-        while True:
-            fore, back = self._fore.tree, (self._back or self._fore).tree
-            outcome = kernel.run(
-                kernel.Side(fore.arrays, fore.layout, fore.scratch, fore_x, proba),
-                kernel.Side(back.arrays, back.layout, back.scratch, back_x, spare),
-                self._back is not None, detector, labels, progress,
-            )  # fmt: skip
-            if outcome == kernel.DONE:
-                self._recent = self._latest(x, y, weight, RECENT)
-                return
-            if outcome == kernel.GROW_FORE:
-                fore.make_room()
-            elif outcome == kernel.GROW_BACK:
-                back.make_room()
-            elif outcome == kernel.WARNED:
-                self._back = self._plant()
-                back_x, progress[kernel.BACK] = self._back.view(x), progress[kernel.WATCHED]
-            elif outcome == kernel.LOOK:
-                watched, detector = int(progress[kernel.WATCHED]), detector._replace(look_at=-1)
-                self._count_values(*self._latest(x[:watched], y[:watched], weight[:watched], FIRST))
-                back_x, progress[kernel.BACK] = (self._back or self._fore).view(x), progress[kernel.WATCHED]
-            else:
-                watched, since = int(progress[kernel.WATCHED]), int(monitor.windows.width[0]) * self._group
-                after = self._latest(x[:watched], y[:watched], weight[:watched], min(since, RECENT))
-                self._swap(*after)
-                fore_x = self._fore.view(x)
+    def _state(self) -> tuple[Any, ...]:
+        back, monitor = self._back or self._fore, self._monitor
+        look_at = adaptive_kernel.FIRST if monitor.windows.events[0] < adaptive_kernel.FIRST else -1
+        return (
+            self._fore.side(), back.side(), self._back is not None, self._bag,
+            adaptive_kernel.Detector(monitor.windows, self._group, monitor.delta, monitor.warning_delta, look_at),
+            self._recent, self._work,
+        )  # fmt: skip
+
+    def attend(self, reason: int) -> None:
+        """As `CompiledExpert.attend`: a tree must grow, the detector speaks, or the first values are to be looked at."""
+        done = self._work.progress
+        if reason == adaptive_kernel.GROW_FORE:
+            self._fore.tree.make_room()
+        elif reason == adaptive_kernel.GROW_BACK:
+            assert self._back is not None
+            self._back.tree.make_room()
+        elif reason == adaptive_kernel.WARNED:
+            self._back = self._plant()
+            done[adaptive_kernel.BACK] = done[adaptive_kernel.WATCHED]
+        elif reason == adaptive_kernel.LOOK:
+            self._count_values(*self._latest(adaptive_kernel.FIRST))
+            done[adaptive_kernel.BACK] = done[adaptive_kernel.WATCHED]
+        else:
+            since = int(self._monitor.windows.width[0]) * self._group
+            self._swap(*self._latest(min(since, adaptive_kernel.RECENT)))
+        self._unbind()
 
     def grow(self, schema: Schema) -> None:
         """Take a wider schema; a living tree takes up each new feature with probability `share`."""
@@ -207,13 +208,13 @@ class AdaptiveTree(Expert):
             self._back = self._widened(self._back, before)
         self._archive = [self._widened(planted, before) for planted in self._archive]
         self._known = self._known.with_more(schema.n_features - before)
-        x, y = self._recent
-        self._recent = np.pad(x, ((0, 0), (0, schema.n_features - before)), constant_values=np.nan), y
+        x, y = self._latest(adaptive_kernel.RECENT)
+        self._remember(np.pad(x, ((0, 0), (0, schema.n_features - before)), constant_values=np.nan), y)
 
     def snapshot(self) -> Snapshot:
         """As `Expert.snapshot`."""
         plain = {
-            "learnt": self._learnt,
+            "learnt": int(self._bag.learnt[0]),
             "draws": self._draws,
             "retired_splits": self._retired_splits,
             "swaps": self.n_swaps,
@@ -221,7 +222,8 @@ class AdaptiveTree(Expert):
             "n_features": self._schema.n_features,
         }
         parts: dict[str, Snapshot] = {"monitor": self._monitor.snapshot(), "counts": ({}, plain)}
-        parts["recent"] = {name: array.copy() for name, array in zip("xy", self._recent, strict=True)}, {}
+        latest = zip("xy", self._latest(adaptive_kernel.RECENT), strict=True)
+        parts["recent"] = {name: array.copy() for name, array in latest}, {}
         for name, planted in self._all().items():
             arrays, _ = planted.tree.snapshot()
             which = {"columns": planted.columns.copy(), "as_number": planted.as_number.copy()}
@@ -237,7 +239,7 @@ class AdaptiveTree(Expert):
             raise CheckpointError(
                 f"adaptive-tree: {plain['n_features']} features in the checkpoint, {self._schema.n_features} here"
             )
-        self._learnt, self._draws = int(plain["learnt"]), int(plain["draws"])
+        self._bag.learnt[0], self._draws = int(plain["learnt"]), int(plain["draws"])
         self._retired_splits, self.n_swaps = int(plain["retired_splits"]), int(plain["swaps"])
         self.n_returns = int(plain["returns"])
         self._monitor.restore(parts["monitor"])
@@ -247,7 +249,7 @@ class AdaptiveTree(Expert):
         self._back = self._restored(parts["back"]) if "back" in parts else None
         archived = [parts[f"archive{k}"] for k in range(self._room) if f"archive{k}" in parts]
         self._archive = [self._restored(part) for part in archived]
-        self._recent = self._checked(*(parts["recent"][0][name] for name in "xy"))
+        self._remember(*self._checked(*(parts["recent"][0][name] for name in "xy")))
 
     def _plant(self) -> Planted:
         for planted in (self._fore, self._back) if self._known.width.any() else ():
@@ -259,12 +261,13 @@ class AdaptiveTree(Expert):
 
     def _count_values(self, x: Float32, y: Int32) -> None:
         """Count the numeric columns of few values from here on; x [n, d] and y [n] are all events so far."""
-        self._known = values_in(x, self._schema.n_categories == 0) if len(y) == FIRST else self._known
+        self._known = values_in(x, self._schema.n_categories == 0) if len(y) == adaptive_kernel.FIRST else self._known
         if not self._known.width.any():
             return
-        fore, steps = self._fore, self._steps
+        fore, steps = self._fore, self._bag.steps
         drawn = [
-            poisson(steps, uniform(self._seed, self._member, i)) if len(steps) > 1 else 1.0 for i in range(FIRST)
+            poisson(steps, uniform(self._seed, self._member, i)) if len(steps) > 1 else 1.0
+            for i in range(adaptive_kernel.FIRST)
         ]
         self._fore = self._on(fore.columns, fore.as_number, fore.draw, self._known.of(fore.columns))
         self._fore.tree.step(self._fore.view(x), y, np.array(drawn, np.float64), np.empty((len(y), self.n_classes)))
@@ -275,14 +278,22 @@ class AdaptiveTree(Expert):
         back = {} if self._back is None else {"back": self._back}
         return {"fore": self._fore} | back | {f"archive{k}": planted for k, planted in enumerate(self._archive)}
 
-    def _latest(self, x: Float32, y: Int32, weight: Float64, n: int) -> tuple[Float32, Int32]:
-        """Return up to the latest n events learnt, those of this block last."""
-        rows = ((y >= 0) & (weight > 0.0)).nonzero()[0][-n:]
-        if len(rows) == n:
-            return x[rows], y[rows]
-        start = max(len(self._recent[1]) + len(rows) - n, 0)
-        before_x, before_y = self._recent
-        return np.concatenate([before_x[start:], x[rows]]), np.concatenate([before_y[start:], y[rows]])
+    def _latest(self, n: int) -> tuple[Float32, Int32]:
+        """Return up to the latest n events learnt."""
+        end = int(self._recent.end[0])
+        return self._recent.x[max(0, end - n) : end], self._recent.y[max(0, end - n) : end]
+
+    def _remember(self, x: Float32, y: Int32) -> None:
+        """Begin with these as the latest events, at most RECENT; with scratch for the schema as it is."""
+        d, length = self._schema.n_features, 2 * adaptive_kernel.RECENT
+        self._recent = adaptive_kernel.Recent(
+            np.empty((length, d), np.float32), np.empty(length, np.int32), np.full(1, len(y), np.int64)
+        )
+        self._recent.x[: len(y)], self._recent.y[: len(y)] = x, y
+        self._work = adaptive_kernel.Work(
+            np.empty(adaptive_kernel.TILE), np.empty((adaptive_kernel.TILE, self.n_classes)), np.zeros(5, np.int64)
+        )
+        self._unbind()
 
     def _swap(self, x: Float32, y: Int32) -> None:
         """Put the best for the events after the change, x [n, d] and y [n], in the tree's place."""
@@ -313,13 +324,13 @@ class AdaptiveTree(Expert):
         columns = np.concatenate([old.columns, more])
         as_number = np.concatenate([old.as_number, self._wide_among(more)])
         old.tree.grow(self._seen(columns, as_number))
-        return Planted(old.tree, columns, as_number, old.draw)
+        return Planted(old.tree, columns, as_number, old.draw, scratch_for(columns))
 
     def _checked(self, x: Float32, y: Int32) -> tuple[Float32, Int32]:
         """Return recent events found in a checkpoint."""
         if len(y) == 0:
             return np.empty((0, self._schema.n_features), np.float32), y
-        fits = x.shape == (len(y), self._schema.n_features) and len(y) <= RECENT
+        fits = x.shape == (len(y), self._schema.n_features) and len(y) <= adaptive_kernel.RECENT
         if not fits or x.dtype != np.float32 or y.dtype != np.int32:
             raise CheckpointError(f"adaptive-tree: recent events are {x.dtype} {x.shape} and {y.dtype} {y.shape}")
         if not 0 <= y.min() <= y.max() < self.n_classes:
@@ -348,6 +359,7 @@ class AdaptiveTree(Expert):
             columns,
             as_number,
             draw,
+            scratch_for(columns),
         )
 
     def _wide_among(self, columns: Int64) -> Bool:

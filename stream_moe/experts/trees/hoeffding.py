@@ -7,20 +7,20 @@ from typing import Any, Literal
 import numpy as np
 
 from stream_moe.errors import CheckpointError, ConfigError
-from stream_moe.experts.base import Expert
+from stream_moe.experts.compiled import CompiledExpert
 from stream_moe.experts.trees import arrays as tree_arrays
 from stream_moe.experts.trees import kernel as tree_kernel
 from stream_moe.experts.trees.moving import carry_over
 from stream_moe.experts.trees.values import MOST_VALUES, Values, no_values
 from stream_moe.snapshot import Arrays, Snapshot, fill
-from stream_moe.types import Float32, Float64, Int32, Schema
+from stream_moe.types import Schema
 
 _PREDICTIONS = {"majority": tree_arrays.MAJORITY, "naive-bayes": tree_arrays.BAYES, "adaptive": tree_arrays.ADAPTIVE}
 _PER_NODE = ("feature", "threshold", "child", "default", "slot")
 _PER_SLOT = ("mass", "seen", "constant", "numeric", "nominal", "leaf")
 
 
-class HoeffdingTree(Expert):
+class HoeffdingTree(CompiledExpert):
     """A Hoeffding tree for streams of numeric and nominal features.
 
     Parameters
@@ -47,7 +47,7 @@ class HoeffdingTree(Expert):
     Attributes
     ----------
     arrays, layout, scratch
-        What compiled code works on: of an adaptive tree or a forest, too.
+        What compiled code works on: that of an adaptive tree, too.
 
     Notes
     -----
@@ -71,6 +71,7 @@ class HoeffdingTree(Expert):
     """
 
     kind = "hoeffding-tree"
+    kernel = tree_kernel.step
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class HoeffdingTree(Expert):
             )
         self._parameters = (grace_period, delta, tie_threshold, _PREDICTIONS[leaf_prediction])
         self._max_nodes, self._max_bytes = max_nodes, max_bytes
+        self._done = np.zeros(1, np.int64)  # rows of the block, for when the kernel comes back
         self._set_layout(schema, values or no_values(schema.n_features))
         self._allocate(1, 1)  # of thousands of models, one for each key, most never split
         self.arrays.feature[0], self.arrays.slot[0] = -1, 0
@@ -122,20 +124,12 @@ class HoeffdingTree(Expert):
     def memory_bytes(self) -> int:
         return sum(array.nbytes for array in self._in_use().values())
 
-    def is_like(self, other: HoeffdingTree) -> bool:
-        """Whether both are of equal parameters over equal features and classes, and count no values of their own."""
-        pairs: Any = zip(self.layout, other.layout, strict=True)
-        counts = self.layout.is_counted.any() or other.layout.is_counted.any()
-        return not counts and self._shapes == other._shapes and all(np.array_equal(a, b) for a, b in pairs)
+    def _state(self) -> tuple[Any, ...]:
+        return self.arrays, self.layout, self.scratch, self._done
 
-    def step(self, x: Float32, y: Int32, weight: Float64, proba: Float64) -> None:
-        """Test then train, row by row; see `stream_moe.experts.base.Expert.step`."""
-        done = 0
-        while True:
-            done = tree_kernel.step(self.arrays, self.layout, x, y, weight, done, proba, self.scratch)
-            if self.arrays.head[tree_arrays.PENDING] < 0:
-                return
-            self.make_room()
+    def attend(self, reason: int) -> None:
+        """As `CompiledExpert.attend`: a split, or a row's values, wait for room."""
+        self.make_room()
 
     def snapshot(self) -> Snapshot:
         return {name: array.copy() for name, array in self._in_use().items()}, {}
@@ -211,6 +205,7 @@ class HoeffdingTree(Expert):
         self.scratch = tree_arrays.new_scratch(self.layout, schema.n_classes)
 
     def _allocate(self, nodes: int, slots: int) -> None:
+        self._unbind()
         classes, numeric, categories = self._shapes
         self.arrays = tree_arrays.TreeArrays(
             feature=np.zeros(nodes, np.int32),
@@ -246,6 +241,7 @@ class HoeffdingTree(Expert):
         for name, array in self._in_use().items():
             getattr(arrays, name)[: len(array)] = array
         self.arrays = arrays
+        self._unbind()
 
     def _in_use(self) -> Arrays:
         """The arrays without the room that is left in them."""

@@ -12,9 +12,11 @@ et al., Handling numeric attributes in Hoeffding trees (2008), Gaussian observer
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from stream_moe.experts.compiled import DONE
 from stream_moe.experts.trees.arrays import (
     ADAPTIVE,
     BAYES_RIGHT,
@@ -39,10 +41,12 @@ from stream_moe.experts.trees.arrays import (
     TreeLayout,
 )
 from stream_moe.experts.trees.split import attempt_split
+from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32
 
 ZERO_VARIANCE_PRECISION = 1e300  # density 1 at the mean, 0 elsewhere, without a branch in the inner loop
+GROW = DONE + 1  # why `step` comes back
 LOG_1P = np.log1p(np.arange(4096.0))  # most weights are whole and small: no logarithm per value learnt
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -320,22 +324,12 @@ def resume(tree: TreeArrays, layout: TreeLayout, scratch: Scratch) -> bool:
     return True
 
 
-@compiled
-def step(
-    tree: TreeArrays,
-    layout: TreeLayout,
-    x: Float32,
-    y: Int32,
-    weight: Float64,
-    start: int,
-    proba: Float64,
-    scratch: Scratch,
-) -> int:
-    """Test, then train, row by row from `start`; return the first row not done (n, or fewer: grow and call again).
-
-    x float32 [n, d]; y int32 [n] (-1 = predict only); weight float64 [n] (0 = predict only); proba float64
-    [n, C], out.
-    """
-    if not resume(tree, layout, scratch):
-        return start
-    return step_rows(tree, layout, x, y, weight, start, x.shape[0], proba, scratch)
+@compiled(no_cpython_wrapper=True)
+def step(state: Any, x: Float32, y: Int32, weight: Float64, proba: Float64, again: bool) -> int:
+    """Test, then train, row by row: the kernel of `CompiledExpert`; GROW where a split waits for room."""
+    tree, layout, scratch, done = opened(state)
+    if not again:
+        done[0] = 0
+    if resume(tree, layout, scratch):
+        done[0] = step_rows(tree, layout, x, y, weight, done[0], x.shape[0], proba, scratch)
+    return GROW if tree.head[PENDING] >= 0 else DONE

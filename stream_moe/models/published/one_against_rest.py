@@ -23,7 +23,6 @@ def own_labels(y: Int32, n_classes: int) -> Int32:
     [[0, 1, -1], [1, 0, -1]]
     """
     own = np.where(y < 0, UNLABELLED, np.arange(n_classes)[:, None] == y).astype(np.int32)
-    own.setflags(write=False)  # as broadcast labels are: one kind of labels for the experts to be compiled for
     return own
 
 
