@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
 
 from stream_moe.errors import DataError
 from stream_moe.runtime.compiled import compiled
-from stream_moe.types import Feature, Float32, Int32, Schema
+from stream_moe.types import UNLABELLED, Feature, Float32, Int32, Schema
 
+LARGEST = 3.4028235677973366e38  # what is as large becomes infinite as a float32
 MAX_CATEGORIES = 1024  # of one feature whose categories are not declared; later ones count as missing
 GrowthNeeded = Literal["", "started", "grown"]
 
@@ -36,12 +36,12 @@ class RowEncoder:
 
     def __init__(self, schema: Schema | None) -> None:
         self._fixed = schema is not None
-        self._schema = schema
         # River's targets may be bools and ints, and so may names of features: they are kept here as they came, the
         # schema has them as text.
         self.labels: list[Any] = list(schema.classes) if schema else []
         self._names: list[Any] = [feature.name for feature in schema.features] if schema else []
         self._class_index: dict[Hashable, int] = {label: i for i, label in enumerate(self.labels)}
+        self._take(schema)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the vocabulary as JSON values; DataError for a label or a name that cannot be one."""
@@ -70,6 +70,7 @@ class RowEncoder:
             raise ValueError("labels or names that are not the schema's")
         rows.labels, rows._names, rows._fixed = labels, names, found["given"] if given is None else given
         rows._class_index = {label: i for i, label in enumerate(labels)}
+        rows._take(schema)
         return rows
 
     @property
@@ -94,26 +95,45 @@ class RowEncoder:
     def encode(self, x: dict[Any, Any], y: Hashable) -> tuple[Float32, GrowthNeeded]:
         """Return the row float32 [1, d] of an event about to be learnt, and whether the schema grew for it."""
         grown: GrowthNeeded = ""
-        if not self._fixed:
+        if not (self._fixed or self._brings_nothing_new(x, y)):
             grown = self._extend(x, y)
         return self.encode_known(x), grown
 
     def encode_known(self, x: dict[Any, Any]) -> Float32:
         """Return the row float32 [1, d]; what the vocabulary does not know is missing."""
-        row = np.full((1, self.schema.n_features), np.nan, np.float32)
-        bases = (feature.base for feature in self.schema.features)
-        for j, (name, categories, base) in enumerate(
-            zip(self._names, self.schema.category_index, bases, strict=True)
-        ):
-            value = x[name] if name in x else x.get(_otherwise(name))
+        row = list[float]()
+        for name, categories, base in self._columns:
+            value = x.get(name, _ABSENT)
+            if value is _ABSENT:
+                value = x.get(_otherwise(name))
             if value is None:
-                continue
-            if categories is not None:
-                row[0, j] = categories.get(str(value), math.nan)
-            elif isinstance(value, (int, float, np.number, np.bool_)):
-                with np.errstate(over="ignore"), suppress(OverflowError):  # an int beyond any float is missing
-                    row[0, j] = value - base if base else value
-        return row
+                row.append(math.nan)
+            elif categories is not None:
+                row.append(categories.get(value if type(value) is str else str(value), math.nan))
+            else:
+                row.append(_as_float(value, base))
+        return np.array([row], np.float32).reshape(1, len(row))
+
+    def _brings_nothing_new(self, x: dict[Any, Any], y: Hashable) -> bool:
+        """Whether an event surely has no new name, category or label: a quick look before the thorough one."""
+        if y not in self._class_index:
+            return False
+        for name, value in x.items():
+            categories = self._by_name.get(name, _ABSENT)
+            if categories is not None and (
+                type(value) is not str or categories is _ABSENT or value not in categories
+            ):
+                return False
+        return True
+
+    def _take(self, schema: Schema | None) -> None:
+        """Go by this schema, whose names are in place."""
+        self._schema = schema
+        features = zip(schema.category_index, schema.features, strict=True) if schema else ()
+        self._columns = [
+            (name, index, feature.base) for name, (index, feature) in zip(self._names, features, strict=True)
+        ]
+        self._by_name: dict[Any, Any] = {name: index for name, index, _ in self._columns}
 
     def _extend(self, x: dict[Any, Any], y: Hashable) -> GrowthNeeded:
         features, names = list(self._schema.features) if self._schema else [], list[Any]()
@@ -137,11 +157,26 @@ class RowEncoder:
             return ""
         grown: GrowthNeeded = "grown" if self._schema else "started"
         # The schema refuses what does not fit before anything is taken up of this event.
-        self._schema = Schema(tuple(features), tuple(map(str, [*self.labels, *labels])))
+        schema = Schema(tuple(features), tuple(map(str, [*self.labels, *labels])))
         self._names += names
+        self._take(schema)
         self._class_index |= {label: len(self.labels) for label in labels}
         self.labels += labels
         return grown
+
+
+_ABSENT = object()
+
+
+def _as_float(value: Any, base: float) -> float:
+    """Return a number as a float from its base, NaN for what is none, or beyond any float32."""
+    if not isinstance(value, (int, float, np.number, np.bool_)):
+        return math.nan
+    try:
+        found = float(value - base if base else value)
+    except OverflowError:  # an int beyond any float
+        return math.nan
+    return found if -LARGEST < found < LARGEST else math.nan
 
 
 def _otherwise(name: Any) -> Any:
@@ -190,3 +225,12 @@ def clean(x: Float32, n_categories: Int32) -> int:
                 x[t, j] = np.nan
                 mended += 1
     return mended
+
+
+@compiled(_nrt=False)
+def are_labels(y: Int32, n_classes: int) -> bool:
+    """Whether every label is the index of a class, or UNLABELLED."""
+    fits = True
+    for t in range(y.shape[0]):
+        fits &= UNLABELLED <= y[t] < n_classes
+    return fits

@@ -23,6 +23,14 @@ ROWS = (
 )  # fmt: skip
 
 
+_last_change = [object()]  # in this process: whoever keeps a `Bound` need not ask for it anew while this is the same
+
+
+def last_change() -> object:
+    """Return something that is another thing after any expert has lost its `Bound`."""
+    return _last_change[0]
+
+
 class CompiledExpert(Expert):
     """An expert with a kernel.
 
@@ -55,6 +63,7 @@ class CompiledExpert(Expert):
         raise NotImplementedError
 
     def _unbind(self) -> None:
+        _last_change[0] = object()
         self._bound, self._former = None, self._bound or self._former
 
     def attend(self, reason: int) -> None:
@@ -133,14 +142,14 @@ def step_all(
         if drawn >= len(order):
             return
         e = order[drawn]
-        again = reasons[e] != FRESH
+        labels, weights, again = y[min(e, len(y) - 1)], weight[min(e, len(weight) - 1)], reasons[e] != FRESH
         count = 0
         for t in range(n):
             count += active[e, t]
         if count == n:
-            reasons[e] = call(functions[e], states[e], x, y[e], weight[e], proba[e], again)
+            reasons[e] = call(functions[e], states[e], x, labels, weights, proba[e], again)
         elif count == 0:
             proba[e] = np.nan
             reasons[e] = DONE
         else:
-            reasons[e] = step_some(functions[e], states[e], active[e], x, y[e], weight[e], proba[e], again)
+            reasons[e] = step_some(functions[e], states[e], active[e], x, labels, weights, proba[e], again)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from stream_moe.experts.base import Expert, ExpertFacts, facts_of
-from stream_moe.experts.compiled import DONE, FRESH, kernel_of, step_all
+from stream_moe.experts.compiled import DONE, FRESH, kernel_of, last_change, step_all
 from stream_moe.runtime.bound import Bound
 from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.snapshot import Snapshot, pack, unpack
@@ -29,7 +29,7 @@ class ExpertPool:
         self.experts = list(experts)
         self._workers = workers or WorkerThreads(1)
         self._bound: list[Bound | None] = []
-        self._bind()
+        self._seen: object = None
 
     def __len__(self) -> int:
         return len(self.experts)
@@ -42,6 +42,7 @@ class ExpertPool:
     def add(self, experts: Sequence[Expert]) -> None:
         """Take in more experts, behind the others."""
         self.experts += experts
+        self._seen = None
 
     def step(
         self, x: Float32, y: Int32, weight: Float64, active: Bool | None = None, out: Float64 | None = None
@@ -55,9 +56,9 @@ class ExpertPool:
         x
             float32 [n, d], C-contiguous.
         y
-            int32 [E, n], each expert's own labels; -1 = unknown.
+            int32 [E, n], each expert's own labels, or [1, n], the same for all; -1 = unknown.
         weight
-            float64 [E, n], how much each expert learns of each row.
+            float64 [E, n], how much each expert learns of each row, or [1, n].
         active
             bool [E, n], which experts predict and learn which rows; None = all of them.
         out
@@ -66,8 +67,9 @@ class ExpertPool:
         proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes)) if out is None else out
         y, weight = np.array(y, order="C"), np.ascontiguousarray(weight)  # labels may be read-only, which is a type
         if active is None:
-            active = np.ones(y.shape, np.bool_)
-        reasons, left = np.full(len(self.experts), FRESH), self._compiled()
+            active = np.ones(proba.shape[:2], np.bool_)
+        left, reasons = self._compiled(), np.empty(len(self.experts), np.int64)
+        reasons.fill(FRESH)
         while len(left):
             work = partial(
                 step_all, self._functions, self._states, left, np.zeros(1, np.int64), reasons,
@@ -81,6 +83,7 @@ class ExpertPool:
                 self._compiled()
         if self._in_python:
             # A free thread takes the next expert.
+            y, weight = np.broadcast_to(y, active.shape), np.broadcast_to(weight, active.shape)
             self._workers.each(
                 partial(expert.step, x, y[e], weight[e], proba[e])
                 if active[e].all()
@@ -91,8 +94,8 @@ class ExpertPool:
 
     def predict(self, x: Float32, active: Bool | None = None) -> Float64:
         """float64 [E, n, C], learning nothing."""
-        shape = (len(self.experts), len(x))
-        return self.step(x, np.full(shape, UNLABELLED, np.int32), np.zeros(shape), active)
+        y = np.full((1, len(x)), UNLABELLED, np.int32)
+        return self.step(x, y, np.zeros((1, len(x))), active)
 
     def grow(self, schema: Schema) -> None:
         for expert in self.experts:
@@ -111,13 +114,13 @@ class ExpertPool:
 
     def _compiled(self) -> Int64:
         """Return which experts are compiled, int64 [M], bound to what their states are now."""
-        bound = [kernel_of(expert) for expert in self.experts]
-        if bound != self._bound:  # by identity
-            self._bound = bound
+        if self._seen is not (latest := last_change()):
             self._bind()
+            self._seen = latest
         return self._order
 
     def _bind(self) -> None:
+        self._bound = [kernel_of(expert) for expert in self.experts]  # which keep what the addresses are of
         self._functions = np.array([0 if b is None else b.function for b in self._bound], np.int64)
         self._states = np.array([0 if b is None else b.address for b in self._bound], np.int64)
         self._order = self._functions.nonzero()[0]

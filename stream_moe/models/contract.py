@@ -17,7 +17,7 @@ from stream_moe.models.state import read_model, write_model
 from stream_moe.models.tickets import Ticket, Tickets
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerDrift, LearnerReport
-from stream_moe.rows import RowEncoder, clean
+from stream_moe.rows import RowEncoder, are_labels, clean
 from stream_moe.runtime.phases import Phases
 from stream_moe.snapshot import Snapshot, digest_of, pack, unpack
 from stream_moe.types import NO_TICKET, UNLABELLED, Float32, Float64, Int32, Int64, Schema
@@ -249,14 +249,16 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
     ) -> tuple[Float32, Int32, Float32, Int64]:
         """Return rows as `_step` takes them; DataError where they do not fit."""
         x, y = self._checked(x), np.ascontiguousarray(y, np.int32)
-        if len(y) != len(x) or (len(y) and not (y.min() >= UNLABELLED and y.max() < self.schema.n_classes)):
+        if len(y) != len(x) or not are_labels(y, self.schema.n_classes):
             raise DataError(
                 f"y: {len(y)} labels up to {y.max(initial=-1)} for {len(x)} rows and {self.schema.n_classes} "
                 "classes; give one class index (or -1) per row"
             )
         weights = np.empty((len(x), self.n_experts), np.float32) if weights is None else weights
         if tickets is None:
-            return x, y, weights, np.full(len(x), NO_TICKET)
+            tickets = np.empty(len(x), np.int64)
+            tickets.fill(NO_TICKET)
+            return x, y, weights, tickets
         tickets = np.ascontiguousarray(tickets, np.int64)
         if len(tickets) != len(x):
             raise DataError(f"tickets: {len(tickets)} for {len(x)} rows; give one (or -1) per row")
@@ -332,6 +334,11 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         tickets, proba = self.predict_tickets(self._rows.encode_known(x))
         probabilities = dict(zip(self._rows.labels, proba[0].tolist(), strict=True))
         return Ticket(int(tickets[0]), self._rows.labels[int(proba[0].argmax())], probabilities, self._tickets)
+
+    def predict_one(self, x: dict[Any, Any], **_: Any) -> base.typing.ClfTarget | None:
+        if not self._rows.labels:
+            return None
+        return self._rows.labels[int(self.predict_proba_many(self._rows.encode_known(x)).argmax())]
 
     def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[base.typing.ClfTarget, float]:
         if not self._rows.started:

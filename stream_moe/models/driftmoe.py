@@ -35,7 +35,7 @@ from stream_moe.experts.no_change import NoChange
 from stream_moe.experts.trees.adaptive import AdaptiveTree
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.parts import Part
-from stream_moe.models.specialization import DriftsFound, Specialization, learner_report
+from stream_moe.models.specialization import DriftsFound, Specialization, labelled_errors, learner_report
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.gates.online import OnlineGates
 from stream_moe.router.gates.sleep import LEAST_SHARE, SleepSchedule
@@ -135,17 +135,15 @@ class DriftMoE(BlockClassifier):
         sampled = self.sleep.sample(y)  # [n]
         active = ~self.sleep.asleep[:, None] | sampled  # [E, n]
         # 2. Each expert predicts an event, then learns it.
-        weight, labels = active.astype(np.float64), np.broadcast_to(y, active.shape)
-        predictions = self.pool.step(x, labels, weight, active)  # [E, n, C], NaN where it is not active
+        predictions = self.pool.step(x, y[None], np.ones((1, len(x))), active)  # [E, n, C], NaN: it is not active
         self.phases.end("experts")
         # 3. The gates mix the predictions of an event, then learn; of a late label, from those made at the time.
         answers, shares, right, scored = self.gates.step(predictions, y, tickets, self.waiting)
         weights[...] = shares  # [n, E] of the answer
         self.phases.end("route")
         # 4. Count who is routed what and who is right; watch the errors of the experts and of the mixture.
-        errors = np.column_stack([1 - right, scored != y]).astype(np.float32)  # [n, E + 1], NaN: no prediction
-        self.specialization.update(shares.argmax(1), shares, weight, right, y)
-        self.monitor.update(errors[y >= 0])
+        self.specialization.update(shares.argmax(1), shares, active, right, y)
+        self.monitor.update(labelled_errors(right, scored, y))
         # 5. Decide, where it is due, which experts sleep from here on.
         self.sleep.update(shares, right, sampled, y, int(self.monitor.drifts[-1]))
         self.phases.end("account")

@@ -14,7 +14,7 @@ from stream_moe.experts.base import DriftCounts, ExpertFacts
 from stream_moe.report import ExpertReport, LearnerDrift, LearnerReport
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot, fill
-from stream_moe.types import Float32, Float64, Int32, Int64
+from stream_moe.types import Bool, Float32, Float64, Int32, Int64
 
 HALVING = 2048  # recent counts are halved every so many labelled events: a window of about 4,096
 RECENT = 1e-3  # rate of the moving accuracy: a window of about 1,000 labelled events
@@ -33,7 +33,7 @@ class Counts(NamedTuple):
 
 
 @compiled
-def tally(counts: Counts, top: Int64, weight: Float32, chosen: Float64, right: Float32, y: Int32) -> None:
+def tally(counts: Counts, top: Int64, weight: Float32, chosen: Float64 | Bool, right: Float32, y: Int32) -> None:
     n_experts = right.shape[1]
     for t in range(y.shape[0]):
         if y[t] < 0:
@@ -44,7 +44,7 @@ def tally(counts: Counts, top: Int64, weight: Float32, chosen: Float64, right: F
         counts.recent[top[t], y[t]] += 1.0
         n_right, n_judged = 0, 0
         for e in range(n_experts):
-            if chosen[e, t] > 0.0:
+            if chosen[e, t]:
                 counts.trained[e] += 1
             if math.isnan(right[t, e]):
                 continue
@@ -61,6 +61,39 @@ def tally(counts: Counts, top: Int64, weight: Float32, chosen: Float64, right: F
         if counts.events[0] % HALVING == 0:
             counts.recent[:] *= 0.5
             counts.sums[:] *= 0.5
+
+
+@compiled
+def _labelled_errors(right: Float32, scored: Int32, y: Int32, errors: Float32) -> int:
+    n = 0
+    for t in range(y.shape[0]):
+        if y[t] >= 0:
+            for e in range(right.shape[1]):
+                errors[n, e] = np.float32(1.0) - right[t, e]
+            errors[n, -1] = scored[t] != y[t]
+            n += 1
+    return n
+
+
+def labelled_errors(right: Float32, scored: Int32, y: Int32) -> Float32:
+    """Return the errors of the E experts, and last the mixture's, on the m labelled of n events, float32 [m, E + 1].
+
+    Parameters
+    ----------
+    right
+        float32 [n, E], NaN = it had no answer, and so no error.
+    scored
+        int32 [n], the class that the mixture named.
+    y
+        int32 [n].
+
+    Examples
+    --------
+    >>> labelled_errors(np.float32([[1, np.nan], [0, 0]]), np.int32([0, 1]), np.int32([0, -1])).tolist()
+    [[0.0, nan, 0.0]]
+    """
+    errors = np.empty((len(y), right.shape[1] + 1), np.float32)
+    return errors[: _labelled_errors(right, scored, y, errors)]
 
 
 class Specialization:
@@ -81,7 +114,7 @@ class Specialization:
     def __init__(self, n_experts: int, n_classes: int) -> None:
         self.counts = self._allocate(n_experts, n_classes)
 
-    def update(self, top: Int64, weights: Float32, chosen: Float64, right: Float32, y: Int32) -> None:
+    def update(self, top: Int64, weights: Float32, chosen: Float64 | Bool, right: Float32, y: Int32) -> None:
         """Take n events: routed expert [n], weights [n, E], who learns [E, n], who was right [n, E], y [n].
 
         NaN in `right`: the expert gave no answer.

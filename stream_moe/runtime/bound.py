@@ -1,4 +1,4 @@
-"""Kernels bound to their state: compiled code calls them by an address, and they find their arrays by another.
+"""Kernels (`@compiled`) bound to their state: compiled code calls them by an address, and they find their arrays by another.
 
 A call from Python unwraps every array that it is given, and an expert has up to a hundred: for one event that takes
 ten times as long as the event itself. So the state of an expert is written down once, as a row of words (the address
@@ -57,13 +57,9 @@ class Bound:
 
     Examples
     --------
-    >>> from stream_moe.runtime.compiled import compiled
-    >>> @compiled
-    ... def count(state, n):
-    ...     total, step = opened(state)
-    ...     total[0] += n * step
-    ...     return 0
-    >>> bound = Bound(count, (np.zeros(1), 0.5), (types.int64,))
+    >>> from stream_moe.experts.no_change import NoChange
+    >>> from stream_moe.types import Schema
+    >>> bound = NoChange(Schema.numeric(1, ["no", "yes"])).bound  # of `step`, over the label learnt last
     >>> bound.function > 0, bound.address > 0
     (True, True)
     """

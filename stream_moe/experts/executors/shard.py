@@ -24,7 +24,7 @@ class Run(NamedTuple):
     y
         int32 [k, n], or [1, n] where all have the same labels; None = predict only.
     weight
-        float64 [k, n]; None = predict only.
+        float64 [k, n], or [1, n]; None = predict only.
     active
         bool [k, n]; None = all of them.
     """
@@ -40,7 +40,7 @@ class Run(NamedTuple):
         return Run(
             self.x,
             y if y is None or len(y) == 1 else y[experts],
-            None if weight is None else weight[experts],
+            weight if weight is None or len(weight) == 1 else weight[experts],
             None if active is None else active[experts],
         )
 
@@ -78,8 +78,8 @@ class Shard:
         return self.pass_through(Run(*arrays))
 
     def pass_through(self, run: Run, out: Float64 | None = None) -> Float64:
-        shape = (len(self._pool), len(run.x))
-        y = np.full(shape, UNLABELLED, np.int32) if run.y is None else np.broadcast_to(run.y, shape)
+        shape = (1, len(run.x))
+        y = np.full(shape, UNLABELLED, np.int32) if run.y is None else run.y
         weight = np.zeros(shape) if run.weight is None else run.weight
         return self._pool.step(run.x, y, weight, run.active, out)
 

@@ -120,6 +120,8 @@ class SleepSchedule:
     def before_decision(self, y: Int32) -> int:
         """Return how many of the next events, labels int32 [n], come before the next decision, which may be all."""
         due = PERIOD - int(self._arrays.learnt[0]) % PERIOD
+        if len(y) < due:
+            return len(y)
         return min(int(np.searchsorted(np.cumsum(y >= 0), due)) + 1, len(y))
 
     def sample(self, y: Int32) -> Bool:
