@@ -1,4 +1,4 @@
-"""Kernels (`@compiled`) bound to their state: compiled code calls them by an address, and they find their arrays by another.
+"""Kernels (`@compiled`) bound to their state: compiled code calls them, and they find their arrays, by an address.
 
 A call from Python unwraps every array that it is given, and an expert has up to a hundred: for one event that takes
 ten times as long as the event itself. So the state of an expert is written down once, as a row of words (the address

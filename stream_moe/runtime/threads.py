@@ -52,6 +52,10 @@ class WorkerThreads:
 
     def each(self, tasks: Iterable[Task]) -> None:
         """Run all tasks, whoever is free taking the next, and raise the first failure."""
+        if not self._helpers:
+            for task in tasks:
+                task()
+            return
         waiting = iter(list(tasks))  # whose `next` is one step under the interpreter's lock
         for helper in self._helpers:
             helper.begin(waiting)

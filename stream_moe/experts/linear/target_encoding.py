@@ -59,7 +59,6 @@ class Scratch(NamedTuple):
     hashed: Int64  # [M] its hash, -1 = missing
     log: Float64  # [M R + R, C]
     x: Float32  # [d] the row, in which -0.0 and 0.0 are one value
-    bits: Int32  # [d] the same memory
 
 
 @compiled(_nrt=False)
@@ -217,11 +216,11 @@ def show(r: Rates, row: Float32) -> None:
 @compiled(_nrt=False, no_cpython_wrapper=True)
 def step(state: Any, x: Float32, y: Int32, weight: Float64, proba: Float64, again: bool) -> int:
     """Test, then learn, row by row: the kernel of `CompiledExpert`."""
-    c, r, moments, n_categories, rate, memory, s = opened(state)
+    c, r, moments, n_categories, rate, memory, s, bits = opened(state)  # bits [d]: those of s.x
     for t in range(x.shape[0]):
         for j in range(x.shape[1]):
             s.x[j] = x[t, j] + np.float32(0.0)
-        hash_values(c, r, s.x, s.bits, moments, n_categories, s)
+        hash_values(c, r, s.x, bits, moments, n_categories, s)
         answer(c, r, s, proba[t])
         if y[t] >= 0 and weight[t] > 0.0:
             learn(c, r, s, proba[t], y[t], rate, memory)
@@ -291,7 +290,8 @@ class TargetEncoding(ArrayState):
 
     def _state(self) -> tuple[Any, ...]:
         return (
-            self._contexts, self._rates, self._moments, self._n_categories, self._rate, self._memory, self._scratch,
+            self._contexts, self._rates, self._moments, self._n_categories, self._rate, self._memory,
+            self._scratch, self._scratch.x.view(np.int32),
         )  # fmt: skip
 
     def grow(self, schema: Schema) -> None:
@@ -331,7 +331,5 @@ class TargetEncoding(ArrayState):
         )  # fmt: skip
         self._moments = no_moments(schema.n_features)
         x = np.empty(schema.n_features, np.float32)
-        self._scratch = Scratch(
-            np.empty(m, np.int64), np.empty(m, np.int64), np.empty(((m + 1) * r, c)), x, x.view(np.int32)
-        )
+        self._scratch = Scratch(np.empty(m, np.int64), np.empty(m, np.int64), np.empty(((m + 1) * r, c)), x)
         self._unbind()

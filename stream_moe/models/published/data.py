@@ -105,8 +105,7 @@ class DriftMoEData(PublishedMixture):
         routed = weights.argmax(1)  # step 4: whose prediction counts
         learns = top_k(weights, self.top_k)  # step 6: who will learn, [E, n]
         self.phases.end("route")
-        labels = np.broadcast_to(y, learns.shape)
-        p = self.pool.step(x, labels, learns)  # steps 2 and 6, [E, n, C]: each event predicted, then learnt
+        p = self.pool.step(x, y[None], learns)  # steps 2 and 6, [E, n, C]: each event predicted, then learnt
         self.phases.end("experts")
         right, mask = multi_hot(p, y)  # step 3, [n, E]
         self.batch.remember(mask, y >= 0)  # step 5: the B-th event makes the router step
@@ -116,7 +115,10 @@ class DriftMoEData(PublishedMixture):
     def _predict(self, x: Float32) -> Float64:
         weights = softmax(self.router.logits(x), self.temperature)
         # By weight, not by logit: two logits may differ by less than their weights can.
-        return self.pool.predict(x)[weights.argmax(1), np.arange(len(x))]
+        routed, rows = weights.argmax(1), np.arange(len(x))
+        active = np.zeros((self.n_experts, len(x)), np.bool_)
+        active[routed, rows] = True
+        return self.pool.predict(x, active)[routed, rows]
 
     def _new_router(self, n_features: int, n_experts: int) -> Router:
         if self.device == "cpu":

@@ -17,7 +17,7 @@ from stream_moe.experts.executors import Executor, Pool, check_executor, open_po
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.parts import Part
-from stream_moe.models.specialization import Specialization, drifts_found, learner_report
+from stream_moe.models.specialization import Specialization, drifts_found, labelled_errors, learner_report
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.published.mini_batch import MiniBatch
 from stream_moe.router.published.mlp import Router
@@ -56,6 +56,8 @@ def run_end(y: Int32, start: int, *, room: int, longest: int) -> int:
     (3, 4, 5)
     """
     stop = min(start + longest, len(y))
+    if stop - start < room:
+        return stop
     labelled = np.flatnonzero(y[start:stop] >= 0)
     return start + int(labelled[room - 1]) + 1 if len(labelled) >= room else stop
 
@@ -133,13 +135,10 @@ class PublishedMixture(BlockClassifier):
 
     def _account(self, found: Outcome, y: Int32) -> None:
         """Watch the errors of the experts and of the mixture for drifts, and count who does what."""
-        errors = np.empty((len(y), self.n_experts + 1), np.float32)
-        np.subtract(1, found.right, out=errors[:, :-1])
-        errors[:, -1] = found.proba.argmax(1) != y
-        labelled = errors if y.min() >= 0 else errors[y >= 0]
+        errors = labelled_errors(found.right, found.proba.argmax(1).astype(np.int32), y)
         self.workers.each(
             [
-                lambda: self.monitor.update(labelled),
+                lambda: self.monitor.update(errors),
                 lambda: self.specialization.update(found.routed, found.weights, found.learns, found.right, y),
             ]
         )

@@ -49,9 +49,10 @@ class MiniBatch:
         if n == self.size:  # the whole batch at once: nothing to copy
             self._held, self._routed = self._routed, self._held
         else:
+            rows = slice(n) if n == len(labelled) else labelled.nonzero()[0]
             for held, routed in zip(self._held, self._routed, strict=True):
-                held[here] = routed[: len(labelled)][labelled]
-        self._target[here] = target[labelled]
+                held[here] = routed[rows]
+        self._target[here] = target if n == len(labelled) else target[labelled]
         self.filled += n
         if self.filled == self.size:
             self.router.learn(self._held.x, self._target, self._held)

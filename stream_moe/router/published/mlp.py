@@ -110,15 +110,18 @@ class Router:
 
     def logits(self, x: Float32) -> Float32:
         """Return float32 [n, E] for features float32 [n, d]; missing values count as 0."""
-        rows = Activations.empty(len(x), self.widths)
+        rows = self._few.rows(0, len(x)) if len(x) <= LEAST_ROWS else Activations.empty(len(x), self.widths)
         rows.x[:] = x
         self.forward(rows)
-        return rows.logits
+        return rows.logits.copy()
 
     def forward(self, rows: Activations) -> None:
         """Fill the activations of `rows.x`, whose missing values become 0."""
         kernels.make_usable(rows.x)
         n = len(rows.x)
+        if n <= LEAST_ROWS:
+            self._forward(rows)
+            return
         size = max(-(-n // self._workers.threads), LEAST_ROWS)
         self._workers.each(partial(self._forward, rows.rows(start, start + size)) for start in range(0, n, size))
 
@@ -208,6 +211,7 @@ class Router:
         self._layers, self._gradients = _views(parameters, widths), _views(gradient, widths)
         self._m, self._v = (_views(a, widths) for a in moments)
         self._work = Work.empty(0, widths)
+        self._few = Activations.empty(LEAST_ROWS, widths)
         h1, h2, out = (np.zeros(n, np.float32) for n in widths[1:])
         self._scratch = kernels.Scratch(
             h1, h1.copy(), h2, h1.copy(), h2.copy(), out, np.ones(1, np.float32), np.zeros(max(widths), np.int32)
