@@ -14,7 +14,7 @@ from river import base
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.models.parts import Part, PendingSnapshot, StateFiles, Taken
 from stream_moe.models.state import read_model, write_model
-from stream_moe.models.tickets import Ticket, Tickets
+from stream_moe.models.tickets import Ticket, Tickets, no_tickets
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerDrift, LearnerReport
 from stream_moe.rows import RowEncoder, are_labels, clean
@@ -256,9 +256,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
             )
         weights = np.empty((len(x), self.n_experts), np.float32) if weights is None else weights
         if tickets is None:
-            tickets = np.empty(len(x), np.int64)
-            tickets.fill(NO_TICKET)
-            return x, y, weights, tickets
+            return x, y, weights, no_tickets(len(x))
         tickets = np.ascontiguousarray(tickets, np.int64)
         if len(tickets) != len(x):
             raise DataError(f"tickets: {len(tickets)} for {len(x)} rows; give one (or -1) per row")
@@ -336,9 +334,8 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         return Ticket(int(tickets[0]), self._rows.labels[int(proba[0].argmax())], probabilities, self._tickets)
 
     def predict_one(self, x: dict[Any, Any], **_: Any) -> base.typing.ClfTarget | None:
-        if not self._rows.labels:
-            return None
-        return self._rows.labels[int(self.predict_proba_many(self._rows.encode_known(x)).argmax())]
+        labels = self._rows.labels
+        return labels[int(self.predict_proba_many(self._rows.encode_known(x)).argmax())] if labels else None
 
     def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[base.typing.ClfTarget, float]:
         if not self._rows.started:
@@ -399,12 +396,8 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
 
     def to_kept(self) -> dict[str, Any]:
         """Return what `from_kept` needs to make this model anew, as JSON values where it can be."""
-        return {
-            "name": type(self).__name__,
-            "parameters": self.learning_parameters(),
-            "vocabulary": self._rows.to_dict(),
-            "next_ticket": self._tickets.next,
-        }
+        kept = {"name": type(self).__name__, "parameters": self.learning_parameters()}
+        return kept | {"vocabulary": self._rows.to_dict(), "next_ticket": self._tickets.next}
 
     @classmethod
     def from_kept(cls, schema: Schema, kept: Mapping[str, Any]) -> Self:
@@ -441,12 +434,9 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "parameters": self._get_params(),
-            "rows": self._rows,
-            "state": self.snapshot() if self._rows.started else None,
-            "next_ticket": self._tickets.next,
-        }
+        state = self.snapshot() if self._rows.started else None
+        kept = {"parameters": self._get_params(), "rows": self._rows, "state": state}
+        return kept | {"next_ticket": self._tickets.next}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state["parameters"])  # type: ignore[misc]
