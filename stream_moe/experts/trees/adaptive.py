@@ -182,7 +182,7 @@ class AdaptiveTree(CompiledExpert):
         )  # fmt: skip
 
     def attend(self, reason: int) -> None:
-        """As `CompiledExpert.attend`: a tree must grow, the detector speaks, or the first values are to be looked at."""
+        """As `CompiledExpert.attend`: a tree must grow, the detector speaks, or there are values to look at."""
         done = self._work.progress
         if reason == adaptive_kernel.GROW_FORE:
             self._fore.tree.make_room()
