@@ -87,7 +87,7 @@ class DriftMoE(BlockClassifier):
     --------
     >>> from river import datasets, evaluate, metrics
     >>> evaluate.progressive_val_score(datasets.Phishing(), DriftMoE(seed=1), metrics.Accuracy())
-    Accuracy: 91.19%
+    Accuracy: 91.03%
     """
 
     def __init__(
