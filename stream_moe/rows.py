@@ -106,7 +106,10 @@ class RowEncoder:
             value = x.get(name, _ABSENT)
             if value is _ABSENT:
                 value = x.get(_otherwise(name))
-            if value is None:
+            if type(value) is float and categories is None:
+                number = value - base
+                row.append(number if -LARGEST < number < LARGEST else math.nan)
+            elif value is None:
                 row.append(math.nan)
             elif categories is not None:
                 row.append(categories.get(value if type(value) is str else str(value), math.nan))

@@ -10,7 +10,7 @@ import numpy as np
 from stream_moe.experts.base import Expert, ExpertFacts, facts_of
 from stream_moe.experts.compiled import DONE, FRESH, kernel_of, last_change, step_all
 from stream_moe.runtime.bound import Bound
-from stream_moe.runtime.threads import WorkerThreads
+from stream_moe.runtime.threads import Task, WorkerThreads
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import UNLABELLED, Bool, Float32, Float64, Int32, Int64, Schema
 
@@ -45,7 +45,13 @@ class ExpertPool:
         self._seen = None
 
     def step(
-        self, x: Float32, y: Int32, weight: Float64, active: Bool | None = None, out: Float64 | None = None
+        self,
+        x: Float32,
+        y: Int32,
+        weight: Float64,
+        active: Bool | None = None,
+        out: Float64 | None = None,
+        beside: Task | None = None,
     ) -> Float64:
         """Test then train; return float64 [E, n, C], each expert's predictions before it learnt each row.
 
@@ -63,19 +69,22 @@ class ExpertPool:
             bool [E, n], which experts predict and learn which rows; None = all of them.
         out
             float64 [E, n, C], C-contiguous, where to write it; None = into a new array.
+        beside
+            Something to be done meanwhile, by whichever thread is free: it neither reads nor changes an expert.
         """
         proba = np.empty((len(self.experts), len(x), self.experts[0].n_classes)) if out is None else out
         y, weight = np.array(y, order="C"), np.ascontiguousarray(weight)  # labels may be read-only, which is a type
-        if active is None:
-            active = np.ones(proba.shape[:2], np.bool_)
+        active = np.ones(proba.shape[:2], np.bool_) if active is None else np.ascontiguousarray(active)
         left, reasons = self._compiled(), np.empty(len(self.experts), np.int64)
         reasons.fill(FRESH)
-        while len(left):
+        others = [] if beside is None else [beside]
+        while len(left) or others:
             work = partial(
                 step_all, self._functions, self._states, left, np.zeros(1, np.int64), reasons,
                 x, y, weight, active, proba,
             )  # fmt: skip
-            self._workers.each([work] * min(self._workers.threads, len(left)))
+            self._workers.each(others + [work] * min(self._workers.threads, len(left)))
+            others = []
             left = left[reasons[left] != DONE]
             for e in left:
                 self.experts[e].attend(int(reasons[e]))

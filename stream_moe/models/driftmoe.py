@@ -1,6 +1,6 @@
 """DriftMoE: experts of different kinds under gates that learn from every event. The default model.
 
-The algorithm, for each event; `_run` has its steps under the same numbers:
+The algorithm, for each event; `_run` and `_settle` have its steps under the same numbers:
 
 1. *Sleep*: an expert that carries no weight is active on one event in 8 only.
 2. *Experts*: every active expert predicts the event and then learns it.
@@ -16,6 +16,7 @@ move within some ten events. `docs/model.md` has the equations and what each par
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -40,10 +41,12 @@ from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.gates.online import OnlineGates
 from stream_moe.router.gates.sleep import LEAST_SHARE, SleepSchedule
 from stream_moe.router.gates.waiting import Waiting
+from stream_moe.runtime.phases import Phases
 from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.snapshot import Snapshot
-from stream_moe.types import Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import Bool, Float32, Float64, Int32, Int64, Schema
 
+PART = 256  # rows of a run that gates and experts take in turn; changes no result
 TILE = 2048  # rows at a time: bounds the memory of the predictions; changes no result
 LATEST = ("averaged-softmax",)  # kinds that a checkpoint of format 3 does not have: its pool goes on without them
 # Temperaments of the trees in turn: how often each looks at its error, and how soon it is alarmed.
@@ -134,20 +137,49 @@ class DriftMoE(BlockClassifier):
         # 1. Which experts are active: all that are awake, and on the sample the others too.
         sampled = self.sleep.sample(y)  # [n]
         active = ~self.sleep.asleep[:, None] | sampled  # [E, n]
-        # 2. Each expert predicts an event, then learns it.
-        predictions = self.pool.step(x, y[None], np.ones((1, len(x))), active)  # [E, n, C], NaN: it is not active
-        self.phases.end("experts")
+        # Where there are threads the gates take a part of the run while the experts are at the next.
+        proba, begin, settle = np.empty((len(x), self.schema.n_classes)), 0, None
+        while begin < len(x):
+            part = slice(begin, len(x) if self.threads == 1 else begin + PART)
+            chosen = np.ascontiguousarray(active[:, part])
+            # 2. Each expert predicts an event, then learns it.
+            opinions = self.pool.step(  # [E, n, C], NaN where it is not active
+                x[part], y[None, part], np.ones((1, len(y[part]))), chosen, beside=settle
+            )
+            self.phases.end("experts")
+            settle = partial(
+                self._settle, opinions, y[part], tickets[part], chosen, sampled[part], proba[part],
+                weights[part],
+            )  # fmt: skip
+            begin = part.stop
+        if settle is not None:
+            settle(self.phases)
+        return proba
+
+    def _settle(
+        self,
+        opinions: Float64,
+        y: Int32,
+        tickets: Int64,
+        active: Bool,
+        sampled: Bool,
+        proba: Float64,
+        weights: Float32,
+        phases: Phases | None = None,
+    ) -> None:
+        """Answer with what the experts said of n events, and learn from it; `proba` and `weights` are written."""
         # 3. The gates mix the predictions of an event, then learn; of a late label, from those made at the time.
-        answers, shares, right, scored = self.gates.step(predictions, y, tickets, self.waiting)
+        proba[...], shares, right, scored = self.gates.step(opinions, y, tickets, self.waiting)
         weights[...] = shares  # [n, E] of the answer
-        self.phases.end("route")
+        if phases is not None:
+            phases.end("route")
         # 4. Count who is routed what and who is right; watch the errors of the experts and of the mixture.
         self.specialization.update(shares.argmax(1), shares, active, right, y)
         self.monitor.update(labelled_errors(right, scored, y))
         # 5. Decide, where it is due, which experts sleep from here on.
         self.sleep.update(shares, right, sampled, y, int(self.monitor.drifts[-1]))
-        self.phases.end("account")
-        return answers
+        if phases is not None:
+            phases.end("account")
 
     def _predict(self, x: Float32) -> Float64:
         active = ~self.sleep.asleep[:, None] | self.sleep.sample(np.full(len(x), -1, np.int32))

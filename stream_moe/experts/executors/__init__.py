@@ -18,7 +18,7 @@ from stream_moe.snapshot import Snapshot
 from stream_moe.types import Bool, Float32, Float64, Int32, Schema
 
 if TYPE_CHECKING:
-    from stream_moe.runtime.threads import WorkerThreads
+    from stream_moe.runtime.threads import Task, WorkerThreads
 
 Executor = Literal["threads", "processes", "ray"]
 MOST_SHARDS = 1024
@@ -32,7 +32,9 @@ class Pool(Protocol):
     @property
     def kinds(self) -> list[str]: ...
 
-    def step(self, x: Float32, y: Int32, weight: Float64, active: Bool | None = None) -> Float64: ...
+    def step(
+        self, x: Float32, y: Int32, weight: Float64, active: Bool | None = None, *, beside: Task | None = None
+    ) -> Float64: ...
 
     def predict(self, x: Float32, active: Bool | None = None) -> Float64: ...
 

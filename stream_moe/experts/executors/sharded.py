@@ -16,6 +16,7 @@ import numpy as np
 from stream_moe.errors import ExecutorError
 from stream_moe.experts.base import Expert, ExpertFacts
 from stream_moe.experts.executors.shard import Failure, Run
+from stream_moe.runtime.threads import Task
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import Bool, Float32, Float64, Int32, Schema
 
@@ -85,8 +86,12 @@ class ShardedPool(ABC):
     def kinds(self) -> list[str]:
         return [self._fresh[e % len(self._fresh)][e // len(self._fresh)].kind for e in range(len(self))]
 
-    def step(self, x: Float32, y: Int32, weight: Float64, active: Bool | None = None) -> Float64:
-        """As `ExpertPool.step`."""
+    def step(
+        self, x: Float32, y: Int32, weight: Float64, active: Bool | None = None, *, beside: Task | None = None
+    ) -> Float64:
+        """As `ExpertPool.step`; what is to be done beside it is done before."""
+        if beside is not None:
+            beside()
         run = Run(x, y[:1] if y.strides[0] == 0 else y, weight, active)
         self._facts = None
         proba = self._pass(run)
