@@ -354,7 +354,13 @@ class AdaptiveTree(CompiledExpert):
         schema = self._seen(columns, as_number)
         return Planted(
             HoeffdingTree(
-                schema, grace_period=grace, delta=delta, tie_threshold=tie, max_bytes=MOST_BYTES, values=values
+                schema,
+                grace_period=grace,
+                delta=delta,
+                tie_threshold=tie,
+                max_bytes=MOST_BYTES,
+                values=values,
+                room=16,
             ),
             columns,
             as_number,

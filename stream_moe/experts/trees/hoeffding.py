@@ -16,6 +16,7 @@ from stream_moe.snapshot import Arrays, Snapshot, fill
 from stream_moe.types import Schema
 
 _PREDICTIONS = {"majority": tree_arrays.MAJORITY, "naive-bayes": tree_arrays.BAYES, "adaptive": tree_arrays.ADAPTIVE}
+ROOM_BYTES = 2**16
 _PER_NODE = ("feature", "threshold", "child", "default", "slot")
 _PER_SLOT = ("mass", "seen", "constant", "numeric", "nominal", "leaf")
 
@@ -43,6 +44,9 @@ class HoeffdingTree(CompiledExpert):
         Numeric columns that are counted value by value, and the values that they have shown so far; None = all are
         taken for normally distributed in each class. A column that shows more than MOST_VALUES of
         `stream_moe.experts.trees.values` goes over to a normal law.
+
+    room
+        Leaves to have room for at first, within 64 KiB: whoever plants many trees that split soon saves moving them.
 
     Attributes
     ----------
@@ -84,6 +88,7 @@ class HoeffdingTree(CompiledExpert):
         max_nodes: int = 2**20,
         max_bytes: int = 2**28,
         values: Values | None = None,
+        room: int = 1,
     ) -> None:
         if leaf_prediction not in _PREDICTIONS:
             raise ConfigError(f"leaf_prediction: {leaf_prediction!r}; choose one of {', '.join(_PREDICTIONS)}")
@@ -96,7 +101,10 @@ class HoeffdingTree(CompiledExpert):
         self._max_nodes, self._max_bytes = max_nodes, max_bytes
         self._done = np.zeros(1, np.int64)  # rows of the block, for when the kernel comes back
         self._set_layout(schema, values or no_values(schema.n_features))
-        self._allocate(1, 1)  # of thousands of models, one for each key, most never split
+        room = max(1, min(room, self.layout.max_slots, ROOM_BYTES * self.layout.max_slots // max_bytes))
+        self._allocate(
+            min(2 * room - 1, max_nodes), room
+        )  # of thousands of models, one for each key, most never split
         self.arrays.feature[0], self.arrays.slot[0] = -1, 0
         self.arrays.numeric[:, :, tree_arrays.LOW] = np.inf
         self.arrays.numeric[:, :, tree_arrays.HIGH] = -np.inf
