@@ -38,6 +38,7 @@ LIMIT = {name: alert.limit for name, alert in ALERT.items()}
 
 RECENT = 'stream_moe_accuracy_ratio{window="recent"}'
 TRUTH, PREDICTED = "stream_moe_class_labels_total", "stream_moe_class_predictions_total"
+RIGHT = "stream_moe_class_right_total"
 ROUTED = "sum by (expert) (stream_moe:expert_routed:share5m)"
 DRIFTS = [
     annotation(f"drift: {scope}", f'sum by (partition, detector) (increase(stream_moe_drift_detections_total'
@@ -247,6 +248,16 @@ def model_classes() -> list[Panel]:
               "named too often.",
               [(f"sum by (class) (rate({PREDICTED}[I]) - rate({TRUTH}[I])) / ignoring (class) group_left "
                 f"sum(rate({TRUTH}[I]))", "{{class}}")], "percentunit", bounds=()),
+        graph("Recall by class", "Of the labels of a class, the share that was predicted right; of a rare class it "
+              "may be none while accuracy is high.",
+              [(f"sum by (class) (rate({RIGHT}[I])) / sum by (class) (rate({TRUTH}[I]))", "{{class}}")],
+              "percentunit", bounds=(0, 1)),
+        graph("Precision by class", "Of the answers of a class, the share that was right.",
+              [(f"sum by (class) (rate({RIGHT}[I])) / sum by (class) (rate({PREDICTED}[I]))", "{{class}}")],
+              "percentunit", bounds=(0, 1)),
+        graph("Balanced accuracy", "Mean recall of the classes, over all labelled events.",
+              [("avg by (partition) (stream_moe_balanced_accuracy_ratio)", "partition {{partition}}")],
+              "percentunit", bounds=(0, 1)),
     ]  # fmt: skip
 
 

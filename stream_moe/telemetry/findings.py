@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stream_moe.report import GroupReport, PartitionReport
+from stream_moe.report import GroupReport, PartitionReport, majority_only
 from stream_moe.telemetry.alerts import ALERT
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.history import WINDOW, Past
@@ -65,7 +65,8 @@ def judge(
         return [Finding(group.state if group is not None else "starting", "note", "the first block is not finished")]
     state = group.state if group is not None else "running"
     if is_replay and state == "stopped":
-        return [Finding("finished", "good", _praise(reports, is_replay))]
+        end = Finding("finished", "good", _praise(reports, is_replay))
+        return [*(one for report in reports for one in _rare(report)), end]
     starts_or_ends = state != "running"
     found = [Finding(state, "note", _since_start(state, reports))] if starts_or_ends else []
     used, may = resident_memory(), memory_limit()
@@ -158,6 +159,7 @@ def _learning(report: PartitionReport, past: Past | None, day: Past | None, is_r
         if usual - quality.window_accuracy > ALERT["AccuracyDrop"].limit:
             reason = f"recent accuracy {quality.window_accuracy:.1%}, {usual:.1%} on average of its day"
             yield _of("AccuracyDrop", "drifting", reason)
+    yield from _rare(report)
     if past is None or is_replay:
         return
     burst = ALERT["DriftBurst"]
@@ -166,6 +168,18 @@ def _learning(report: PartitionReport, past: Past | None, day: Past | None, is_r
         reason = f"{drifts:.0f} drifts of the mixture's error in the latest {burst.window / MINUTE:.0f} min"
         yield _of("DriftBurst", "drifting", reason)
     yield from _labels(report, past)
+
+
+def _rare(report: PartitionReport) -> Iterator[Finding]:
+    """Tell that a fixed answer would do as well, and which class is found least."""
+    quality = report.quality
+    largest = majority_only(quality.accuracy, quality.kappa_majority, quality.class_labels)
+    if largest is None:
+        return
+    least, share = int(np.nanargmin(quality.class_recall)), quality.class_labels[largest] / quality.class_labels.sum()
+    found = f"; of {report.classes[least]} {quality.class_recall[least]:.1%} are found" if least != largest else ""
+    reason = f"{quality.accuracy:.2%} right, and always naming {report.classes[largest]} is {share:.2%} right{found}"
+    yield _of("MajorityOnly", "majority only", reason)
 
 
 def _labels(report: PartitionReport, past: Past) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ FAILURES = ("space", "access", "memory", "other")  # why a checkpoint was not wr
 MAX_SERIES = 1_950
 MAX_EXPERTS = 64
 MAX_CLASSES = 32
-MAX_AFFINITIES = 960  # experts x classes: 64 experts show 15 classes, 12 experts all 33
+MAX_AFFINITIES = 896  # experts x classes: 64 experts show 13 classes, 12 experts all 33
 MAX_REASONS = 32
 MAX_PHASES = 8
 MAX_FEATURES = 32
@@ -205,6 +205,12 @@ METRICS: tuple[MetricSpec, ...] = (
     _counter("class_labels_total", "Labelled events by true class.",
              _per_class(lambda r: r.quality.class_labels), "class",
              page=[Shown("labels learnt", count)]),
+    _counter("class_right_total", "Labelled events predicted right, by class: recall is this / class_labels_total, "
+             "precision this / class_predictions_total.",
+             _per_class(lambda r: r.quality.class_right), "class"),
+    _gauge("balanced_accuracy_ratio", "Mean recall of the classes seen.",
+           _scored(lambda r: r.quality.balanced_accuracy),
+           page=[Shown("balanced accuracy", percent)]),
     # drift
     _counter("drift_warnings_total", "Drift warnings in features, experts' errors, the mixture's error or labels.",
              _warnings, "scope"),

@@ -43,6 +43,7 @@ NOT_PROVOKED = {
     "StreamMoeWatchdogFired": "a call to the broker that hangs for its deadline",
     "StreamMoeRouterCollapse": "a router that is wrong for long",
     "StreamMoeDeadExpert": "an expert that learns nothing for an hour",
+    "StreamMoeMajorityOnly": "half an hour of answers no better than the majority class",
     "StreamMoeLabelsMissing": "half an hour without a label",
     "StreamMoeMemoryNearLimit": "nine tenths of the machine's memory",
 }
@@ -80,7 +81,7 @@ class Query:
     @property
     def joined(self) -> str:
         """With every comparison made `bool`, so that a condition that does not hold gives 0 and not nothing."""
-        return re.sub(r" (==|>|<) (?=-?[\d.]+)", r" \1 bool ", self.promql)
+        return re.sub(r" (==|>=|<=|>|<) (?=-?[\d.]+)", r" \1 bool ", self.promql)
 
 
 def short(text: str) -> str:

@@ -127,6 +127,7 @@ AILING: list[tuple[str, dict[str, Any], str]] = [
     ("StreamMoeCheckpointFailing", {"checkpoint_failures": {"space": 9}}, "at risk"),
     ("StreamMoeDriftBurst", {"mixture_drifts": 7}, "drifting"),
     ("StreamMoeRouterCollapse", {"load_entropy": 0.29, "experts": BETTER}, "collapsed"),
+    ("StreamMoeMajorityOnly", {"kappa_majority": -0.1}, "majority only"),
     ("StreamMoeAccuracyDrop", {"window_accuracy": 0.75}, "drifting"),
     ("StreamMoeLabelsMissing", {"labels": LabelCounts(received=900)}, "not learning"),
     ("StreamMoeLabelsExpiring", {"labels": LabelCounts(received=9_000, events_expired=200)}, "not learning"),

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,13 @@ from stream_moe.evaluation.metrics import Prequential
 from stream_moe.evaluation.ranking import ranked
 from stream_moe.evaluation.scoreboard import Scoreboard
 from stream_moe.evaluation.window import SlidingWindow
-from stream_moe.report import MOST_CONFUSED, total_quality
+from stream_moe.report import MOST_CONFUSED, GroupReport, total_quality
+from stream_moe.telemetry.board import Board
+from stream_moe.telemetry.findings import judge
+from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.prometheus import Exporter
 from stream_moe.types import Float64, Int32, Schema
+from tests.unit.reports import make_report
 
 CLASSES = ["fair", "fraud"]
 EVENTS = 20_000
@@ -144,3 +150,43 @@ def test_the_json_has_the_scores_of_each_class(replayed: tuple[str, dict[str, ob
     assert found["class_f1"] == [pytest.approx(2 * 0.993 / 1.993), 0.0]
     assert found["confusion"] == [[19_860, 0], [140, 0]]
     assert found["window_balanced_accuracy"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("is_replay", [False, True])
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_the_verdict_is_not_well_where_no_fraud_is_found(is_replay: bool, state: str) -> None:
+    tones = {}
+    for found in (0.0, 0.5):
+        quality = Prequential(2)
+        quality.update(*fraud(found))
+        report = replace(make_report(classes=2), classes=tuple(CLASSES), quality=quality.report(), lag_seconds=0.0)
+        fine = Verdict(True, "the loop turns")
+        first = judge([report], GroupReport(state, (3,)), {}, {}, fine, is_replay)[0]
+        tones[found] = first.tone, first.state
+        if not found:
+            assert first.alert == "StreamMoeMajorityOnly"
+            assert first.reason == "99.30% right, and always naming fair is 99.30% right; of fraud 0.0% are found"
+    assert tones[0.0] == ("warning", "majority only")
+    assert tones[0.5][0] in {"good", "note"}
+
+
+def test_few_labels_are_no_verdict() -> None:
+    quality = Prequential(2)
+    proba, y = fraud()
+    quality.update(proba[:999], y[:999])
+    report = replace(make_report(classes=2), classes=tuple(CLASSES), quality=quality.report())
+    found = judge([report], GroupReport("running", (3,)), {}, {}, Verdict(True, "the loop turns"), is_replay=True)
+    assert found[0].state == "well"
+
+
+def test_recall_can_be_computed_from_the_metrics() -> None:
+    quality, board = Prequential(2), Board()
+    quality.update(*fraud(0.5))
+    report = quality.report()
+    board.update(replace(make_report(classes=2), classes=tuple(CLASSES), quality=report))
+    scraped = dict(line.rsplit(" ", 1) for line in Exporter(board).exposition().decode().splitlines() if line)
+    right, labels = (float(scraped[f'stream_moe_class_{name}_total{{class="fraud",partition="3"}}'])
+                     for name in ("right", "labels"))  # fmt: skip
+    assert right / labels == report.class_recall[1]
+    assert 0.3 < right / labels < 0.7
+    assert float(scraped['stream_moe_balanced_accuracy_ratio{partition="3"}']) == report.balanced_accuracy
