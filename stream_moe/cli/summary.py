@@ -8,7 +8,6 @@ from typing import Any
 import typer
 
 MOST_CLASSES = 12  # in the table of classes
-UNKNOWN = "-"
 
 
 def print_summary(result: dict[str, Any]) -> None:
@@ -82,27 +81,12 @@ def _ranking(result: dict[str, Any]) -> str:
 def _classes(result: dict[str, Any]) -> Iterator[str]:
     """Lay the scores of each class out; of many those that are found least."""
     from stream_moe.experiments.table import aligned
+    from stream_moe.telemetry.text import CLASS_COLUMNS, class_rows, least_found
 
-    names, recall = result["classes"], result["class_recall"]
-    shown = list(range(len(names)))
-    if len(names) > MOST_CLASSES:
-        known = [c for c in shown if recall[c] is not None]
-        shown = sorted(known, key=lambda c: recall[c])[:MOST_CLASSES]
-    head = ("class", "labels", "predicted", "precision", "recall", "F1")
-    rows = [head] + [
-        (
-            names[c], f"{result['class_labels'][c]:,}", f"{result['class_predictions'][c]:,}",
-            _share(result["class_precision"][c]), _share(recall[c]), _share(result["class_f1"][c], ".4f"),
-        )
-        for c in shown
-    ]  # fmt: skip
-    yield from (f"  {line}" for line in aligned(rows, {0}))
-    if len(names) > len(shown):
-        yield f"  (of {len(names):,} classes the {len(shown)} with the lowest recall; --json has all)"
-
-
-def _share(value: float | None, form: str = ".2%") -> str:
-    return UNKNOWN if value is None else format(value, form)
+    rows = class_rows(result["classes"], result, MOST_CLASSES)
+    yield from (f"  {line}" for line in aligned([CLASS_COLUMNS, *rows], {0}))
+    if left := least_found(len(rows), len(result["classes"])):
+        yield f"  ({left}; --json has all)"
 
 
 def _speed(result: dict[str, Any]) -> str:

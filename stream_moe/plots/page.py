@@ -13,14 +13,20 @@ from stream_moe.evaluation.comparison import cells, published_for
 from stream_moe.plots.compare import comparison_plots
 from stream_moe.plots.run import run_plots
 from stream_moe.plots.style import Plot
+from stream_moe.report import majority_only
 from stream_moe.telemetry.page.html import environment
+from stream_moe.telemetry.text import CLASS_COLUMNS, class_rows, least_found
 
+MOST_CLASSES = 64  # in the table of classes
 MOST_DETAILED = 4  # results whose own plots are drawn, too, where several are compared
 SCORES = (
-    "accuracy", "window_accuracy", "kappa", "kappa_majority", "kappa_temporal", "g_mean", "log_loss",
-    "calibration_error",
+    "accuracy", "window_accuracy", "kappa", "kappa_majority", "kappa_temporal", "balanced_accuracy",
+    "g_mean", "window_roc_auc", "window_average_precision", "log_loss", "calibration_error",
 )  # fmt: skip
-NAMES = {"kappa_majority": "kappa_M", "kappa_temporal": "kappa_temporal", "g_mean": "G-mean", "log_loss": "log-loss"}
+NAMES = {
+    "kappa_majority": "kappa_M", "kappa_temporal": "kappa_temporal", "g_mean": "G-mean", "log_loss": "log-loss",
+    "window_roc_auc": "window ROC AUC",
+}  # fmt: skip
 EXPERT_COLUMNS = ("expert", "routed", "trained", "nodes", "drifts", "resets", "accuracy")
 _TEMPLATE = environment("stream_moe.plots").get_template("report.html")
 
@@ -77,7 +83,26 @@ def _drawn(plot: Plot) -> dict[str, Any]:
 def _part(n: int, result: Mapping[str, Any], is_one_of_several: bool) -> dict[str, Any]:
     """Return what is shown of one result: its name, tables and plots, these by the id of their place."""
     plots = {f"{plot.name}-{n + 1}" if is_one_of_several else plot.name: plot for plot in run_plots(result)}
-    return {"name": _name(result), "scores": _scores(result), "plots": plots, "experts": _experts(result)}
+    return {
+        "name": _name(result), "scores": _scores(result), "warning": _warning(result), "plots": plots,
+        "class_columns": CLASS_COLUMNS, **_classes(result), "experts": _experts(result),
+    }  # fmt: skip
+
+
+def _warning(result: Mapping[str, Any]) -> str:
+    """Say where a fixed answer would do as well; results written before there were classes say nothing."""
+    if not {"classes", "class_labels", "kappa_majority"} <= result.keys():
+        return ""
+    largest = majority_only(result["accuracy"], result["kappa_majority"], result["class_labels"])
+    return "" if largest is None else f"No better than always naming {result['classes'][largest]}."
+
+
+def _classes(result: Mapping[str, Any]) -> dict[str, Any]:
+    names = result.get("classes", [])
+    if not names or "class_precision" not in result:
+        return {"classes": [], "least_found": ""}
+    rows = class_rows(names, result, MOST_CLASSES)
+    return {"classes": rows, "least_found": least_found(len(rows), len(names))}
 
 
 def _name(result: Mapping[str, Any]) -> str:

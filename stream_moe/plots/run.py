@@ -28,6 +28,8 @@ def run_plots(result: Result) -> list[Plot]:
             found.append(sizes(result))
     if len(result.get("experts", [])) > 1:
         found.append(specialization(result))
+    if any(map(any, result.get("confusion", []))):  # left out of very many classes
+        found.append(confusion(result))
     if any(each["count"] for each in result.get("calibration", [])):
         found.append(calibration(result))
     return found
@@ -206,6 +208,30 @@ def specialization(result: Result) -> Plot:
         "Of the events of each class, the share that went to each expert; a column adds up to 100 %. Columns "
         "that are alike mean that experts do not divide the classes among them."
         + left_out(counts.shape[1], len(chosen), "classes"),
+        figure,
+    )
+
+
+def confusion(result: Result) -> Plot:
+    """Heat map of who is taken for whom: shares of each true class, by predicted class."""
+    counts = np.array(result["confusion"], float)
+    rows = [c for c in sorted(busiest(counts.sum(1).tolist())) if counts[c].sum() > 0]
+    columns = sorted({*rows, *(c for c in busiest(counts.sum(0).tolist()) if counts[:, c].sum() > 0)})
+    names = result.get("classes") or [str(c) for c in range(len(counts))]
+    z = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = _heat(
+        z[np.ix_(rows, columns)], [f" {names[c]}" for c in columns], [f"{names[c]} " for c in rows],
+        " %", "%{y} taken for%{x}: %{z:.2f} %, %{customdata:,d} events<extra></extra>",
+    )  # fmt: skip
+    figure.update_traces(customdata=counts[np.ix_(rows, columns)], zmin=0, zmax=100)
+    figure.update_xaxes(title_text="predicted class", type="category")
+    figure.update_yaxes(title_text="true class", type="category")
+    least = min(rows, key=lambda c: z[c, c])
+    return Plot(
+        "confusion",
+        f"Who is taken for whom: of class {names[least]} {z[least, least]:.1f} % are found",
+        "Of the events of each class, the share that got each answer; a row adds up to 100 %, and what is right lies "
+        "on the diagonal." + left_out(len(counts), len(rows), "classes"),
         figure,
     )
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 UNKNOWN = "unknown"
+CLASS_COLUMNS = ("class", "labels", "predicted", "precision", "recall", "F1")
 
 
 def count(value: float) -> str:
@@ -62,3 +65,29 @@ def short(value: float) -> str:
         if value >= one:
             return f"{value / one:.{0 if value >= 10 * one else 1}f} {unit}"
     return f"{value:g}" if value < 10 else f"{value:.0f}"
+
+
+def class_rows(classes: Sequence[str], scores: Mapping[str, Any], most: int) -> list[tuple[str, ...]]:
+    """Write how well each class is found; of more than `most` classes those that came and are found least.
+
+    Examples
+    --------
+    >>> scores = {"class_labels": [993, 7], "class_predictions": [1000, 0], "class_precision": [0.993, None]}
+    >>> scores |= {"class_recall": [1.0, 0.0], "class_f1": [0.9965, 0.0]}
+    >>> class_rows(["fair", "fraud"], scores, 12)
+    [('fair', '993', '1,000', '99.30%', '100.00%', '0.9965'), ('fraud', '7', '0', '-', '0.00%', '0.0000')]
+    """
+    recall, shown = scores["class_recall"], list(range(len(classes)))
+    if len(shown) > most:
+        shown = sorted((c for c in shown if recall[c] is not None), key=lambda c: recall[c])[:most]
+    counts = [[count(n) for n in scores[f"class_{name}"]] for name in ("labels", "predictions")]
+    shares = [
+        ["-" if value is None else format(value, form) for value in scores[f"class_{name}"]]
+        for name, form in (("precision", ".2%"), ("recall", ".2%"), ("f1", ".4f"))
+    ]
+    return [(classes[c], *(column[c] for column in (*counts, *shares))) for c in shown]
+
+
+def least_found(shown: int, n_classes: int) -> str:
+    """Say which classes `class_rows` left out; nothing if none."""
+    return f"of {n_classes:,} classes the {shown} with the lowest recall" if shown < n_classes else ""

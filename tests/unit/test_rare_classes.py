@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,10 +17,12 @@ from stream_moe.evaluation.metrics import Prequential
 from stream_moe.evaluation.ranking import ranked
 from stream_moe.evaluation.scoreboard import Scoreboard
 from stream_moe.evaluation.window import SlidingWindow
+from stream_moe.plots.run import confusion, run_plots
 from stream_moe.report import MOST_CONFUSED, GroupReport, total_quality
 from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.findings import judge
 from stream_moe.telemetry.health import Verdict
+from stream_moe.telemetry.page.live import LivePage
 from stream_moe.telemetry.prometheus import Exporter
 from stream_moe.types import Float64, Int32, Schema
 from tests.unit.reports import make_report
@@ -190,3 +193,41 @@ def test_recall_can_be_computed_from_the_metrics() -> None:
     assert right / labels == report.class_recall[1]
     assert 0.3 < right / labels < 0.7
     assert float(scraped['stream_moe_balanced_accuracy_ratio{partition="3"}']) == report.balanced_accuracy
+
+
+def row_of(page: str, name: str) -> list[str]:
+    """Cells of the first table row of that name."""
+    row = re.search(rf'<th scope="row">{name}</th>(.*?)</tr>', page, re.S)
+    assert row is not None
+    return re.findall(r"<td[^>]*>(.*?)</td>", row[1])
+
+
+def test_the_page_shows_each_class_and_the_verdict() -> None:
+    quality, board = Prequential(2), Board()
+    quality.update(*fraud())
+    board.update(replace(make_report(classes=2), classes=tuple(CLASSES), quality=quality.report()))
+    page = LivePage(board, lambda: Verdict(True, "the loop turns")).answer("").body.decode()
+    assert "<strong>majority only</strong>" in page
+    assert row_of(page, "fraud") == ["140", "0", "-", "0.00%", "0.0000"]
+    taken = page[page.index("Who is taken for whom") :]
+    assert row_of(taken, "fair") == ["100%", "0%"]
+    assert row_of(taken, "fraud") == ["100%", "0%"]
+
+
+def test_the_report_draws_who_is_taken_for_whom(replayed: tuple[str, dict[str, object], str]) -> None:
+    assert 'id="confusion"' in replayed[2]
+    assert "of class fraud 0.0 % are found" in replayed[2]
+    assert "No better than always naming fair." in replayed[2]
+    assert row_of(replayed[2], "fraud") == ["140", "0", "-", "0.00%", "0.0000"]
+    (plot,) = [plot for plot in run_plots(replayed[1]) if plot.name == "confusion"]
+    heat = plot.figure.data[0]
+    assert [list(row) for row in heat.z] == [[100.0, 0.0], [100.0, 0.0]]
+    assert [list(row) for row in heat.customdata] == [[19_860, 0], [140, 0]]
+
+
+def test_of_many_classes_the_largest_are_drawn() -> None:
+    counts = np.diag(np.arange(60) + 1)
+    result = {"confusion": counts.tolist(), "classes": [f"c{c}" for c in range(60)]}
+    plot = confusion(result)
+    assert len(plot.figure.data[0].z) == 48
+    assert "The 48 of 60 classes with most events are shown." in plot.words

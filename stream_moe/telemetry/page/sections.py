@@ -10,16 +10,29 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from stream_moe.evaluation.scoreboard import quality_dict
 from stream_moe.report import PartitionReport
 from stream_moe.telemetry.history import MAX_CLASSES, MAX_EXPERTS, MAX_PARTITIONS, WINDOW, Past
 from stream_moe.telemetry.page.charts import Line, heat_legend, heat_map, level, line_chart, thinned
 from stream_moe.telemetry.page.view import View
 from stream_moe.telemetry.table import METRICS
-from stream_moe.telemetry.text import UNKNOWN, count, duration, number, percent, short, size
+from stream_moe.telemetry.text import (
+    CLASS_COLUMNS,
+    UNKNOWN,
+    class_rows,
+    count,
+    duration,
+    least_found,
+    number,
+    percent,
+    short,
+    size,
+)
 from stream_moe.types import Float64
 
 SCORES = (("accuracy", "one"), ("kappa", "two"), ("kappa_majority", "three"), ("kappa_temporal", "four"))
 SCORE_NAMES = {"kappa_majority": "kappa_M"}
+MAX_CONFUSED = 12  # classes up to which the page shows who is taken for whom
 SCOPES = {
     "feature": "features", "expert": "errors of the experts", "mixture": "error of the mixture",
     "label": "rates of the labels",
@@ -32,12 +45,15 @@ def of(view: View) -> dict[str, Any]:
     if report is None:
         return {}
     strongest = sorted(report.drift.strengths.items(), key=lambda each: -each[1])[:5]
+    each_class = class_rows(report.classes, quality_dict(report.quality), MAX_CLASSES)
     shown: dict[str, Any] = {
         "tiles": _tiles(view, report), "partitions": _partitions(view),
         "window": f"{WINDOW:,}", "max_partitions": MAX_PARTITIONS, "max_classes": MAX_CLASSES,
         "kappa_known": past is not None and past.class_labels.shape[1] > 0,
         "moved": ", ".join(f"{name} {strength:.2f}" for name, strength in strongest),
-        "drifts": _drifts(report), "numbers": _numbers(view, report),
+        "drifts": _drifts(report), "each_class": each_class, "class_columns": CLASS_COLUMNS,
+        "least_found": least_found(len(each_class), len(report.classes)), "confusion": _confusion(report),
+        "numbers": _numbers(view, report),
     }  # fmt: skip
     lately = None
     if past is not None and len(past) > 1:
@@ -131,6 +147,16 @@ def _drifts(report: PartitionReport) -> list[list[str]]:
             when = "" if last is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(last))
             rows.append([what, count(found[scope]), count(warnings.get(scope, 0)), when])
     return rows
+
+
+def _confusion(report: PartitionReport) -> list[tuple[str, list[tuple[str, str]]]]:
+    """By true class: its name, and colour and text of the share of its events that got each answer."""
+    counts = report.quality.confusion
+    if counts is None or not 0 < len(counts) <= MAX_CONFUSED or not counts.any():
+        return []
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    rows = zip(report.classes, shares.tolist(), strict=True)
+    return [(name, [(level(share), f"{share:.0%}") if any(row) else ("", "") for share in row]) for name, row in rows]
 
 
 def _name(report: PartitionReport, e: int) -> str:
