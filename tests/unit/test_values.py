@@ -155,6 +155,19 @@ def test_it_counts_from_the_first_hundred_events_on_and_they_are_not_lost() -> N
     assert tree._fore.tree.arrays.mass.sum() > 0.8 * weight
 
 
+def test_a_successor_planted_before_is_planted_anew_and_counts_too() -> None:
+    x, y = stream(FIRST)
+    y = np.abs(y)
+    tree = AdaptiveTree(SCHEMA, share=1.0, group=1000)
+    learn(tree, x[:-1], y[:-1])
+    tree._back = tree._plant()
+    tree._unbind()
+    learn(tree, x[-1:], y[-1:])
+    assert tree._fore.tree.values.width.tolist() == [2, MOST_VALUES, 2, 0]
+    assert tree._back.tree.values.width.tolist() == [2, MOST_VALUES, 2, 0]
+    assert tree._known.width.tolist() == [2, MOST_VALUES, 2, 0]
+
+
 def test_smooth_columns_leave_a_tree_as_it_is() -> None:
     x = np.random.default_rng(1).normal(size=(N, 4)).astype(np.float32)
     tree = AdaptiveTree(SCHEMA)

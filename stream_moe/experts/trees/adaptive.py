@@ -271,7 +271,9 @@ class AdaptiveTree(CompiledExpert):
         ]
         self._fore = self._on(fore.columns, fore.as_number, fore.draw, self._known.of(fore.columns))
         self._fore.tree.step(self._fore.view(x), y, np.array(drawn, np.float64), np.empty((len(y), self.n_classes)))
-        self._back = self._back and self._plant()
+        if self._back is not None:
+            self._back = None  # it counts nothing, and would have its successor count as little
+            self._back = self._plant()
 
     def _all(self) -> dict[str, Planted]:
         """Return the trees there are, by name."""

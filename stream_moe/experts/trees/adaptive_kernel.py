@@ -128,8 +128,6 @@ def run(fore: Side, back: Side, has_back: bool, detector: Detector, recent: Rece
     if has_back:
         back_x = seen(back, tile.x)
     while True:
-        if w.events[0] == detector.look_at:
-            return LOOK
         stop, room = done[WATCHED], group - w.waiting[0]
         if w.events[0] < detector.look_at:
             room = min(room, detector.look_at - w.events[0])
@@ -161,6 +159,8 @@ def run(fore: Side, back: Side, has_back: bool, detector: Detector, recent: Rece
                 if named != y[t]:
                     w.partial[0] += 1.0
         done[WATCHED] = stop
+        if w.events[0] == detector.look_at:  # before the detector speaks: afterwards it has its turn
+            return LOOK
         if w.waiting[0] == group:
             evidence, _ = take_group(w, 0, group, detector.delta, detector.warning_delta)
             warned = evidence == WARNING and w.level[0] == STABLE
@@ -172,7 +172,7 @@ def run(fore: Side, back: Side, has_back: bool, detector: Detector, recent: Rece
             if warned:
                 w.warnings[0] += 1
                 return WARNED
-        if stop == n and w.events[0] != detector.look_at:
+        if stop == n:
             return DONE
 
 
