@@ -208,7 +208,7 @@ class Names:
         found = self._look_for_text(name_of(value))
         if found is None and isinstance(value, (int, float)):
             found = self._index.get(str(value))
-        if found is None and value in (0, 1):
+        if found is None and isinstance(value, (int, float)) and value in (0, 1):
             found = self._folded.get("true" if value else "false")
         return found
 

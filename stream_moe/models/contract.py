@@ -6,24 +6,25 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any, Self, cast
 
 import numpy as np
-from river import base
 
 from stream_moe.errors import ConfigError, DataError
+from stream_moe.models.events import EventClassifier
 from stream_moe.models.parts import Part, PendingSnapshot, StateFiles, Taken
 from stream_moe.models.state import read_model, write_model
-from stream_moe.models.tickets import Ticket, Tickets, no_tickets
+from stream_moe.models.tickets import Tickets, no_tickets
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerDrift, LearnerReport
 from stream_moe.rows import RowEncoder, are_labels, clean
 from stream_moe.runtime.phases import Phases
 from stream_moe.snapshot import Snapshot, digest_of, pack, unpack
-from stream_moe.types import NO_TICKET, UNLABELLED, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import NO_TICKET, Float32, Float64, Int32, Int64, Schema
 
 
-class BlockClassifier(base.Classifier):  # type: ignore[misc]
+class BlockClassifier(EventClassifier):
     """A classifier that learns one event (river's way, dicts) or a block of them (arrays), with equal results.
 
     Features may be missing, NaN, new or of the wrong type. A missing one, a NaN, an infinite value, or text
@@ -52,6 +53,7 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         self._given = {"schema": schema, **given}
         self._rows = RowEncoder(schema)
         self._tickets = Tickets()
+        self._lock = RLock()  # one thread at a time: growth gives arrays away that a prediction may be reading
         self.phases = Phases()
         if schema is not None:
             self._start(schema)
@@ -148,69 +150,8 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
         float64 [n, C]
             Class probabilities of each event, made BEFORE it was learnt.
         """
-        return self._step(*self._checked_rows(x, y, weights, tickets))
-
-    def learn_many(
-        self, x: Float32, y: Int32, *, tickets: Int64 | None = None, keys: Sequence[bytes] | None = None
-    ) -> None:
-        """Learn a block; the same as `step`, without an answer.
-
-        Parameters
-        ----------
-        x, y, keys
-            As in `step`.
-        tickets
-            int64 [n], what `predict_tickets` gave for rows whose labels come later, -1 = of the others; None = -1
-            throughout. `learn_one` says what happens to a ticket.
-        """
-        if tickets is None:
-            self.step(x, y, keys=keys)
-            return
-        tickets = np.asarray(tickets)
-        if tickets.shape != np.shape(y) or tickets.dtype.kind not in "iu":
-            raise DataError(
-                f"tickets: {tickets.dtype} {tickets.shape} for {np.shape(y)} labels; give int64, one per row"
-            )
-        tickets = np.where(np.asarray(y) == UNLABELLED, NO_TICKET, tickets)
-        self._tickets.check(tickets)
-        self.step(x, y, tickets=tickets, keys=keys)
-        self._tickets.use(tickets)
-
-    def predict_tickets(self, x: Float32, *, keys: Sequence[bytes] | None = None) -> tuple[Int64, Float64]:
-        """Predict a block whose labels come later.
-
-        Parameters
-        ----------
-        x, keys
-            As in `step`.
-
-        Returns
-        -------
-        tickets
-            int64 [n], for `learn_many`.
-        proba
-            float64 [n, C], class probabilities.
-
-        Examples
-        --------
-        >>> from stream_moe import DriftMoE
-        >>> model, x = DriftMoE(Schema.numeric(2, ["no", "yes"])), np.float32([[1, 0], [0, 1], [1, 1]])
-        >>> tickets, proba = model.predict_tickets(x)
-        >>> model.learn_many(x[1:], np.int32([0, 1]), tickets=tickets[1:])  # the first label is still on its way
-        >>> tickets.tolist(), proba.shape
-        ([0, 1, 2], (3, 2))
-        """
-        x = np.array(x, np.float32, ndmin=2)
-        tickets = self._tickets.new(len(x))
-        return tickets, self.step(x, np.full(len(x), UNLABELLED, np.int32), tickets=tickets, keys=keys)
-
-    def predict_proba_many(self, x: Float32) -> Float64:
-        """Class probabilities float64 [n, C] of features float32 [n, d]; changes nothing."""
-        return self._predict(self._checked(x))
-
-    def predict_many(self, x: Float32) -> Int32:
-        """Class index int32 [n] of features float32 [n, d]; changes nothing."""
-        return self.predict_proba_many(x).argmax(1).astype(np.int32)
+        with self._lock:
+            return self._step(*self._checked_rows(x, y, weights, tickets))
 
     # The state.
     def snapshot(self) -> Snapshot:
@@ -262,86 +203,6 @@ class BlockClassifier(base.Classifier):  # type: ignore[misc]
             raise DataError(f"tickets: {len(tickets)} for {len(x)} rows; give one (or -1) per row")
         self._tickets.give(y, tickets)
         return x, y, weights, tickets
-
-    # One event, river's way.
-    _multiclass = True
-
-    def learn_one(self, x: dict[Any, Any], y: base.typing.ClfTarget, *, ticket: Ticket | int | None = None) -> None:
-        """Learn an event and its label.
-
-        Parameters
-        ----------
-        x, y
-            Features by name, and the label.
-        ticket
-            What `predict_ticket` gave, or its number, where the label comes later than the prediction. The model then
-            learns from what it predicted at the time. None = label and event come together.
-
-        Raises
-        ------
-        DataError
-            If the ticket is another model's, was used before, or was never given.
-
-        Notes
-        -----
-        `DriftMoE` keeps its latest 8,192 tickets (fewer with many experts and classes: 32 MB in all); the label of an
-        older one is learnt as if it came with its event. So is every label in a model without gates.
-        """
-        number = NO_TICKET if ticket is None else self._tickets.number_of(ticket)
-        row, grown = self._rows.encode(x, y)
-        try:
-            if grown == "started":
-                self._start(self._rows.schema)
-        except Exception:  # of a parameter that does not fit: the model is as it was
-            self._rows = RowEncoder(None)
-            raise
-        if grown == "grown":
-            self._grow(self._rows.schema)
-        tickets = None if number == NO_TICKET else np.array([number])
-        self.learn_many(row, np.array([self._rows.class_of(y)], np.int32), tickets=tickets)
-
-    def predict_ticket(self, x: dict[Any, Any]) -> Ticket:
-        """Predict an event whose label comes later.
-
-        Parameters
-        ----------
-        x
-            Features by name.
-
-        Returns
-        -------
-        Ticket
-            The prediction, and what to give to `learn_one` when the label is known.
-
-        Examples
-        --------
-        >>> from stream_moe import DriftMoE
-        >>> model = DriftMoE(seed=1)
-        >>> model.learn_one({"load": 0.9}, "busy")
-        >>> model.learn_one({"load": 0.1}, "calm")
-        >>> ticket = model.predict_ticket({"load": 0.2})
-        >>> ticket.number, ticket.prediction, sorted(ticket.probabilities)
-        (0, 'calm', ['busy', 'calm'])
-        >>> model.learn_one({"load": 0.2}, "calm", ticket=ticket)  # an hour later
-        >>> model.learn_one({"load": 0.2}, "calm", ticket=ticket)
-        Traceback (most recent call last):
-        stream_moe.errors.DataError: ticket 0: its label was learnt before; a label is learnt once
-        """
-        if not self._rows.started:
-            return Ticket(NO_TICKET, None, {}, self._tickets)
-        tickets, proba = self.predict_tickets(self._rows.encode_known(x))
-        probabilities = dict(zip(self._rows.labels, proba[0].tolist(), strict=True))
-        return Ticket(int(tickets[0]), self._rows.labels[int(proba[0].argmax())], probabilities, self._tickets)
-
-    def predict_one(self, x: dict[Any, Any], **_: Any) -> base.typing.ClfTarget | None:
-        labels = self._rows.labels
-        return labels[int(self.predict_proba_many(self._rows.encode_known(x)).argmax())] if labels else None
-
-    def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[base.typing.ClfTarget, float]:
-        if not self._rows.started:
-            return {}
-        proba = self.predict_proba_many(self._rows.encode_known(x))[0]
-        return dict(zip(self._rows.labels, proba.tolist(), strict=True))
 
     # Files. The models' own part is here; `stream_moe.models.state` reads and writes.
     def save(self, path: str | Path) -> None:

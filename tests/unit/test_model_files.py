@@ -103,7 +103,7 @@ def test_a_refused_event_leaves_the_model_whole() -> None:
     before, schema = model.digest, model.schema
     with pytest.raises(ConfigError, match="appears twice"):
         model.learn_one({1: 1.0, "1": 2.0}, "x")
-    with pytest.raises(TypeError):
+    with pytest.raises(DataError, match="a list is no label"):
         model.learn_one({"b": 1.0}, ["x"])
     assert (model.digest, model.schema) == (before, schema)
     model.learn_one({"a": 1.0, "b": 2.0}, "z")

@@ -45,7 +45,7 @@ def test_before_anything_is_learnt_nothing_is_predicted() -> None:
     [
         (1, 1.0), (True, 1.0), (np.float32(0.1), 0.1), (np.bool_(True), 1.0), (np.int64(2**40), 2.0**40),
         (np.nextafter(LARGEST, 0), 3.4028234663852886e38), (LARGEST, math.nan), (10**400, math.nan),
-        (-math.inf, math.nan), (math.nan, math.nan), (None, math.nan), ("1", math.nan), ([1], math.nan),
+        (-math.inf, math.nan), (math.nan, math.nan), (None, math.nan), ("1", 1.0), ("one", math.nan), ([1], math.nan),
     ],
 )  # fmt: skip
 def test_a_number_is_what_a_float32_holds_and_else_missing(value: Any, expected: float) -> None:
@@ -60,7 +60,7 @@ def test_the_quick_look_misses_nothing_new() -> None:
         ({"a": 1.0, "b": "x"}, True, "started"),
         ({"b": "x", "a": 2.0}, True, ""),
         ({"a": 2.0}, True, ""),
-        ({"a": "text where a number was", "b": 3}, True, ""),
+        ({"a": "text where a number was", "b": 3}, True, "grown"),
         ({"a": 2.0, "b": "y"}, True, "grown"),
         ({"a": 2.0, "b": "y"}, False, "grown"),
         ({"a": 2.0, "b": "y", 5: 1}, False, "grown"),
@@ -68,5 +68,5 @@ def test_the_quick_look_misses_nothing_new() -> None:
     ]
     assert [rows.encode(x, y)[1] for x, y, _ in events] == [grown for _, _, grown in events]
     assert [feature.name for feature in rows.schema.features] == ["a", "b", "5"]
-    assert rows.schema.features[1].categories == ("x", "y")
+    assert rows.schema.features[1].categories == ("x", "3", "y")
     assert rows.labels == [True, False]
