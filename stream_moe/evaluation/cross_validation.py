@@ -24,7 +24,10 @@ from stream_moe.errors import DataError, StreamMoeError
 from stream_moe.evaluation.intervals import mean_interval
 from stream_moe.types import Bool
 
-SCORES = ("accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss", "g_mean", "calibration_error")
+SCORES = (
+    "accuracy", "kappa", "kappa_majority", "kappa_temporal", "log_loss", "g_mean", "balanced_accuracy",
+    "calibration_error",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

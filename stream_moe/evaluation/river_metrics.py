@@ -47,12 +47,14 @@ class RiverMetrics:
 
     def __init__(self, names: Sequence[str], schema: Schema) -> None:
         self._classes = schema.classes
-        self._make: dict[str, Callable[[], Any]] = {}
+        self._make: dict[str, partial[Any]] = {}
         self._binary: set[str] = set()
         self._exact = SlidingWindow(2, LARGEST) if _EXACT in names and schema.n_classes == 2 else None
         for text in names:
             name, options = parse_metric(text)
             kinds = river_metrics(options)
+            if name not in kinds and name in river_metrics({"beta"}):
+                raise ConfigError(f"metric: {text}: it needs the option beta; write {name}(beta=2)")
             if name not in kinds:
                 raise ConfigError(
                     f"metric: river has no {text!r} for a classifier; choose from {', '.join(sorted(kinds))}"
@@ -84,7 +86,10 @@ class RiverMetrics:
                 metric.update(self._classes[0], dict.fromkeys(self._classes, 1 / len(self._classes)))
             metric.get()
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            raise ConfigError(f"metric: {text}: {' '.join(str(error).split())}; see river's options of it") from None
+            name = text.partition("(")[0]
+            known = inspect.signature(self._make[text].func).parameters.keys() - _NOT_OPTIONS
+            way_out = f"its options are {', '.join(sorted(known))}" if known else f"write {name}: it has no options"
+            raise ConfigError(f"metric: {text}: {' '.join(str(error).split())}; {way_out}") from None
 
     def update(self, proba: Float64, y: Int32) -> None:
         """Give predictions float64 [n, C] and labels int32 [n] (-1 = none) to the metrics that need each of them."""

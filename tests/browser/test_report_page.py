@@ -15,7 +15,7 @@ from stream_moe.plots.page import render_page
 from stream_moe.streams import open_stream
 
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1200, "height": 900}
-SINGLE = {"accuracy", "kappas", "routing", "experts", "lives", "nodes", "specialization", "calibration"}
+SINGLE = {"confusion", "accuracy", "kappas", "routing", "experts", "lives", "nodes", "specialization", "calibration"}
 # Per picture: what it is, how many marks of data it shows, and whether they have an extent.
 DRAWN = """() => [...document.querySelectorAll('.plot')].map(plot => ({
   name: plot.id,
@@ -93,5 +93,7 @@ def test_a_page_that_asks_or_fails_is_noticed(browser: Any, tmp_path: Path) -> N
 def test_the_same_pictures_as_files(results: list[dict[str, Any]], tmp_path: Path, form: str, begins: bytes) -> None:
     kept = {"png": results[0], "svg": {key: value for key, value in results[0].items() if key != "timeline"}}[form]
     paths = write_plots([kept], tmp_path / "pictures", form)
-    assert {path.stem for path in paths} == (SINGLE if form == "png" else {"specialization", "calibration"})
+    assert {path.stem for path in paths} == (
+        SINGLE if form == "png" else {"specialization", "confusion", "calibration"}
+    )
     assert all(path.read_bytes().startswith(begins) and path.stat().st_size > 3000 for path in paths)
