@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from stream_moe.telemetry.findings import judge
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.page.live import LivePage
 from stream_moe.telemetry.prometheus import Exporter
+from stream_moe.telemetry.text import class_rows, least_found
 from stream_moe.types import Float64, Int32, Schema
 from tests.unit.reports import make_report
 
@@ -231,3 +233,14 @@ def test_of_many_classes_the_largest_are_drawn() -> None:
     plot = confusion(result)
     assert len(plot.figure.data[0].z) == 48
     assert "The 48 of 60 classes with most events are shown." in plot.words
+
+
+def test_of_many_classes_the_table_has_those_found_least() -> None:
+    n = 40
+    recall: list[float | None] = [None, *(c / n for c in range(1, n))]
+    scores: dict[str, Sequence[float | None]] = {f"class_{name}": [1] * n for name in ("labels", "predictions")}
+    scores |= {"class_recall": recall, "class_precision": recall, "class_f1": recall}
+    rows = class_rows([f"c{c}" for c in range(n)], scores, 12)
+    assert [row[0] for row in rows] == [f"c{c}" for c in range(1, 13)]  # not the one that never came
+    assert least_found(len(rows), n) == "of 40 classes the 12 with the lowest recall"
+    assert least_found(len(class_rows(["a"], {key: each[:1] for key, each in scores.items()}, 12)), 1) == ""
