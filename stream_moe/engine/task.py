@@ -26,6 +26,7 @@ from stream_moe.engine.journal import merged
 from stream_moe.engine.recovery import Recovery
 from stream_moe.engine.settings import EngineSettings
 from stream_moe.engine.state import PartitionState
+from stream_moe.engine.warm import compile_beside
 from stream_moe.errors import ConfigError
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.parts import PendingSnapshot
@@ -158,6 +159,7 @@ class Task:
         self._writer.files = learner.files
         self._codec = JsonCodec(schema, keys=self.settings.keys)
         self.learnt = PartitionState(learner, self.settings)
+        compile_beside(learner)
         self._whole, self._saving = True, None
         source = f"{self._source.group}/{self._source.topic}/{self.partition}"
         self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters())
