@@ -29,7 +29,7 @@ def test_members_share_the_partitions_and_take_over(settings: KafkaSettings, clo
     second: KafkaSource = closing(KafkaSource(settings))
     second.open()
     told: dict[KafkaSource, list[Change]] = {first: [], second: []}
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while not told[second] and time.monotonic() < deadline:
         for source in told:
             assert source.poll(10, 0.2) == []

@@ -125,7 +125,7 @@ def test_page_shows_the_headline_numbers_and_loads_nothing(server: TelemetryServ
         assert f"{name}-src 'sha256-{digest}';" in policy
     assert "87.5%" in body
     assert not re.search(r"https?:", body)
-    assert body.count("<table>") == body.count("</table>") == 4
+    assert body.count("<table>") == body.count("</table>") == 5
     assert ask(server, "/?partition=7")[::2] == (404, "partition: not one of this process; it has 3\n")
 
 
