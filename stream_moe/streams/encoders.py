@@ -47,6 +47,19 @@ def number_in(text: str, form: Form) -> float | None:
     return float(bare.replace(".", "").replace(",", ".")) if _DECIMAL.fullmatch(bare) else None
 
 
+def distances(whole: Any, base: float) -> Float64:
+    """Return how far whole numbers [n] of any width lie from a base, float64 [n], exactly where int64 holds them.
+
+    Examples
+    --------
+    >>> distances(np.array([2**62 + 1, 2**62 + 3], np.uint64), float(2**62)).tolist()
+    [1.0, 3.0]
+    """
+    if not base or (whole.dtype.kind == "u" and whole.max(initial=0) >= 2**63):
+        return whole.astype(np.float64) - base
+    return (whole.astype(np.int64) - int(base)).astype(np.float64)
+
+
 class Codes(dict[str, int]):
     """Codes of tokens in the order they are first met; -1 for a missing one.
 
@@ -277,7 +290,7 @@ class FeatureColumn(NominalColumn):
         """Return how far each value lies from the base; whole numbers beyond float64 exactly."""
         base = self.base or 0.0
         if wide.dtype.kind in "iu":
-            return wide.astype(np.float64) if not base else (wide - wide.dtype.type(base)).astype(np.float64)
+            return distances(wide, base)
         if base and abs(base) >= MAX_EXACT / 2:
             with suppress(ValueError, TypeError):  # a value that is no whole number
                 return np.array([math.nan if is_missing(cell) else int(cell) - int(base) for cell in cells], float)

@@ -210,6 +210,20 @@ def test_frames_in_parquet(tmp_path: Path) -> None:
     assert len(stream.notes) == 2
 
 
+@pytest.mark.parametrize("kind", ["uint64", "int64", "uint32", "float64"])
+def test_large_whole_numbers_of_every_width(tmp_path: Path, kind: str) -> None:
+    values = np.array([4_000_000_005, 4_000_000_000, 4_000_000_009], kind)
+    np.savez(tmp_path / "t.npz", x=values[:, np.newaxis], y=np.array([0, 1, 0]))
+    pa = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"a": values, "y": ["u", "v", "u"]}), tmp_path / "t.parquet")
+    for name in ("t.npz", "t.parquet"):
+        stream = open_stream(str(tmp_path / name))
+        assert isinstance(stream, FileStream)
+        assert stream.schema.features[0].base == 4_000_000_005
+        assert stream.x[:, 0].tolist() == [0, -5, 4]
+
+
 def test_a_pair_of_labels_in_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "t.npz"
     np.savez(path, x=np.array([[1.0], [2.0]]), y=np.array([-1, 1]))
