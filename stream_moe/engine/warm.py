@@ -24,6 +24,7 @@ from stream_moe.models.driftmoe import DriftMoE
 from stream_moe.runtime.compiled import cache_directory, is_cold
 from stream_moe.types import Schema
 
+_COLD = is_cold()  # when this process began: to make a learner compiles something already
 _helper: list[subprocess.Popen[bytes]] = []  # of this process; its pipe stays open, so that it ends with us
 
 
@@ -37,7 +38,7 @@ def compile_beside(learner: BlockClassifier) -> None:
     """
     if _helper or not isinstance(learner, DriftMoE) or (os.cpu_count() or 1) < 2:
         return
-    if not (is_cold() and cache_directory()):
+    if not (_COLD and cache_directory()):
         return
     command = [sys.executable, "-P", "-m", __name__]
     with suppress(OSError):  # without it all is compiled here
