@@ -101,9 +101,11 @@ def open_stream(
     1.0
     """
     _check_separators(decimal, thousands, separator)
-    reading = Reading(label, nominal, delay, drop, missing, decimal, thousands, separator)
+    # Tuples, so that it equals `Reading()` where nothing was said, whatever kind of list said it.
+    named, left_out, texts = tuple(nominal), tuple(drop), tuple(missing)
+    reading = Reading(label, named, delay, left_out, texts, decimal, thousands, separator)
     if is_generated(name_or_path):
-        if replace(reading, delay=None) != Reading(nominal=nominal[:0], drop=drop[:0], missing=missing[:0]):
+        if replace(reading, delay=None) != Reading():
             raise ConfigError(
                 f"{name_or_path} is generated: label, nominal and the other options of files do not fit, "
                 "leave them out"

@@ -252,6 +252,14 @@ def test_data_inside_river_needs_no_network_and_has_its_checksum(name: str) -> N
     assert whereabouts(DATA_SETS[name]) == f"found at {cached(DATA_SETS[name])}"
 
 
+def test_a_data_set_read_from_the_command_line_is_the_one_that_is_known() -> None:
+    """Options that are not given are empty lists there: the set is then held against the registry as anywhere."""
+    stream = open_stream("phishing", nominal=[], drop=[], missing=[])
+    assert (stream.n_events, stream.schema.n_features) == (1250, 9)
+    with pytest.raises(DataError, match="comes with its labels"):
+        open_stream("phishing", drop=["x"])
+
+
 def test_what_ships_has_its_checksum() -> None:
     for name in ("electricity", "electricity8"):
         stream = open_stream(name)
