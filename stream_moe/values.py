@@ -35,7 +35,7 @@ _TIME = re.compile(
     r"|\d\d?:\d\d(?::\d\d(?:\.\d{1,9})?)?"
 )
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
-_TRUTH = {"true": True, "false": False}
+_TRUTH = frozenset(["true", "false"])
 
 
 def is_missing_text(text: str) -> bool:
@@ -88,12 +88,14 @@ def seconds_of_text(text: str) -> float | None:
         hours, minutes, seconds = (*parts, 0.0)[:3]
         return hours * 3600 + minutes * 60 + seconds if hours < 24 and minutes < 60 and seconds < 60 else None
     try:
-        return _seconds(datetime.fromisoformat(text.replace(" UTC", "Z").replace("UTC", "Z").replace(" Z", "Z")))
+        return seconds_since_1970(
+            datetime.fromisoformat(text.replace(" UTC", "Z").replace("UTC", "Z").replace(" Z", "Z"))
+        )
     except ValueError:
         return None
 
 
-def _seconds(moment: datetime) -> float:
+def seconds_since_1970(moment: datetime) -> float:
     """Seconds since 1970, as exact as float64 is; a moment without a zone is taken as UTC."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -137,7 +139,7 @@ def number_of(value: Any) -> float | None:
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return float(value.astype(f"{value.dtype.kind}8[ns]").astype(np.int64)) / 1e9
     if isinstance(value, datetime):
-        return _seconds(value)
+        return seconds_since_1970(value)
     if isinstance(value, date):
         return (value - date(1970, 1, 1)).days * 86400.0
     if isinstance(value, time):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+
+from stream_moe.runtime.parent import end_with_parent
 
 
 def main() -> None:
@@ -12,18 +13,13 @@ def main() -> None:
 
     The result goes to stdout, and nothing else does: what a library prints there goes to stderr.
     """
-    threading.Thread(target=_watch, args=(int(sys.argv[1]),), daemon=True).start()
+    end_with_parent(int(sys.argv[1]))
     result = os.dup(1)
     os.dup2(2, 1)
     sys.argv[1:] = [*sys.argv[2:], "--quiet", "--json", f"/dev/fd/{result}"]
     from stream_moe.cli import main as run
 
     run()
-
-
-def _watch(pipe: int) -> None:
-    os.read(pipe, 1)  # returns when no process holds the other end any more, however it died
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ class JsonCodec:
         elif type(x) is not tuple:
             x = self._in_order(x)
             if x == self._nothing:
-                self._check_known(value)
+                self._check_known(json.loads(value or b"{}").get("x", {}))
         checked = SHARED
         if self._key_rule is not None and not is_label:
             checked = checked_key(key, self._key_rule)
@@ -244,11 +244,9 @@ class JsonCodec:
     def _named(self, features: Sequence[Feature]) -> Iterator[tuple[Feature, Index | None]]:
         return zip(features, self._categories, strict=True)
 
-    def _check_known(self, value: bytes | None) -> None:
+    def _check_known(self, x: dict[str, Any]) -> None:
         """Refuse an object without any known feature: its producer has other names, or another topic."""
-        x = json.loads(value or b"{}").get("x", {})
-        known = self.schema.feature_index
-        if x and not any(name in known for name in x):
+        if x and not x.keys() & self.schema.feature_index.keys():
             names = ", ".join(map(shown, list(x)[:3]))
             reject("no-known-feature", f"x has {names}, and none of it is a feature of the schema.")
 
@@ -284,8 +282,7 @@ class JsonCodec:
         x, y, name = plain.get("x"), plain.get("y"), plain.get("id")
         features = self.schema.features
         if isinstance(x, dict):
-            if x and not x.keys() & self.schema.feature_index.keys():
-                self._check_known(value)
+            self._check_known(x)
             x = [x.get(feature.name) for feature in features]
         if isinstance(x, list):
             if len(x) != len(features):

@@ -16,7 +16,7 @@ import numpy as np
 from stream_moe.drift.watch import DriftWatch
 from stream_moe.engine.delays import LONGEST, DelayedLabels
 from stream_moe.engine.step import step
-from stream_moe.engine.warm import compile_beside
+from stream_moe.engine.warm import compile_beside, compile_scores
 from stream_moe.errors import DataError
 from stream_moe.evaluation.cross_validation import Fold
 from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
@@ -201,8 +201,7 @@ def _warm_up(stream: Stream, make_learner: Callable[[Schema], BlockClassifier], 
     learner = make_learner(stream.schema)
     compile_beside(learner)
     learner.step(warm.x, warm.y)
-    DriftWatch(stream.schema).compile()
-    Scoreboard(stream.schema, window).update(np.zeros((1, stream.schema.n_classes)), warm.y[:1])
+    compile_scores(stream.schema, window)
 
 
 class _Run:

@@ -58,18 +58,9 @@ class BlockClassifier(EventClassifier):
         if schema is not None:
             self._start(schema)
 
-    # What a subclass provides.
-    @abstractmethod
-    def _start(self, schema: Schema) -> None: ...
-
-    @abstractmethod
-    def _grow(self, schema: Schema) -> None: ...
-
+    # What a subclass provides, beside `_start`, `_grow` and `_predict` of `EventClassifier`.
     @abstractmethod
     def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64: ...
-
-    @abstractmethod
-    def _predict(self, x: Float32) -> Float64: ...
 
     @abstractmethod
     def _parts(self) -> Mapping[str, Part]: ...

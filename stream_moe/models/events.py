@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import Any
 
@@ -17,7 +17,7 @@ from river import base
 from stream_moe.errors import DataError
 from stream_moe.models.tickets import Ticket, Tickets
 from stream_moe.rows import RowEncoder
-from stream_moe.types import NO_TICKET, UNLABELLED, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import NO_TICKET, UNLABELLED, Float32, Float64, Int64, Schema
 from stream_moe.values import is_missing
 
 _log = logging.getLogger(__name__)
@@ -31,17 +31,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
     _tickets: Tickets
     _lock: RLock
     _said_unlabelled = False
-
-    @abstractmethod
-    def step(
-        self,
-        x: Float32,
-        y: Int32,
-        weights: Float32 | None = None,
-        *,
-        tickets: Int64 | None = None,
-        keys: Sequence[bytes] | None = None,
-    ) -> Float64: ...
+    step: Callable[..., Float64]  # of `BlockClassifier`
 
     @abstractmethod
     def _start(self, schema: Schema) -> None: ...
@@ -192,11 +182,8 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         """
         x = X if x is None else x
         with self._lock:
-            if (columns := _columns_of(x)) is None:
-                return self._predict(self._checked(x))
-            known = self._rows.started
-            proba = self._predict(self._rows.encode_many(*columns)) if known else np.empty((columns[1], 0))
-            return _like(x, proba, self._rows.labels)
+            proba, is_frame = self._proba_of(x)
+            return _like(x, proba, self._rows.labels) if is_frame else proba
 
     def predict_many(self, x: Any = None, *, X: Any = None) -> Any:
         """Predict many events; changes nothing.
@@ -212,12 +199,20 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
             Class indices, of an array; of a pandas frame a Series of labels, of another frame an array of labels.
         """
         x = X if x is None else x
-        if _columns_of(x) is None:
-            return self.predict_proba_many(x).argmax(1).astype(np.int32)
         with self._lock:
-            labels, proba = self._rows.labels, np.asarray(self.predict_proba_many(x))
-            found = [labels[best] for best in proba.argmax(1).tolist()] if labels else []
-            return _like(x, found, None)
+            proba, is_frame = self._proba_of(x)
+            if not is_frame:
+                return proba.argmax(1).astype(np.int32)
+            labels = self._rows.labels
+            return _like(x, [labels[best] for best in proba.argmax(1).tolist()] if labels else [], None)
+
+    def _proba_of(self, x: Any) -> tuple[Float64, bool]:
+        """Class probabilities float64 [n, C] of an array or a frame, and whether it is a frame."""
+        if (columns := _columns_of(x)) is None:
+            return self._predict(self._checked(x)), False
+        if not self._rows.started:
+            return np.empty((columns[1], 0)), True
+        return self._predict(self._rows.encode_many(*columns)), True
 
     # One event.
     def learn_one(self, x: dict[Any, Any], y: base.typing.ClfTarget, *, ticket: Ticket | int | None = None) -> None:

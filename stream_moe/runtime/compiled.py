@@ -53,10 +53,17 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         config.CACHE_DIR = former
 
 
+_began_empty = set[str]()  # directories that held nothing when this process took them
+
+
 def is_cold() -> bool:
-    """Whether what will be compiled now will be there at the next start: nothing is yet, of these kernels."""
+    """Whether this start compiles what will be there at the next: it began with nothing, of these kernels."""
     directory = cache_directory()
-    return bool(directory) and next(Path(directory).rglob("*.nbi"), None) is None
+    return bool(directory) and (directory in _began_empty or _holds_nothing(directory))
+
+
+def _holds_nothing(directory: str) -> bool:
+    return next(Path(directory).rglob("*.nbi"), None) is None
 
 
 @cache
@@ -82,4 +89,6 @@ def cache_directory() -> str:
                 getattr(error, "strerror", error),
             )
         return ""
+    if _holds_nothing(str(directory)):
+        _began_empty.add(str(directory))
     return str(directory)

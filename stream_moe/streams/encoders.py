@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
 
 from stream_moe.errors import DataError
+from stream_moe.streams.numbers import Form, base_of, distances, number_in
 from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import Chunk, Column, Table, is_number, to_float32, vocabulary
 from stream_moe.types import NEVER, Feature, Float32, Float64, Int32, Int64
-from stream_moe.values import LONGEST_EXACT, is_missing, is_missing_text, name_of, number_of_text, seconds_of_text
+from stream_moe.values import (
+    is_missing,
+    is_missing_text,
+    name_of,
+    number_of_text,
+    seconds_of_text,
+    seconds_since_1970,
+)
 
 MAX_CLASSES = 1000  # every event costs time and memory for each class
 MAX_EXACT = 2**53  # integers beyond it are not distinct as float64
 INDEX_NAMES = frozenset(["", "Unnamed: 0"])  # as pandas and R call the column of a frame's index
 LEAST_NUMBERS, MOST_TEXT = 64, 0.1  # a column of so many numbers and so few texts has a mistake in it
-
-Form = Literal["thousands", "decimal"]
-_SIGNS = re.compile(r"[$€£¥₹%\s\u00a0\u202f]")
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:([,'])\d{3}(?:\1\d{3})*)?(?:\.\d+)?")
-_DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d+)?(?:[eE][-+]?\d+)?")
-
-
-def number_in(text: str, form: Form) -> float | None:
-    """Read a number with a currency, a per cent sign, or separators of one form; None where it is none.
-
-    Examples
-    --------
-    >>> number_in("$2,986.93", "thousands"), number_in("2.986,93 €", "decimal"), number_in("12 %", "thousands")
-    (2986.93, 2986.93, 12.0)
-    >>> number_in("3,14", "thousands"), number_in("3,14", "decimal"), number_in("12/5", "decimal")
-    (None, 3.14, None)
-    """
-    bare = _SIGNS.sub("", text)
-    if bare.startswith("(") and bare.endswith(")"):  # as accountants write it
-        bare = f"-{bare[1:-1]}"
-    if form == "thousands":
-        return float(bare.replace(",", "").replace("'", "")) if _THOUSANDS.fullmatch(bare) else None
-    return float(bare.replace(".", "").replace(",", ".")) if _DECIMAL.fullmatch(bare) else None
-
-
-def distances(whole: Any, base: float) -> Float64:
-    """Return how far whole numbers [n] of any width lie from a base, float64 [n], exactly where int64 holds them.
-
-    Examples
-    --------
-    >>> distances(np.array([2**62 + 1, 2**62 + 3], np.uint64), float(2**62)).tolist()
-    [1.0, 3.0]
-    """
-    if not base or (whole.dtype.kind == "u" and whole.max(initial=0) >= 2**63):
-        return whole.astype(np.float64) - base
-    return (whole.astype(np.int64) - int(base)).astype(np.float64)
 
 
 class Codes(dict[str, int]):
@@ -70,7 +41,6 @@ class Codes(dict[str, int]):
         super().__init__()
         self.declared = declared is not None
         self.tokens: list[str] = []
-        self.n_missing = dict[str, int]()  # of each text that says "no value" and might be a name
         self._code_of: dict[str, int] = {}
         self._missing = frozenset(missing)
         for token in declared or ():
@@ -241,8 +211,7 @@ class FeatureColumn(NominalColumn):
             found.example, found.line = text, line
         if self.column.time_format is not None:
             with suppress(ValueError):
-                moment = datetime.strptime(text, self.column.time_format)
-                return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+                return seconds_since_1970(datetime.strptime(text, self.column.time_format))
         elif (seconds := seconds_of_text(text)) is not None and self._free:
             found.times += 1
             return seconds
@@ -273,10 +242,8 @@ class FeatureColumn(NominalColumn):
         self._rows += len(wide)
         if wide.dtype.kind not in "fiu":
             wide = wide.astype(np.float64)
-        present = wide[np.isfinite(wide)] if wide.dtype.kind == "f" else wide
-        if self.base is None and len(present):
-            large = float(np.abs(present.astype(np.float64)).min()) >= LONGEST_EXACT
-            self.base = float(present[0]) if large else 0.0
+        if self.base is None and np.isfinite(wide).any():
+            self.base = base_of(wide)
         away = self._away(wide, cells)
         narrow = to_float32(away)
         if not np.array_equal(narrow, away, equal_nan=True):
@@ -289,12 +256,10 @@ class FeatureColumn(NominalColumn):
     def _away(self, wide: Float64, cells: Sequence[Any]) -> Float64:
         """Return how far each value lies from the base; whole numbers beyond float64 exactly."""
         base = self.base or 0.0
-        if wide.dtype.kind in "iu":
-            return distances(wide, base)
-        if base and abs(base) >= MAX_EXACT / 2:
+        if wide.dtype.kind == "f" and abs(base) >= MAX_EXACT / 2:
             with suppress(ValueError, TypeError):  # a value that is no whole number
                 return np.array([math.nan if is_missing(cell) else int(cell) - int(base) for cell in cells], float)
-        return wide - base if base else wide
+        return distances(wide, base)
 
     @property
     def is_index(self) -> bool:

@@ -15,11 +15,11 @@ from stream_moe.errors import ConfigError, DataError, one_line
 from stream_moe.ports import Stream
 from stream_moe.runtime.files import whole_file
 from stream_moe.streams.blocks import labelled_blocks
-from stream_moe.streams.encoders import MAX_CLASSES, distances
+from stream_moe.streams.encoders import MAX_CLASSES
+from stream_moe.streams.numbers import base_of, distances
 from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import to_float32, vocabulary
 from stream_moe.types import Feature, Float32, Int32, Schema
-from stream_moe.values import LONGEST_EXACT
 
 WRITE_ROWS = 65_536
 DAMAGED = (ValueError, EOFError, KeyError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
@@ -101,22 +101,10 @@ def read_npz(path: Path, reading: Reading) -> tuple[Schema, Float32, Int32, None
         if name in nominal:
             features.append(_nominal(name, values[:, j]))
         else:
-            base = _base(x[:, j])
-            values[:, j] = to_float32(_away(x[:, j], float(base))) if base else values[:, j]
-            features.append(Feature(name, base=float(base)))
+            base = base_of(x[:, j])
+            values[:, j] = to_float32(distances(x[:, j], base))
+            features.append(Feature(name, base=base))
     return _without(path, reading.drop, Schema(tuple(features), classes), values, labels, notes)
-
-
-def _base(column: Any) -> Any:
-    """Return the first value of a column whose values are all too large for float32 to keep apart, else 0."""
-    present = column[np.isfinite(column)] if column.dtype.kind == "f" else column
-    if column.dtype.kind == "b" or not len(present) or np.abs(present.astype(np.float64)).min() < LONGEST_EXACT:
-        return 0
-    return present[0]
-
-
-def _away(column: Any, base: float) -> Any:
-    return distances(column, base) if column.dtype.kind in "iu" else column - base
 
 
 def _without(

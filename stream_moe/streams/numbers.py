@@ -1,0 +1,61 @@
+"""Numbers as people write them, and as float32 holds them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import numpy as np
+
+from stream_moe.types import Float64
+from stream_moe.values import LONGEST_EXACT
+
+Form = Literal["thousands", "decimal"]
+_SIGNS = re.compile(r"[$€£¥₹%\s\u00a0\u202f]")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:([,'])\d{3}(?:\1\d{3})*)?(?:\.\d+)?")
+_DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d+)?(?:[eE][-+]?\d+)?")
+
+
+def number_in(text: str, form: Form) -> float | None:
+    """Read a number with a currency, a per cent sign, or separators of one form; None where it is none.
+
+    Examples
+    --------
+    >>> number_in("$2,986.93", "thousands"), number_in("2.986,93 €", "decimal"), number_in("12 %", "thousands")
+    (2986.93, 2986.93, 12.0)
+    >>> number_in("3,14", "thousands"), number_in("3,14", "decimal"), number_in("12/5", "decimal")
+    (None, 3.14, None)
+    """
+    bare = _SIGNS.sub("", text)
+    if bare.startswith("(") and bare.endswith(")"):  # as accountants write it
+        bare = f"-{bare[1:-1]}"
+    if form == "thousands":
+        return float(bare.replace(",", "").replace("'", "")) if _THOUSANDS.fullmatch(bare) else None
+    return float(bare.replace(".", "").replace(",", ".")) if _DECIMAL.fullmatch(bare) else None
+
+
+def base_of(numbers: Any) -> float:
+    """Return the base that numbers [n] are kept from: the first, where all are too large for float32; else 0.
+
+    Examples
+    --------
+    >>> base_of(np.array([np.nan, 2e9, 3e9])), base_of(np.array([2e9, 1.0])), base_of(np.array([]))
+    (2000000000.0, 0.0, 0.0)
+    """
+    present = numbers[np.isfinite(numbers)]
+    if not len(present) or np.abs(present.astype(np.float64)).min() < LONGEST_EXACT:
+        return 0.0
+    return float(present[0])
+
+
+def distances(numbers: Any, base: float) -> Float64:
+    """Return how far numbers [n] lie from a base, float64 [n]; of whole ones exactly, where int64 holds them.
+
+    Examples
+    --------
+    >>> distances(np.array([2**62 + 1, 2**62 + 3], np.uint64), float(2**62)).tolist()
+    [1.0, 3.0]
+    """
+    if numbers.dtype.kind not in "iu" or not base or (numbers.dtype.kind == "u" and numbers.max(initial=0) >= 2**63):
+        return numbers.astype(np.float64) - base
+    return (numbers.astype(np.int64) - int(base)).astype(np.float64)
