@@ -191,6 +191,18 @@ class KeyReport:
 
 
 @dataclass(slots=True)
+class InputReport:
+    """What the records of a partition bring beside, and instead of, what the schema has."""
+
+    features: tuple[str, ...]  # d names
+    names: dict[str, int]  # records by name that is no feature, of the first 100 such names
+    other_names: int  # how often further ones came
+    missing: Float64  # [d] share of missing values in the latest 1,000 events, NaN before there were so many
+    gone: tuple[str, ...]  # features that are missing now and were there before
+    categories: Int64  # [d] values that are none of the feature's categories
+
+
+@dataclass(slots=True)
 class PartitionReport:
     """One partition and its model at the end of a block."""
 
@@ -224,6 +236,7 @@ class PartitionReport:
     replay_divergences: int = 0
     drift: DriftReport = field(default_factory=DriftReport)
     keys: KeyReport | None = None  # with a model for each key
+    inputs: InputReport | None = None  # of a log
 
 
 @dataclass(slots=True)

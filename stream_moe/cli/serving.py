@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -147,6 +147,7 @@ class Serving:
             "predictions": sum(each.predictions_committed for each in reports),
             "drifts_by_scope": dict(drifts),
             "dead_letters": dict(dead),
+            **_inputs(reports),
             "labels": sum(each.labels.received for each in reports),
             "pending_events": sum(each.pending_events for each in reports),
             "replayed_events": sum(each.replayed_events for each in reports),
@@ -164,6 +165,20 @@ class Serving:
                 for each in reports
             ],
         }
+
+
+def _inputs(reports: Sequence[PartitionReport]) -> dict[str, Any]:
+    """What records brought that is no feature, and which features are gone."""
+    names: Counter[str] = Counter()
+    found = [each.inputs for each in reports if each.inputs is not None]
+    for each in found:
+        names.update(each.names)
+    gone = {name for each in found for name in each.gone}
+    return {
+        "unknown_names": dict(names),
+        "unknown_categories": sum(int(each.categories.sum()) for each in found),
+        "features_gone": sorted(gone),
+    }
 
 
 class KafkaServing(Serving):

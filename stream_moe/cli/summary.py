@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 MOST_CLASSES = 12  # in the table of classes
+MOST_NAMES = 8  # in a line
 
 
 def print_summary(result: dict[str, Any]) -> None:
@@ -34,6 +35,7 @@ def print_summary(result: dict[str, Any]) -> None:
     if dead := result.get("dead_letters"):  # a replay has none
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in dead.items())
         lines.append(f"  dead letters    {sum(dead.values()):,}: {reasons}")
+    lines += _strange(result)
     lines += [f"  {name:<15} {value}" for name, value in result.get("metrics", {}).items()]
     if len(experts) > 1:
         lines.append(f"  asleep          {sum(e['asleep'] for e in experts)} of {len(experts)} experts")
@@ -52,6 +54,14 @@ def print_summary(result: dict[str, Any]) -> None:
             for part in parts
         ]
     typer.echo("\n" + "\n".join(lines))
+
+
+def _strange(result: dict[str, Any]) -> Iterator[str]:
+    """What the records of a log brought instead of the schema's features."""
+    for what, names in (("features gone", result.get("features_gone")), ("no features", result.get("unknown_names"))):
+        if names:
+            left = len(names) - MOST_NAMES
+            yield f"  {what:<15} {', '.join(list(names)[:MOST_NAMES])}" + (f" and {left:,} more" if left > 0 else "")
 
 
 def _rare(result: dict[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ never joined into one text to be parsed together: two broken records could then 
 from __future__ import annotations
 
 import json
-import re
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -32,6 +32,8 @@ from stream_moe.engine.fields import (
     reject,
     shown,
 )
+from stream_moe.engine.inputs import InputCounts
+from stream_moe.engine.members import Members
 from stream_moe.errors import ConfigError
 from stream_moe.types import (
     SHARED,
@@ -50,8 +52,6 @@ MAX_ID = 1024  # characters; ids go into keys and predictions, which a log limit
 SCHEMA_HEADER = "stream_moe.schema"
 MAX_BYTES = 1 << 20  # Kafka's own default limit of a record
 
-_ESCAPED = re.compile(r'["\\\x00-\x1f]')  # what a field of msgspec may not have in its name
-_Number = float | bool | None
 _Category = str | int | None
 
 
@@ -75,6 +75,8 @@ class JsonCodec:
         A record value longer than this many bytes is a dead letter and is not parsed.
     keys
         Where each key has its own model: which keys an event may have. None = the keys do not matter.
+    inputs
+        Counts the names that are no feature, and the values that are no category; changed. None = nobody asks.
 
     Examples
     --------
@@ -89,30 +91,19 @@ class JsonCodec:
     ([[nan, 3.0]], [1], ['0'], 'bad-json')
     """
 
-    def __init__(self, schema: Schema, max_bytes: int = MAX_BYTES, keys: KeyRule | None = None) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        max_bytes: int = MAX_BYTES,
+        keys: KeyRule | None = None,
+        inputs: InputCounts | None = None,
+    ) -> None:
         self.schema = schema
-        self._max_bytes, self._key_rule = max_bytes, keys
-        kinds = [_Category if feature.is_nominal else _Number for feature in schema.features]
-        by_name: Any = dict[str, Any]  # where msgspec does not take a name: each value is then looked at by hand
-        if not any(_ESCAPED.search(feature.name) for feature in schema.features):
-            by_name = msgspec.defstruct(
-                "ByName",
-                [(f"f{j}", kind, None) for j, kind in enumerate(kinds)],
-                rename={f"f{j}": feature.name for j, feature in enumerate(schema.features)},
-                gc=False,
-            )
-        # A tuple type has a fixed length and a type per place, so msgspec itself checks both.
-        in_order = tuple.__class_getitem__(tuple(kinds))
-        self._event: Any = msgspec.defstruct(
-            "Event",
-            [("x", in_order | by_name | None, None), ("y", _Category, None), ("id", _Category, None)],
-            gc=False,
-        )
-        self._decode = msgspec.json.Decoder(self._event).decode
+        self._max_bytes, self._key_rule, self._inputs = max_bytes, keys, inputs
+        self._members = Members(schema, inputs)
         self._encode = msgspec.json.Encoder().encode
-        self._flat = msgspec.json.Decoder(by_name).decode
         self._label = Index(schema.classes, UNLABELLED)
-        self._categories = [None if f.categories is None else Index(f.categories, None) for f in schema.features]
+        self._categories = [None if f.categories is None else Index(f.categories, math.nan) for f in schema.features]
         self._all_numeric = all(index is None for index in self._categories)
         self._base = np.array([feature.base for feature in schema.features])
         self._nothing = (None,) * schema.n_features
@@ -131,6 +122,7 @@ class JsonCodec:
           are: null, a feature that is not there, a text that means "no value", NaN, Infinity, a number beyond
           float32, a category that the schema does not list. A feature name that the schema does not list is
           ignored, as producers grow columns before models do; an object without any known one is of no use.
+          Such categories and names are counted in `inputs`.
         - ``y``: a class, matched in the same way. Null, absent, or a text that means "no value": no label.
         - ``id``: a string or integer of at most 1,024 characters. Without it, or where it is empty, the id is the
           record's key, and without that its offset.
@@ -176,6 +168,7 @@ class JsonCodec:
         if alone:
             has_features = np.ones(len(kept), np.bool_)
             has_features[alone] = False
+        self._members.end_block()
         letters.sort(key=lambda letter: letter.offset)
         where = slice(None) if len(kept) == len(offsets) else kept
         block = Block(
@@ -205,6 +198,8 @@ class JsonCodec:
                 reject("no-content", f"The record has {'no' if labels_only else 'neither x nor'} y.")
             x = self._nothing
         elif type(x) is not tuple:
+            if isinstance(x, dict):
+                self._members.count(x)
             x = self._in_order(x)
             if x == self._nothing:
                 self._check_known(json.loads(value or b"{}").get("x", {}))
@@ -214,7 +209,7 @@ class JsonCodec:
         name = event.id if event.id and type(event.id) is str else name_of_event(event.id, is_label, key, offset)
         if len(name) > MAX_ID:
             reject("bad-id", f"The id has {len(name):,} characters; the limit is {MAX_ID:,}.")
-        return x, label, name, checked, is_label
+        return x, int(label), name, checked, is_label
 
     def _read(self, value: bytes | None) -> Any:
         if value is None:
@@ -222,22 +217,25 @@ class JsonCodec:
         if len(value) > self._max_bytes:
             reject("too-large", f"The value has {len(value):,} bytes; the limit is {self._max_bytes:,}.")
         try:
-            return self._decode(value)
+            return self._members.read(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._careful(value)
 
     def _beside(self, value: bytes | None) -> tuple[Any, ...] | None:
         """Return the features that stand beside ``id`` and ``y``, None where there are none."""
         try:
-            found = self._in_order(self._flat(value or b""))
+            by_name = self._members.read_flat(value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = self._in_order(json.loads(value or b"{}", parse_int=int_or_float))
+            by_name = json.loads(value or b"{}", parse_int=int_or_float)
+        if isinstance(by_name, dict):
+            self._members.count_flat(by_name)
+        found = self._in_order(by_name)
         return None if found == self._nothing else found
 
     def _in_order(self, by_name: Any) -> tuple[Any, ...]:
         """Return an object's values in schema order."""
         if not isinstance(by_name, dict):
-            return msgspec.structs.astuple(by_name)
+            return self._members.values(by_name)
         features = self.schema.features
         return tuple(cell_of(by_name.get(f.name), f.name, names) for f, names in self._named(features))
 
@@ -260,10 +258,17 @@ class JsonCodec:
             else:
                 x = np.empty(shape, np.float32)
                 for j, (column, index) in enumerate(zip(zip(*rows, strict=True), self._categories, strict=True)):
-                    cells = column if index is None else [index[c] for c in column]
+                    cells = column if index is None else self._indices(column, j, index)
                     x[:, j] = np.array(cells, np.float64) - self._base[j]
         x[np.isinf(x)] = np.nan
         return x
+
+    def _indices(self, column: Sequence[Any], j: int, index: Index) -> list[float | None]:
+        """Return the index of each category, None of what is none."""
+        cells = [index[c] for c in column]
+        if self._inputs is not None and (unknown := cells.count(None)):
+            self._inputs.count_categories(j, unknown, column[cells.index(None)])
+        return cells
 
     def _careful(self, value: bytes) -> Any:
         """Read what the compiled decoder refused: NaN, numbers without end, and to say what is wrong."""
@@ -282,6 +287,7 @@ class JsonCodec:
         x, y, name = plain.get("x"), plain.get("y"), plain.get("id")
         features = self.schema.features
         if isinstance(x, dict):
+            self._members.count(x)
             self._check_known(x)
             x = [x.get(feature.name) for feature in features]
         if isinstance(x, list):
@@ -298,7 +304,7 @@ class JsonCodec:
             reject("bad-id", f"id is a {kind_of(name)}; give a string or an integer.")
         if isinstance(name, str) and not is_text(name):
             reject("bad-id", "id holds half a surrogate pair, which no UTF-8 text can.")
-        return self._event(x, y, name)
+        return self._members.event(x, y, name)
 
     # ---- writing
 

@@ -33,15 +33,18 @@ def reject(reason: str, message: str) -> NoReturn:
     raise UnusableError(reason, message)
 
 
-class Index(dict[Any, int | None]):
-    """Index of each value that is one of some names, filled as values come; None = it is none of them."""
+class Index(dict[Any, float | None]):
+    """Index of each value that is one of some names, filled as values come; None = it is none of them.
 
-    def __init__(self, names: Sequence[str], missing: int | None) -> None:
+    `missing` stands for null and for a text that means "no value".
+    """
+
+    def __init__(self, names: Sequence[str], missing: float) -> None:
         super().__init__({name: i for i, name in enumerate(names)} | {None: missing})
         self._names, self._missing, self._texts = Names(names), missing, names
 
-    def __missing__(self, value: str | int) -> int | None:
-        found = self._names.find(value)
+    def __missing__(self, value: str | int) -> float | None:
+        found: float | None = self._names.find(value)
         if found is None and isinstance(value, str) and is_missing(value):
             found = self._missing
         if len(self) < MOST_KNOWN:

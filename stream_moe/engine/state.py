@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stream_moe.drift.watch import DriftWatch
+from stream_moe.engine.inputs import InputCounts
 from stream_moe.engine.join import LabelJoin
 from stream_moe.engine.settings import EngineSettings
 from stream_moe.engine.step import Outcome, step
@@ -57,7 +58,7 @@ class LogCounts:
 
 
 class PartitionState:
-    """Learner, label join, scores, drift detectors and counts of one partition.
+    """Learner, label join, scores, drift detectors and counts of one partition, of what it learnt and what came in.
 
     Parameters
     ----------
@@ -75,12 +76,14 @@ class PartitionState:
         )
         self.quality = Prequential(schema.n_classes)
         self.watch = DriftWatch(schema)
+        self.inputs = InputCounts(schema)
         self.counts = LogCounts()
 
     def take(self, block: Block) -> tuple[Joined, Outcome, Float32]:
         """Take a block through join, learner, scores and detectors; return its rows, what came of it, and weights."""
         assert block.offsets is not None  # the codec gives both
         assert block.timestamps is not None
+        self.inputs.update(block.x if block.has_features is None else block.x[block.has_features])
         joined = self.join.join(block)
         weights = np.empty((len(joined.y), self.learner.n_experts), np.float32)
         read = slice(None) if block.has_features is None else block.has_features
@@ -98,6 +101,7 @@ class PartitionState:
             "quality": self.quality.snapshot(),
             "watch": self.watch.snapshot(),
             "join": self.join.snapshot(),
+            "inputs": self.inputs.snapshot(),
             "counts": ({}, self.counts.to_dict()),
         }
 
@@ -106,6 +110,8 @@ class PartitionState:
         self.learner.restore(parts["learner"])
         self.quality.restore(parts["quality"])
         self.join.restore(parts["join"])
+        if "inputs" in parts:  # which a checkpoint made before they were counted does not have
+            self.inputs.restore(parts["inputs"])
         self.counts = LogCounts.from_dict(parts["counts"][1])
         if parts["watch"][1] is None:
             self.watch.begin_at(self.counts.features, self.quality.events)

@@ -157,8 +157,8 @@ class Task:
         learner = self._make_learner(schema)
         learner.attach(self._store)
         self._writer.files = learner.files
-        self._codec = JsonCodec(schema, keys=self.settings.keys)
         self.learnt = PartitionState(learner, self.settings)
+        self._codec = JsonCodec(schema, keys=self.settings.keys, inputs=self.learnt.inputs)
         compile_beside(learner)
         self._whole, self._saving = True, None
         source = f"{self._source.group}/{self._source.topic}/{self.partition}"
@@ -213,6 +213,9 @@ class Task:
         joined, outcome, weights = self.learnt.take(block)
         muted = batch.end <= self.recovery.mute_below  # a replay says again nothing that was committed
         count_dead(self.learnt.counts.dead, self.partition, dead, quiet=muted)
+        for line in self.learnt.inputs.news():
+            if not muted:
+                _log.warning("partition %d: %s", self.partition, line)
         reach("stepped")
         clock.append(time.perf_counter())
         has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
@@ -378,4 +381,5 @@ class Task:
             replay_divergences=self.recovery.diverged,
             drift=learnt.watch.report(block.drifts),
             keys=self.learner.keys,
+            inputs=learnt.inputs.report(),
         )

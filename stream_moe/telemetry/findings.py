@@ -19,6 +19,7 @@ from stream_moe.telemetry.history import WINDOW, Past
 from stream_moe.telemetry.memory import memory_limit, resident_memory
 
 MINUTE = 60.0
+MOST_NAMED = 8  # names in one reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def judge(
         where = f"partition {report.partition}: " if len(reports) > 1 else ""
         past = hours.get(report.partition)
         each = [] if is_replay else [*_flow(report, past), *_durability(report, past)]
+        each += [*_inputs(report)]
         each += _learning(report, past, days.get(report.partition), is_replay)
         found += [replace(one, reason=where + one.reason) for one in each]
     found.sort(key=lambda one: _ORDER.index(one.tone))
@@ -122,6 +124,25 @@ def _flow(report: PartitionReport, past: Past | None) -> Iterator[Finding]:
         most = max(report.dead_letters, key=lambda reason: report.dead_letters[reason])
         reason = f"{dead / (dead + events):.1%} of the latest records cannot be used: {most}"
         yield _of("DeadLettersGrowing", "at risk", reason)
+
+
+def _inputs(report: PartitionReport) -> Iterator[Finding]:
+    """Tell which features are gone, and which names come that are none."""
+    if (found := report.inputs) is None or not (found.gone or found.names):
+        return
+    names = sorted(found.names, key=lambda name: -found.names[name])
+    brought = f"records bring what is no feature and is ignored: {_some(names)}"
+    if not found.gone:
+        yield Finding("names ignored", "note", brought, ALERT["UnknownNames"].name)
+        return
+    also = f"; {brought}" if names else ""
+    reason = f"{len(found.gone)} of {len(found.features)} features are missing that were there: {_some(found.gone)}"
+    yield _of("FeaturesGone", "features gone", reason + also)
+
+
+def _some(names: Sequence[str]) -> str:
+    left = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {left:,} more" if left > 0 else "")
 
 
 def _durability(report: PartitionReport, past: Past | None) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy.typing as npt
 
 from stream_moe import __version__
-from stream_moe.report import ExpertReport, KeyReport, LearnerReport, PartitionReport
+from stream_moe.report import ExpertReport, InputReport, KeyReport, LearnerReport, PartitionReport
 from stream_moe.telemetry.memory import memory_limit, resident_memory
 from stream_moe.telemetry.spec import Durations, GroupReader, Labels, MetricSpec, Reader, Samples, Shown
 from stream_moe.telemetry.text import count, number, percent, size
@@ -31,10 +31,11 @@ FAILURES = ("space", "access", "memory", "other")  # why a checkpoint was not wr
 MAX_SERIES = 1_950
 MAX_EXPERTS = 64
 MAX_CLASSES = 32
-MAX_AFFINITIES = 896  # experts x classes: 64 experts show 13 classes, 12 experts all 33
+MAX_AFFINITIES = 832  # experts x classes: 64 experts show 12 classes, 12 experts all 33
 MAX_REASONS = 32
 MAX_PHASES = 8
 MAX_FEATURES = 32
+MAX_NAMES = 12
 OTHER = "other"
 
 # From a tenth of a millisecond (one small block in memory) to a minute (a log that was behind).
@@ -112,6 +113,20 @@ def _drifts(report: PartitionReport) -> Samples:
     ]
 
 
+def _inputs(value: Callable[[InputReport], Samples | float]) -> Reader:
+    return lambda report: None if report.inputs is None else value(report.inputs)
+
+
+def _unknown_names(found: InputReport) -> Samples:
+    return _bounded([*found.names.items(), (OTHER, found.other_names)], MAX_NAMES)
+
+
+def _unknown_categories(found: InputReport) -> Samples:
+    """Of the features that had any; 0 together where none had."""
+    counts = [(name, n) for name, n in zip(found.features, found.categories.tolist(), strict=True) if n]
+    return _bounded(counts or [(OTHER, 0)], MAX_NAMES)
+
+
 def _keys(value: Callable[[KeyReport], float]) -> Reader:
     return lambda report: None if report.keys is None else value(report.keys)
 
@@ -148,6 +163,19 @@ METRICS: tuple[MetricSpec, ...] = (
     _counter("dead_letters_total", "Records that could not be used, by reason.",
              lambda r: _bounded(r.dead_letters.items(), MAX_REASONS), "reason",
              page=[Shown("dead letters", count, of_log=True)]),
+    _counter("unknown_names_total", "Records that bring a name that is no feature, by name: it is ignored.",
+             _inputs(_unknown_names), "feature"),
+    _gauge("unknown_names", "Different names that are no feature, of at most 100 that are kept.",
+           _inputs(lambda i: len(i.names)),
+           page=[Shown("names that are no feature", count, of_log=True)]),
+    _counter("unknown_categories_total", "Values that are none of their feature's categories: they are missing.",
+             _inputs(_unknown_categories), "feature",
+             page=[Shown("values that are no category", count, of_log=True)]),
+    _gauge("feature_missing_ratio", "Share of missing values of a feature in the latest 1,000 events.",
+           _inputs(lambda i: _bounded(zip(i.features, i.missing.tolist(), strict=True), MAX_FEATURES, max)),
+           "feature"),
+    _gauge("features_gone", "Features that are missing now and were there before.", _inputs(lambda i: len(i.gone)),
+           page=[Shown("features gone", count, of_log=True)]),
     _gauge("consumer_lag_records", "Records in the log beyond the committed position.",
            _of_topic(lambda r: r.lag_records), "topic", "partition",
            page=[Shown("behind the log, records", count, of_log=True)]),

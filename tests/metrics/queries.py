@@ -13,6 +13,7 @@ RATE_INTERVAL = "1m"  # what Grafana would put for $__rate_interval
 # What a well run cannot show, and what is done to a run so that it does.
 DRIFT = "labels drawn by lot, eight times for a while"
 SHIFT = "a feature is higher by 20, eight times for a while"
+RENAMED = "a producer that renames one of three features"
 JUNK = "twice 1,000 records that are not JSON"
 PROVOKED = {
     "sum by (reason) (rate(stream_moe_dead_letters_total[I]))": JUNK,
@@ -23,6 +24,8 @@ PROVOKED = {
     "max by (partition) (stream_moe_last_drift_events)": DRIFT,
     "stream_moe:dead_letters:ratio_rate5m": JUNK,
     "StreamMoeDeadLettersGrowing": JUNK,
+    "StreamMoeFeaturesGone": RENAMED,
+    "StreamMoeUnknownNames": RENAMED,
     "StreamMoeDriftBurst": DRIFT,
     "StreamMoeAccuracyDrop": "labels drawn by lot",
     "StreamMoeLabelsExpiring": "4,000 events without a label where 500 may wait",

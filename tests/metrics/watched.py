@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import subprocess
@@ -82,24 +83,32 @@ class Watched:
             finish(self.daemon)
 
     def send(self, events: int, *, labels: str = "right") -> None:
-        """Write events whose labels are right, drawn by lot (x shifted), missing, or in records of their own."""
+        """Write events whose labels are right, drawn by lot (x shifted), missing, or in records of their own.
+
+        "renamed" are right ones, whose last feature has another name.
+        """
         for _ in range(events // 500):
             block = next(self._blocks)
             rng, y = np.random.default_rng(self.sent), block.y
-            given = {"right": y, "lot": rng.integers(0, 2, len(y)).astype(y.dtype)}.get(
+            given = {"right": y, "renamed": y, "lot": rng.integers(0, 2, len(y)).astype(y.dtype)}.get(
                 labels, np.full_like(y, UNLABELLED)
             )
             x = block.x + np.array([20, 0, 0], np.float32) if labels == "lot" else block.x
-            self._write(replace(block, x=x, y=given))
+            self._write(replace(block, x=x, y=given), renamed=labels == "renamed")
             if labels == "apart":
                 self._write(replace(block, has_features=np.zeros(len(block), np.bool_)))
             self.sent += len(block)
             self.labelled += len(block) if labels != "missing" else 0
         self._log.flush()
 
-    def _write(self, block: Block) -> None:
+    def _write(self, block: Block, *, renamed: bool = False) -> None:
         keys = [str(self.sent + i).encode() for i in range(len(block))]
-        self._log.send(zip(keys, self._codec.encode_events(block, self.sent), strict=True))
+        values = self._codec.encode_events(block, self.sent)
+        if renamed:
+            names = [*(feature.name for feature in self._codec.schema.features[:-1]), "another"]
+            plain = [json.loads(value) for value in values]
+            values = [json.dumps(each | {"x": dict(zip(names, each["x"], strict=True))}).encode() for each in plain]
+        self._log.send(zip(keys, values, strict=True))
 
     def settle(self) -> None:
         """Wait until Prometheus has seen everything committed."""
@@ -146,6 +155,7 @@ class Watched:
         for _ in range(TURNS):
             self.send(TURN)
             self.send(TURN, labels="lot")
+        self.send(3 * TURN, labels="renamed")
         self.send(2 * TURN, labels="missing")
         self.settle()
         absent = waiting.pop(ABSENT)

@@ -10,12 +10,22 @@ import numpy as np
 from stream_moe.report import (
     DriftReport,
     ExpertReport,
+    InputReport,
     KeyReport,
     LabelCounts,
     LearnerReport,
     PartitionReport,
     QualityReport,
 )
+
+
+def make_inputs(features: int = 2, **changes: Any) -> InputReport:
+    """Say that all is well with the records, apart from the `changes`."""
+    names = tuple(f"x{j}" for j in range(features))
+    missing, none = np.arange(features) / 1000, np.zeros(features, np.int64)
+    fields: dict[str, Any] = {"features": names, "names": {}, "other_names": 0, "missing": missing, "gone": (),
+                              "categories": none}  # fmt: skip
+    return InputReport(**fields | changes)
 
 
 def make_report(experts: int = 3, classes: int = 3, features: int = 2, **changes: Any) -> PartitionReport:
@@ -80,6 +90,7 @@ def make_report(experts: int = 3, classes: int = 3, features: int = 2, **changes
             last_seconds={"feature": 1.7e9},
             strengths={f"x{j}": j / 100 for j in range(features)},
         ),
+        "inputs": make_inputs(features),
     }
     fields["keys"] = KeyReport(120, 3, 20, 400_000, 131, 31, 4, 90_000)
     return PartitionReport(classes=names, learner=learner, quality=quality, **(fields | changes))

@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stream_moe.report import DriftReport, GroupReport
 from stream_moe.telemetry.board import Board, Histogram
 from stream_moe.telemetry.prometheus import Exporter
 from stream_moe.telemetry.table import MAX_CLASSES, METRICS, PREFIX, STATES
-from tests.unit.reports import make_report
+from tests.unit.reports import make_inputs, make_report
 
 
 def scrape(board: Board, *, of_one: bool = True) -> dict[str, float]:
@@ -138,6 +139,22 @@ def test_further_features_share_their_highest_strength() -> None:
     samples = scrape(board)
     assert samples['feature_drift_strength{feature="x31"}'] == 0.31
     assert samples['feature_drift_strength{feature="other"}'] == 0.39
+
+
+def test_what_records_bring_instead_of_features_is_bounded() -> None:
+    board = Board()
+    names = {f"n{i}": 100 - i for i in range(40)}
+    found = make_inputs(
+        features=40, names=names, other_names=7, gone=("x1", "x2"), categories=np.arange(40, dtype=np.int64)
+    )
+    board.update(make_report(inputs=found))
+    samples = scrape(board)
+    assert (samples["unknown_names"], samples["features_gone"]) == (40, 2)
+    for name, total, most in (("unknown_names", sum(names.values()) + 7, 13), ("unknown_categories", 780, 13)):
+        each = {label: value for label, value in samples.items() if label.startswith(f"{name}_total")}
+        assert (sum(each.values()), len(each)) == (total, most)
+    assert samples['feature_missing_ratio{feature="x31"}'] == 0.031
+    assert samples['feature_missing_ratio{feature="other"}'] == 0.039
 
 
 def test_a_class_called_other_does_not_make_a_series_twice() -> None:

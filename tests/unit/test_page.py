@@ -25,7 +25,7 @@ from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.history import MAX_PARTITIONS, POINTS, SPANS, History, Past
 from stream_moe.telemetry.page import live as page_module
 from stream_moe.telemetry.page.live import LivePage
-from tests.unit.reports import make_report
+from tests.unit.reports import make_inputs, make_report
 
 FINE = Verdict(True, "the loop turns")
 
@@ -123,6 +123,8 @@ AILING: list[tuple[str, dict[str, Any], str]] = [
     ("StreamMoeLagGrowing", {"lag_seconds": 61.0}, "behind"),
     ("StreamMoeStalled", {"events_consumed": 0}, "stalled"),
     ("StreamMoeDeadLettersGrowing", {"dead_letters": {"bad-json": 40}}, "at risk"),
+    ("StreamMoeFeaturesGone", {"inputs": make_inputs(gone=("x1",), names={"y1": 900})}, "features gone"),
+    ("StreamMoeUnknownNames", {"inputs": make_inputs(names={"y1": 900})}, "names ignored"),
     ("StreamMoeCheckpointStale", {"checkpoint_time": time.time() - 901}, "at risk"),
     ("StreamMoeCheckpointFailing", {"checkpoint_failures": {"space": 9}}, "at risk"),
     ("StreamMoeDriftBurst", {"mixture_drifts": 7}, "drifting"),
