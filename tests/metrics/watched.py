@@ -155,8 +155,8 @@ class Watched:
         for _ in range(TURNS):
             self.send(TURN)
             self.send(TURN, labels="lot")
-        self.send(3 * TURN, labels="renamed")
         self.send(2 * TURN, labels="missing")
+        self.send(3 * TURN, labels="renamed")  # last: a feature that comes back is not gone
         self.settle()
         absent = waiting.pop(ABSENT)
         self._ask(list(waiting.values()))
