@@ -41,7 +41,8 @@ def fill(mine: Arrays, found: Arrays, kind: str) -> None:
         if other is None or other.shape != array.shape or other.dtype != array.dtype:
             is_ = "absent" if other is None else f"{other.dtype} {other.shape}"
             raise CheckpointError(f"{kind}: array {name!r} is {is_}, this schema needs {array.dtype} {array.shape}")
-        array[...] = other
+        if other is not array:
+            array[...] = other
 
 
 def digest_of(snapshot: Snapshot) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -89,8 +90,8 @@ class Schema:
 
     def __post_init__(self) -> None:
         for what, names in (("feature", [f.name for f in self.features]), ("class", list(self.classes))):
-            repeated = sorted({name for name in names if names.count(name) > 1}) if len(names) < 2048 else []
-            if repeated:
+            if len(set(names)) < len(names):
+                repeated = sorted(name for name, times in Counter(names).items() if times > 1)
                 raise ConfigError(f"schema: {what} {repeated[0]!r} appears twice; give each {what} its own name")
 
     @classmethod

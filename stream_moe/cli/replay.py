@@ -169,8 +169,10 @@ def replay(settings: ReplaySettings) -> None:
     start_logs(output.quiet, output.json_logs)
     make_learner = settings.keys.factory(model.factory())
     from stream_moe.engine import replay as prequential
+    from stream_moe.runtime.slow import said_if_slow
 
-    source = settings.open()
+    with said_if_slow(f"reading {settings.source.stream}"):
+        source = settings.open()
     _say_what_was_read(settings, source)
     wanted = min((n for n in (settings.source.events, source.n_events) if n is not None), default=None)
     outputs = output.open(f"{source.name}   {model.name}, seed {model.seed}", source, wanted)

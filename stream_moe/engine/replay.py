@@ -17,7 +17,7 @@ from stream_moe.drift.watch import DriftWatch
 from stream_moe.engine.delays import LONGEST, DelayedLabels
 from stream_moe.engine.step import step
 from stream_moe.engine.warm import compile_beside, compile_scores
-from stream_moe.errors import DataError
+from stream_moe.errors import ConfigError, DataError
 from stream_moe.evaluation.cross_validation import Fold
 from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
 from stream_moe.evaluation.timeline import Timeline
@@ -25,10 +25,12 @@ from stream_moe.evaluation.window import WINDOW
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.ports import Stream
 from stream_moe.report import Drift, DriftReport, LearnerReport, QualityReport, drifts_by_scope
-from stream_moe.types import UNLABELLED, Block, Schema
+from stream_moe.runtime.slow import said_if_slow
+from stream_moe.types import UNLABELLED, Block, Int64, Schema
 
 MOST_LOGGED = 100  # drifts in the JSON, the first ones; all are in the log file
 WARM_UP_ROWS = 1024  # enough for the router to step and a tree to try a split: everything is compiled after it
+WARM_UP_WIDTH = 64  # numeric features, nominal ones and classes, at most, of the learner that does it
 
 
 @dataclass(slots=True)
@@ -159,13 +161,15 @@ def replay(
     if events is None and stream.n_events is None:
         raise DataError(f"stream {stream.name!r} is endless; say how many events with --events")
     wanted = min(n for n in (events, stream.n_events, 2**62) if n is not None)
-    run = _Run(
-        make_learner(stream.schema), Scoreboard(stream.schema, window, metrics), fold, min(label_delay, LONGEST)
-    )
-    learner, scores = run.learner, run.scores
+    wide = f"{stream.schema.n_features:,} features and {stream.schema.n_classes:,} classes"
+    with said_if_slow(f"making a model of {wide}"):
+        learner = make_learner(stream.schema)
+    run = _Run(learner, Scoreboard(stream.schema, window, metrics), fold, min(label_delay, LONGEST))
+    scores = run.scores
     blocks = stream.blocks(chunk)
     on_start()
-    _warm_up(stream, make_learner, window)
+    with said_if_slow("compiling the model, or reading its machine code"):
+        _warm_up(stream, make_learner, window)
     timeline = Timeline(wanted)
     marks = progress_at if progress_at is not None else iter(())
     mark, samples = next(marks, None), timeline.marks()
@@ -196,12 +200,26 @@ def replay(
 
 
 def _warm_up(stream: Stream, make_learner: Callable[[Schema], BlockClassifier], window: int) -> None:
-    """Compile everything, or read its machine code, with a learner and scores that are of no other use."""
-    warm = next(stream.blocks(WARM_UP_ROWS))
-    learner = make_learner(stream.schema)
+    """Compile everything, or read its machine code, with a learner and scores that are of no other use.
+
+    What is compiled depends on kinds, not on numbers: of a wide stream some features and classes will do.
+    """
+    warm, schema = next(stream.blocks(WARM_UP_ROWS)), stream.schema
+    columns, schema = _narrowed(schema)
+    try:
+        learner, x, y = make_learner(schema), warm.x[:, columns], warm.y % schema.n_classes
+    except ConfigError:  # it asks for a feature that is not among them
+        learner, x, y, schema = make_learner(stream.schema), warm.x, warm.y, stream.schema
     compile_beside(learner)
-    learner.step(warm.x, warm.y)
-    compile_scores(stream.schema, window)
+    learner.step(x, np.where(warm.y < 0, UNLABELLED, y).astype(np.int32))
+    compile_scores(schema, window)
+
+
+def _narrowed(schema: Schema) -> tuple[Int64, Schema]:
+    """Return the first few columns of each kind, int64 [k], and the schema of those, with the first few classes."""
+    kinds = (np.flatnonzero(schema.n_categories == 0), np.flatnonzero(schema.n_categories))
+    columns = np.sort(np.concatenate([kind[:WARM_UP_WIDTH] for kind in kinds]))
+    return columns, Schema(tuple(schema.features[j] for j in columns), schema.classes[:WARM_UP_WIDTH])
 
 
 class _Run:

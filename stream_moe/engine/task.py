@@ -33,6 +33,7 @@ from stream_moe.models.parts import PendingSnapshot
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import Drift, PartitionReport
 from stream_moe.runtime.failpoints import reach
+from stream_moe.runtime.slow import said_if_slow
 from stream_moe.snapshot import Snapshot, pack
 from stream_moe.types import Block, Bool, DeadLetter, Float32, Float64, Outputs, RecordBatch, Schema
 
@@ -154,7 +155,9 @@ class Task:
     def start(self, schema: Schema) -> None:
         """Build the model, take the newest usable checkpoint, and go on from there."""
         self._started = time.perf_counter()
-        learner = self._make_learner(schema)
+        wide = f"{schema.n_features:,} features and {schema.n_classes:,} classes"
+        with said_if_slow(f"partition {self.partition}: making a model of {wide}"):
+            learner = self._make_learner(schema)
         learner.attach(self._store)
         self._writer.files = learner.files
         self.learnt = PartitionState(learner, self.settings)

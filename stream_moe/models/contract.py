@@ -170,7 +170,7 @@ class BlockClassifier(EventClassifier):
 
     def _checked(self, x: Float32) -> Float32:
         self._require_schema()
-        x = np.array(x, np.float32, ndmin=2)
+        x = np.array(x, np.float32, ndmin=2, order="C")
         if x.ndim != 2 or x.shape[1] != self.schema.n_features:
             raise DataError(f"x: shape {x.shape}, expected [n, {self.schema.n_features}] as in the schema")
         clean(x, self.schema.n_categories)

@@ -24,6 +24,8 @@ from stream_moe.types import Feature, Float32, Float64, Int32, Int64, Schema
 
 VALUE, CHANGE, LABEL, FREQUENCY, PRODUCT = range(5)
 LIMIT = 8.0  # of a z-score in a product
+MOST_FREQUENCIES = 2**13  # classes whose frequencies are inputs, times classes that each of them has weights for
+MOST_PAIRED = 2048  # features that products are drawn of, the first ones
 RATES = np.array([0.3, 0.05, 0.01])  # of the recent class frequencies: windows of about 3, 20 and 100 events
 
 
@@ -98,7 +100,8 @@ class HistorySoftmax(ArrayState):
     Notes
     -----
     Only labels that have arrived count: under a label delay of d events the "last" label is d events old, and
-    so is the event the change is measured from.
+    so is the event the change is measured from. With more than 90 classes the frequencies of the first 8192 / C alone
+    are inputs, for each input has C weights; products are drawn of the first 2,048 numeric features.
 
     Examples
     --------
@@ -202,11 +205,22 @@ def _columns(old: Schema, new: Schema, products: int, *, first: bool) -> tuple[I
     found = [(VALUE, j, 0) for j in features]
     found += [(CHANGE, j, 0) for j in fresh]
     found += [(LABEL, 0, 0)] if first else []
-    found += [(FREQUENCY, c, r) for c in range(old.n_classes, new.n_classes) for r in range(len(RATES))]
+    counted = range(old.n_classes, min(new.n_classes, MOST_FREQUENCIES // new.n_classes))
+    found += [(FREQUENCY, c, r) for c in counted for r in range(len(RATES))]
     if products > 0:
-        pairs = [(PRODUCT, i, j) for j in fresh for i in numeric if i <= j]
-        if len(pairs) > products:
-            pairs = [pairs[k] for k in choose(1, len(pairs), len(pairs), products / len(pairs))]
-        found += pairs
+        found += [(PRODUCT, i, j) for i, j in _pairs(numeric, fresh, products)]
     source, which, other = np.array(found, np.int64).reshape(-1, 3).T
     return source.copy(), which.copy(), other.copy()
+
+
+def _pairs(numeric: list[int], fresh: list[int], products: int) -> list[tuple[int, int]]:
+    """Draw pairs of a numeric feature and a fresh one, no pair twice: a wide schema has more than can be listed."""
+    if len(numeric) > MOST_PAIRED:
+        numeric = numeric[:MOST_PAIRED]
+        fresh = [j for j in fresh if j <= numeric[-1]]
+    ends = np.cumsum(np.searchsorted(numeric, fresh, side="right"))  # pairs with each fresh one and those before it
+    n = int(ends[-1]) if fresh else 0
+    drawn = np.arange(n) if n <= products else choose(1, n, n, products / n)
+    at = np.searchsorted(ends, drawn, side="right")
+    begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    return [(numeric[k], fresh[p]) for k, p in zip((drawn - begins[at]).tolist(), at.tolist(), strict=True)]

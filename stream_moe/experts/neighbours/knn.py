@@ -192,7 +192,9 @@ class WindowKNN(ArrayState):
         window, moments = self._window, self._moments
         self._set_schema(schema)
         keep(self._moments, moments)
-        keep(self._window, window)
+        d, end = len(window.x), int(window.end[0])
+        self._window.x[:d, :end], self._window.y[:end], self._window.end[0] = window.x[:, :end], window.y[:end], end
+        self._window.x[d:, :end] = np.nan  # a feature that comes late is missing in the rows before it
 
     def snapshot(self) -> Snapshot:
         """As `Expert.snapshot`; the window without where in its buffer it lies."""
@@ -217,8 +219,7 @@ class WindowKNN(ArrayState):
         d = schema.n_features
         self.n_classes = schema.n_classes
         self._n_categories = schema.n_categories
-        # A feature that comes late is missing in the rows before it.
-        x = np.full((d, 2 * self._size), np.nan, np.float32)
+        x = np.zeros((d, 2 * self._size), np.float32)  # which takes memory where it is written to, and no sooner
         self._window = Window(x, np.zeros(2 * self._size, np.int32), np.zeros(1, np.int64))
         self._moments = no_moments(d)
         self._scratch = Scratch(
