@@ -8,23 +8,27 @@ client has moved one of them, and where another file of this package touches wha
 from __future__ import annotations
 
 import logging
-import re
 import ssl
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
+from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.compat import KafkaNetClient
 from kafka.net.connection import KafkaConnection
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
-from kafka.record import default_records
-from kafka.record.util import encode_varint
+from kafka.record import legacy_records, memory_records
+from kafka.record.default_records import ControlRecord, DefaultRecord, DefaultRecordBatch
+from kafka.record.legacy_records import LegacyRecordBatch
+from kafka.record.util import decode_varint, encode_varint
 
-from connectors.kafka.unpacking import unpack_gzip, unpack_lz4, unpack_zstd
+from connectors.kafka import unpacking
+from connectors.kafka.unpacking import UnreadableError
+from stream_moe.errors import one_line
 
 READ_FROM = "3.0.12"
 
@@ -138,32 +142,160 @@ def is_first_contact(error: errors.KafkaError) -> bool:
 
 # ---- Reading ----------------------------------------------------------------------------------------------------
 
-_CORRUPT_AT = re.compile(r"at offset (\d+)")
+MOST_HEADERS = 1000  # of a record: 64 MiB of empty ones would take gigabytes as Python's objects
+_INT64 = 1 << 63
+_unpacked_bytes = [unpacking.BATCH_BYTES]  # what a batch may unpack to, in this process
 
 
-def bound_unpacking() -> None:
-    """Have the client take a batch that unpacks to more than `unpacking.BATCH_BYTES` for a corrupt one.
+def read_safely(unpacked_bytes: int = unpacking.BATCH_BYTES) -> None:
+    """Have the client take every batch that it cannot read for a corrupt one, within `unpacked_bytes` of memory.
 
-    Reaches: the decoders that the client's parser of batches imported.
-    Why: they have no bound, and there is no option for one.
+    Reaches: the classes that the client's parser makes of a batch, and the fetcher's iterator over records.
+    Why: the client's decoders believe what a header claims (an lz4 frame of 2^40 bytes), none has a bound, snappy
+    needs a package that is not there, and a library's own error, unlike `CorruptRecordError`, ends the poll at the
+    same offset for ever. Whoever may write to a topic could so stop its readers for good.
     """
-    default_records.gzip_decode = unpack_gzip
-    default_records.lz4_decode = unpack_lz4
-    default_records.zstd_decode = unpack_zstd
+    _unpacked_bytes[0] = unpacked_bytes
+    memory_records.DefaultRecordBatch = _Batch
+    memory_records.LegacyRecordBatch = _OldBatch
+    legacy_records.gzip_decode = lambda packed: unpacking.unpack(1, packed, _unpacked_bytes[0])
+    legacy_records.snappy_decode = lambda packed: unpacking.unpack(2, packed, _unpacked_bytes[0])
+    legacy_records.lz4_decode = lambda packed: unpacking.unpack(3, packed, _unpacked_bytes[0])
+    legacy_records.lz4_decode_old_kafka = _refuse_old_lz4
+    Fetcher.PartitionRecords = _PartitionRecords
 
 
-def unreadable(consumer: KafkaConsumer, error: errors.CorruptRecordError) -> tuple[TopicPartition, int]:
-    """Say at which partition and offset the record lies that the poll failed on.
+class _Batch(DefaultRecordBatch):  # type: ignore[misc]
+    """A batch whose codec is bounded, and whose records lie where the batch says that they do."""
 
-    Reaches: the fetcher's parser, which has just ended at that record, and the text of the error.
-    Why: the error of a broken structure names neither the partition nor the offset, that of a bad checksum only in
-    its text.
+    _buffer: Any
+    _pos: int
+    _decompressed: bool
+
+    def __init__(self, buffer: Any) -> None:
+        super().__init__(buffer)
+        self._before = self.base_offset - 1  # offset of the record read last
+
+    def _maybe_uncompress(self) -> None:
+        if not self._decompressed and (codec := self.compression_type):
+            self._buffer = unpacking.unpack(codec, memoryview(self._buffer)[self._pos :], _unpacked_bytes[0])
+            self._pos = 0
+        self._decompressed = True
+
+    def _read_msg(self) -> Any:
+        buffer = self._buffer
+        size, start = decode_varint(buffer, self._pos)
+        later, at = decode_varint(buffer, start + 1)  # behind the attributes, a byte that says nothing
+        place, at = decode_varint(buffer, at)
+        key, at = _sized_bytes(buffer, at)
+        value, at = _sized_bytes(buffer, at)
+        count, at = decode_varint(buffer, at)
+        if not 0 <= count <= MOST_HEADERS:
+            raise UnreadableError(f"a record with {count} headers; at most {MOST_HEADERS} are read")
+        headers = []
+        for _ in range(count):
+            name, at = _sized_bytes(buffer, at)
+            if name is None:
+                raise UnreadableError("a header without a name")
+            content, at = _sized_bytes(buffer, at)
+            headers.append((name.decode(), content))
+        offset, time = self.base_offset + place, self.first_timestamp + later
+        kind = self.timestamp_type
+        if kind == self.LOG_APPEND_TIME:
+            time = self.max_timestamp
+        if at - start != size or at > len(buffer):
+            raise UnreadableError(f"a record of {size} bytes takes {at - start}")
+        if not self._before < offset <= self.last_offset or not -_INT64 <= time < _INT64:
+            raise UnreadableError(f"a record at offset {offset}, time {time}, behind offset {self._before}")
+        self._before, self._pos = offset, at
+        record = ControlRecord if self.is_control_batch else DefaultRecord
+        return record(size, offset, time, kind, key, value, headers)
+
+
+def _sized_bytes(buffer: Any, at: int) -> tuple[bytes | None, int]:
+    size, at = decode_varint(buffer, at)
+    if size < 0:
+        return None, at
+    return bytes(buffer[at : at + size]), at + size
+
+
+class _OldBatch(LegacyRecordBatch):  # type: ignore[misc]
+    """A batch of Kafka before 0.11, whose records go forward and hold no more together than the batch."""
+
+    def __init__(self, buffer: Any, magic: int) -> None:
+        super().__init__(buffer, magic)
+        self._given = 0
+
+    def _assert_has_codec(self, compression_type: int) -> None:
+        """Of another codec than the three there is no decoder, which is an error that means a corrupt batch, too."""
+
+    def _read_all_headers(self) -> list[Any]:
+        at, least = self.LOG_OVERHEAD - 4, self.RECORD_OVERHEAD_V0  # of the size; and what it is at least
+        start, found = 0, []
+        while start < len(self._buffer):
+            size = int.from_bytes(self._buffer[start + at : start + at + 4], "big", signed=True)
+            if size < least:
+                raise UnreadableError(f"a record of {size} bytes")
+            found.append((self._read_header(start), start))
+            start += self.LOG_OVERHEAD + size
+        return found
+
+    def _read_key_value(self, pos: int) -> tuple[bytes | None, bytes | None]:
+        key, value = super()._read_key_value(pos)
+        self._given += len(key or b"") + len(value or b"")
+        if self._given > len(self._buffer):
+            raise UnreadableError("records that lie in one another")
+        return key, value
+
+
+def _refuse_old_lz4(packed: bytes) -> bytes:
+    raise UnreadableError("lz4 as Kafka before 0.10 wrote it; write it to a topic anew")
+
+
+class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
+    """Records of one fetch; `batch` is the one that is being read."""
+
+    batch: Any = None
+
+    def _unpack_records(self, place: TopicPartition, records: Any, *deserializers: Any) -> Iterator[Any]:
+        try:
+            yield from super()._unpack_records(place, _Noting(records, self), *deserializers)
+        except (errors.CorruptRecordError, MemoryError):
+            raise
+        except Exception as error:
+            raise errors.CorruptRecordError(one_line(error)) from error
+
+
+class _Noting:
+    """Batches as they come, each noted."""
+
+    def __init__(self, batches: Any, reader: _PartitionRecords) -> None:
+        self._batches, self._reader = batches, reader
+
+    def next_batch(self) -> Any:
+        self._reader.batch = None
+        self._reader.batch = self._batches.next_batch()
+        return self._reader.batch
+
+
+def unreadable(consumer: KafkaConsumer) -> tuple[TopicPartition, range]:
+    """Say of which partition, and at which offsets, the records lie that the poll has just failed on.
+
+    Reaches: the fetcher's parser, which has just ended there, and the batch that it was in.
+    Why: the error of a broken structure names neither the partition nor the offset, and what lies behind a record
+    that cannot be read in its batch cannot be read either.
+
+    The range is empty where all records of the batch were read and it is what follows them that is wrong.
     """
-    place = consumer._fetcher._next_partition_records.topic_partition
-    at = int(consumer.position(place))
-    # A bad checksum names its batch, which begins beyond the position where aborted records lie between.
-    named = _CORRUPT_AT.search(str(error))
-    return place, max(at, int(named.group(1))) if named else at
+    part = consumer._fetcher._next_partition_records
+    part.drain()  # where the position stays, the client would ask what has ended for more, for ever
+    at, batch = int(consumer.position(part.topic_partition)), part.batch
+    if batch is None:  # its head cannot be read
+        return part.topic_partition, range(at, at + 1)
+    if batch.magic != 2:  # one of before 0.11 bears the offset of its last record
+        return part.topic_partition, range(at, int(batch.base_offset) + 1)
+    first = max(at, int(batch.base_offset))  # beyond the position where aborted records lie between
+    return part.topic_partition, range(first, int(batch.last_offset) + 1)
 
 
 def drop_parked(consumer: KafkaConsumer, place: TopicPartition) -> None:

@@ -15,7 +15,7 @@ from connectors.kafka.failures import as_log_error
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import require_topic
 from connectors.kafka.watchdog import Watchdog
-from stream_moe.errors import LogError, StuckError, UnavailableError
+from stream_moe.errors import LogError, StuckError, UnavailableError, one_line
 from stream_moe.types import RecordBatch
 
 logger = logging.getLogger(__name__)
@@ -50,11 +50,10 @@ class KafkaReader:
 
     Notes
     -----
-    A record that the client cannot read (bad checksum, broken structure, a header name that is not UTF-8)
-    would stop it for ever: its parser ends, and further polls spin. So its offset is noted in
-    `RecordBatch.corrupt` and the position is set behind it before anything else is read. As the client parses
-    a batch of the log from its start, the records behind it in that batch (of the same producer) are lost
-    with it, one offset at a time.
+    A record that the client cannot read (bad checksum, broken structure, a header name that is not UTF-8, what
+    unpacks to more than `KafkaSettings.batch_memory`) would stop it for ever: its parser ends, and further polls
+    spin. So its offset is noted in `RecordBatch.corrupt`, with those behind it in its batch of the log (of the same
+    producer), as a batch is parsed from its start; the position is set behind them before anything else is read.
     """
 
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
@@ -117,7 +116,7 @@ class KafkaReader:
         self._close(f"closing the reader of {self.topic!r}")
 
     def _connect(self, **options: Any) -> KafkaConsumer:
-        internals.bound_unpacking()
+        internals.read_safely(self._settings.batch_memory << 20)
         return KafkaConsumer(
             **self._settings.client(),
             enable_auto_commit=False,
@@ -166,10 +165,15 @@ class KafkaReader:
             try:
                 found = self._poll_client(consumer, max_records, 0.0 if corrupt else left)
             except errors.CorruptRecordError as error:
-                place, at = internals.unreadable(consumer, error)
-                logger.warning("%s/%d: the record at offset %d cannot be read and is skipped", *place, at)
-                consumer.seek(place, at + 1)
-                corrupt.setdefault(int(place.partition), []).append(at)
+                place, lost = internals.unreadable(consumer)
+                lost = lost[: max(1, max_records - sum(map(len, corrupt.values())))]  # the next poll finds the others
+                if lost:
+                    logger.warning(
+                        "%s/%d: offsets %d to %d cannot be read and are skipped: %s",
+                        *place, lost[0], lost[-1], one_line(error),
+                    )  # fmt: skip
+                consumer.seek(place, max(lost.stop, int(consumer.position(place))))
+                corrupt.setdefault(int(place.partition), []).extend(lost)
             else:
                 if not corrupt:
                     break

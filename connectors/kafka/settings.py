@@ -55,6 +55,8 @@ class KafkaSettings:
         The passphrase of an encrypted key; like the password from a file or the environment.
     allow_plaintext_password
         Permit the mechanism PLAIN without TLS, where anybody on the way reads the password.
+    batch_memory
+        Megabytes that a compressed batch of a topic may unpack to; the records of a larger one are dead letters.
 
     Examples
     --------
@@ -82,6 +84,7 @@ class KafkaSettings:
     labels: str | None = None
     journal: str | None = None
     drifts: str | None = None
+    batch_memory: int = 64
 
     def __post_init__(self) -> None:
         if self.guarantee not in ("exactly-once", "at-least-once"):
@@ -110,6 +113,8 @@ class KafkaSettings:
                 f"security protocol {self.security_protocol} uses no certificates, yet ssl_ca or ssl_cert is set; "
                 "use SSL or SASL_SSL"
             )
+        if not 1 <= self.batch_memory <= 1024:
+            raise ConfigError(f"batch_memory {self.batch_memory}: 1 to 1024 megabytes")
         if self.labels is None and self.journal is not None:
             raise ConfigError(
                 f"journal {self.journal!r}: only labels with a topic of their own need one; set labels too"

@@ -168,6 +168,11 @@ class Kafka(Settings):
     drifts: Annotated[str | None, Option(help="Topic for drifts found, in the same transactions.")] = None
     group: Annotated[str, Option(help="Consumer group.")] = "stream-moe"
     guarantee: Annotated[str, Option(help="Or at-least-once.")] = "exactly-once"
+    batch_memory: Annotated[
+        int,
+        Interval(ge=1, le=1024),
+        Option(metavar="MB", help="What a compressed batch may unpack to; a larger one is a dead letter."),
+    ] = 64
     security_protocol: str | None = None
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
