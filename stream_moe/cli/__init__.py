@@ -25,6 +25,7 @@ from stream_moe.cli.report import report
 from stream_moe.cli.run import run
 from stream_moe.cli.schema import schema
 from stream_moe.errors import StreamMoeError, StuckError
+from stream_moe.runtime.origin import check_connectors, leave_working_directory
 
 INTERRUPTED = 130
 
@@ -96,7 +97,9 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and a non-zero exit."""
     # Where colorama is installed, numba would have it write an escape sequence at the end, whatever stdout is.
     os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
+    leave_working_directory()
     try:
+        check_connectors()
         refuse_secrets(sys.argv[1:])
         code = app(standalone_mode=False) or 0
         if code == INTERRUPTED:  # typer made an exit code of a KeyboardInterrupt

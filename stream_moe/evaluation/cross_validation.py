@@ -22,6 +22,7 @@ import numpy as np
 
 from stream_moe.errors import DataError, StreamMoeError
 from stream_moe.evaluation.intervals import mean_interval
+from stream_moe.runtime.origin import safe_start
 from stream_moe.types import Bool
 
 SCORES = (
@@ -68,7 +69,9 @@ def run_folds(
         return
     pool = ProcessPoolExecutor(min(workers, folds), get_context("spawn"), _die_when_interrupted)
     try:
-        for job, result in zip(jobs, pool.map(run, jobs), strict=True):
+        with safe_start():  # all of them, with the first job
+            results = pool.map(run, jobs)
+        for job, result in zip(jobs, results, strict=True):
             yield _tested(result, job)
     except BrokenProcessPool:
         raise StreamMoeError(

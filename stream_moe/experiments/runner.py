@@ -99,7 +99,7 @@ def make_in_child(run: Run, pipe: int, environment: dict[str, str] | None = None
 
     Its result comes through another one, so that only whoever keeps results writes files.
     """
-    command = [sys.executable, "-m", "stream_moe.cli.child", str(pipe), *run.arguments()]
+    command = [sys.executable, "-P", "-m", "stream_moe.cli.child", str(pipe), *run.arguments()]
     done = subprocess.run(
         command, env=ONE_CORE | dict(os.environ) | (environment or {}), pass_fds=(pipe,), stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False,

@@ -119,6 +119,9 @@ def test_dockerfile() -> None:
     assert re.findall(r"^USER (.+)$", final, re.M) == [SERVICES["stream-moe"]["user"]]
     assert "\nHEALTHCHECK " in final
     assert "\nVOLUME /state\n" in final
+    assert re.findall(r"^WORKDIR (.+)$", final, re.M) == ["/"]  # no code is taken from where the state lies
+    assert "PYTHONSAFEPATH=1" in final
+    assert '["python", "-I", ' in final
     assert "state:/state" in SERVICES["stream-moe"]["volumes"]
     assert "ADD " not in text
     assert all(re.search(r":\d+\.\d+", image) for image in re.findall(r"^FROM (\S+)", text, re.M))

@@ -20,6 +20,7 @@ from stream_moe.errors import ExecutorError, one_line
 from stream_moe.experts.base import Expert
 from stream_moe.experts.executors.shard import Run, Shard
 from stream_moe.experts.executors.sharded import ShardedPool, WorkerDiedError
+from stream_moe.runtime.origin import safe_start
 from stream_moe.types import Float64
 
 ALIGNMENT, LEAST = 64, 2**16
@@ -114,7 +115,8 @@ class Process:
         self._pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, experts), name="experts", daemon=True)
         try:
-            self.process.start()
+            with safe_start():
+                self.process.start()
         except Exception as error:  # of any class: an expert of a class that only this script knows, say
             raise ExecutorError(f"executor processes: {one_line(error)[:160]}; use executor=threads") from None
         finally:
