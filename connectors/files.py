@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.runtime.failpoints import reach
+from stream_moe.runtime.trust import who_else_may_write
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class FileCheckpointStore:
     ----------
     directory
         Where; created (0700) with its parents when missing. ConfigError when that is not possible, when it is
-        no directory, or when it cannot be written to.
+        no directory, when it cannot be written to, or when anybody may write to it or to what it lies in.
 
     Examples
     --------
@@ -54,6 +55,11 @@ class FileCheckpointStore:
         self._own = f"{_TEMPORARY}{secrets.token_hex(8)}-"
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if unsafe := who_else_may_write(self.directory, strict=False):
+                raise ConfigError(
+                    f"checkpoint directory {str(self.directory)!r}: {unsafe}; chmod o-w what anybody may write to, "
+                    "or give a directory of this user: whoever writes there decides what the model knows"
+                )
             if stat.S_IMODE(self.directory.stat().st_mode) & 0o077:
                 # Not ours to change: it may be somebody's shared folder. The files are 0600 in any case.
                 logger.warning("other users may list the checkpoint directory %s", self.directory)

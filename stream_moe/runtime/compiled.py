@@ -4,14 +4,20 @@ numba keeps compiled code beside the source file and compiles it again when THAT
 each other across files, so a change in one would leave stale code in the callers of it. The cache is therefore
 kept in a directory of the user's named after the content of all kernel files together: any change, an upgrade say,
 starts a new one. The environment variable NUMBA_CACHE_DIR moves it.
+
+What numba keeps it reads back as pickle, so whoever may write there runs code as us. The directory is 0700, and used
+only where it and all that it lies in belong to us or to root, and nobody else may write to any of them.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,8 +29,11 @@ from typing import Any, overload
 from numba import njit
 from numba.core import config
 
+from stream_moe.runtime.trust import who_else_may_write
+
 _log = logging.getLogger(__name__)
 _MARK = b"@compiled"
+_OURS = re.compile(r"kernels-[0-9a-f]{16}")
 _KEPT_DAYS = 30  # a cache of other kernels, not used for so long, is deleted
 
 
@@ -74,17 +83,19 @@ def cache_directory() -> str:
     base = Path(config.CACHE_DIR or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "stream_moe")
     try:
         directory = base.expanduser() / f"kernels-{hashlib.sha256(b''.join(contents)).hexdigest()[:16]}"
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = directory.resolve()  # what was looked at is what is used
+        if unsafe := who_else_may_write(directory, strict=True):
+            raise PermissionError(errno.EPERM, unsafe)
+        directory.chmod(0o700)
         os.utime(directory)
         tempfile.TemporaryFile(dir=directory).close()
-        for other in directory.parent.glob("kernels-*"):
-            if other.stat().st_mtime < time.time() - _KEPT_DAYS * 86400:
-                shutil.rmtree(other, ignore_errors=True)
+        _delete_unused(directory.parent)
     except (OSError, RuntimeError) as error:  # the latter where there is no home
         if parent_process() is None:  # which has told it
             _log.warning(
                 "%s: %s; compiled code cannot be kept, so each start compiles anew, for about half a minute: name a "
-                "directory that may be written in NUMBA_CACHE_DIR",
+                "directory that you, and nobody else, may write to in NUMBA_CACHE_DIR",
                 base,
                 getattr(error, "strerror", error),
             )
@@ -92,3 +103,14 @@ def cache_directory() -> str:
     if _holds_nothing(str(directory)):
         _began_empty.add(str(directory))
     return str(directory)
+
+
+def _delete_unused(base: Path) -> None:
+    """Delete caches of other kernels that were not used for long: directories of ours that hold nothing else."""
+    for other in base.glob("kernels-*"):
+        found = other.lstat()
+        if found.st_mtime > time.time() - _KEPT_DAYS * 86400 or not _OURS.fullmatch(other.name):
+            continue
+        files = [path for path in other.rglob("*") if not path.is_dir()] if stat.S_ISDIR(found.st_mode) else [other]
+        if found.st_uid == os.geteuid() and all(".nb" in path.name for path in files):
+            shutil.rmtree(other, ignore_errors=True)

@@ -50,13 +50,13 @@ def test_only_the_owner_may_look(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         store.write("a", b"x")
         assert (mode(store.directory), mode(store.directory / "a")) == (0o700, 0o600)
         assert caplog.text == ""
-        (tmp_path / "wide").mkdir(mode=0o777)
+        (tmp_path / "wide").mkdir(mode=0o775)
         wide = FileCheckpointStore(tmp_path / "wide")
         wide.write("a", b"x")
     finally:
         os.umask(before)
     assert (mode(wide.directory), mode(wide.directory / "a")) == (
-        0o777,
+        0o775,
         0o600,
     )  # a folder of others stays as it is
     assert "other users may list" in caplog.text
