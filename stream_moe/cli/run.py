@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import fields
+from dataclasses import field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -34,6 +34,10 @@ class Metrics(Settings):
         int | None, s.PORTS, Option("--metrics-port", help=f"Port of /metrics, 0 = any.  {s.ANY_PORT}")
     ] = None
     host: Annotated[str, Option("--metrics-host", help="Address to serve metrics on.")] = "127.0.0.1"
+    names: Annotated[
+        list[str],
+        Option("--metrics-name", metavar="NAME", help="A name that clients call it by, beside its own; repeatable."),
+    ] = field(default_factory=list)
     cert: Annotated[Path | None, Option("--metrics-cert", help="Serve metrics over TLS: certificate (PEM).")] = None
     key: Annotated[Path | None, Option("--metrics-key", help="Its key (PEM), unless in the same file.")] = None
     auth_file: Annotated[
@@ -146,7 +150,7 @@ def run(settings: RunSettings) -> None:
     title = f"{kafka.topic}   {model.name}, seed {model.seed}"
     outputs = OutputList([make_display(title, None, output.quiet, output.json_logs), JsonFile(output.json)])
     metrics = settings.metrics
-    serving = KafkaServing(events, metrics.host, metrics.port, outputs, metrics.access())
+    serving = KafkaServing(events, metrics.host, metrics.port, outputs, metrics.access(), metrics.names)
     with serving.server, ended_if_stuck(serving.health):
         make_engine = partial(
             loop.Engine,

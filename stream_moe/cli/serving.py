@@ -37,11 +37,18 @@ STUCK_SECONDS = 300  # a turn is at most a block, a commit and the copy of a che
 class Serving:
     """The board, health and the HTTP server of one engine; `outputs` are what becomes of the run."""
 
-    def __init__(self, host: str, port: int | None, outputs: OutputList, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int | None,
+        outputs: OutputList,
+        access: Access | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
         self.board = Board()
         self.health = Health(self.board)
         routes = make_routes(self.board, self.health.live, self.health.ready)
-        self.server = TelemetryServer(routes, host, port, access or Access())
+        self.server = TelemetryServer(routes, host, port, access or Access(), names)
         self.outputs = outputs
         self._first: tuple[float, float, int] | None = None  # time, CPU time and events after the first block
         self._last: tuple[float, float, int] = (0.0, 0.0, 0)

@@ -20,6 +20,7 @@ import ssl
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ import bcrypt
 
 from stream_moe.errors import ConfigError
 from stream_moe.runtime.files import read_text
+from stream_moe.telemetry.budgets import network_of
 
 logger = logging.getLogger(__name__)
 Matches = Callable[[str], bool]  # whether a password is the one of a hash
@@ -37,6 +39,7 @@ _LONGEST = 72  # bytes of a password that bcrypt reads
 _MOST_ROUNDS = 14  # about a second a try; a connection has five
 _MEMORY = 64 << 20  # bytes that a hash of scrypt may take
 _MAKE = "htpasswd -B FILE USER, or python -m stream_moe.telemetry.access USER"
+_MOST_CHECKED, _MOST_OF_ONE = 16, 3  # guesses that may wait for their check, and of one address
 _PAUSE = 4  # after a wrong password, in times of what checking it took: guessing costs a fifth of a core at most
 
 
@@ -102,6 +105,8 @@ class BasicAuth:
         self._key = secrets.token_bytes(32)
         self._right: set[bytes] = set()
         self._one_at_a_time = threading.Lock()
+        self._checking: Counter[str] = Counter()  # by address
+        self._checking_lock = threading.Lock()
         for number, line in enumerate(lines.splitlines(), 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
@@ -118,8 +123,11 @@ class BasicAuth:
         if not self._users:
             raise ConfigError(f"{source}: no users; add one with {_MAKE}")
 
-    def permits(self, header: str | None) -> bool:
-        """Check the value of the header Authorization."""
+    def permits(self, header: str | None, address: str = "") -> bool:
+        """Check the value of the header Authorization.
+
+        A guess from an `address` ("" = nobody's) that has enough of them waiting is wrong, whatever it says.
+        """
         scheme, _, value = (header or "").partition(" ")
         if scheme.lower() != "basic" or len(value) > 1024:
             return False
@@ -131,6 +139,19 @@ class BasicAuth:
             user, _, password = _decode(value.strip()).decode().partition(":")
         except ValueError:
             return False
+        who = network_of(address)
+        with self._checking_lock:
+            if address and (self._checking[who] >= _MOST_OF_ONE or self._checking.total() >= _MOST_CHECKED):
+                return False  # a thread that waited would be one less for the others
+            self._checking[who] += 1
+        try:
+            return self._check(user, password, digest)
+        finally:
+            with self._checking_lock:
+                self._checking[who] -= 1
+                self._checking += Counter()  # forgets the address where it was the last
+
+    def _check(self, user: str, password: str, digest: bytes) -> bool:
         with self._one_at_a_time:
             began = time.perf_counter()
             # A user who is not there takes as long as one who is.

@@ -15,7 +15,8 @@ import socketserver
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
@@ -23,18 +24,23 @@ from typing import Any, NamedTuple
 from stream_moe.errors import ConfigError
 from stream_moe.telemetry import DEFAULT_PORT
 from stream_moe.telemetry.access import Access
+from stream_moe.telemetry.budgets import Bucket, Budget, network_of
+from stream_moe.telemetry.names import Names
 
 logger = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 # An answer costs the engine about half a millisecond, as they share the interpreter lock. So many are given a second
-# in the long run, and so many at once after a quiet time; a Prometheus and ten open pages ask for three a second.
-# Other connections are closed unread, which costs a third of that, but for probes, whose failure would end the
-# process; beyond so many a second, connections wait in the kernel, or are dropped there, for nothing.
+# in the long run, and so many at once after a quiet time; a Prometheus and ten open pages ask for three a second. Who
+# asks for more is told so, which costs a third of that. Probes, whose failure would end the process, are answered
+# whatever else is asked for.
 ANSWERS, BURST = 15.0, 50.0
-PROBES = 5.0
-CONNECTIONS = 50.0
+# So many connections are taken a second, with their handshakes over TLS, each a millisecond outside of that lock. Of
+# each budget one address gets two thirds (`Budget`). Other connections are closed unread; beyond so many calls a
+# second they wait in the kernel, or are dropped there, for nothing.
+CONNECTIONS = 90.0
+CALLS = 1000.0
 _POLL_SECONDS = 0.1  # how late a deadline or `close` may be noticed
 
 
@@ -57,9 +63,10 @@ class Route(NamedTuple):
 class TelemetryServer(contextlib.AbstractContextManager["TelemetryServer"]):
     """Serves routes from a daemon thread; ConfigError, with the `way_out`, when it cannot listen on the address.
 
-    Port 0 takes any free one, None the default port, or any free one if that is taken; `port` has the number. When
-    more than `max_connections` are open the oldest one is cut, and each is after `deadline` seconds, however far it
-    got.
+    Port 0 takes any free one, None the default port, or any free one if that is taken; `port` has the number. Without
+    a password it answers only to its own names (`Names`), to which `names` are added. When more than
+    `max_connections` are open the oldest one of the address that holds most is cut, and each is after `deadline`
+    seconds, however far it got.
 
     Examples
     --------
@@ -75,13 +82,14 @@ class TelemetryServer(contextlib.AbstractContextManager["TelemetryServer"]):
         host: str = "127.0.0.1",
         port: int | None = None,
         access: Access = Access(),  # noqa: B008 (immutable)
-        max_connections: int = 16,
+        names: Sequence[str] = (),
+        max_connections: int = 32,
         deadline: float = 5.0,
         way_out: str = "choose another port with --metrics-port (0 = any free one) or address with --metrics-host",
     ) -> None:
         def listen(at: int) -> _Server:
             try:
-                return _Server((host, at), routes, access, max_connections, deadline)
+                return _Server((host, at), routes, access, Names((host, *names)), max_connections, deadline)
             except (OSError, OverflowError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 raise ConfigError(f"cannot serve metrics on {host}:{at}: {reason}; {way_out}") from None
@@ -118,32 +126,6 @@ class TelemetryServer(contextlib.AbstractContextManager["TelemetryServer"]):
         self.close()
 
 
-class _Bucket:
-    """Lets `rate` a second through, `burst` at once after a quiet time."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._left, self._counted = burst, time.monotonic()
-
-    def take(self) -> bool:
-        now = time.monotonic()
-        self._left = min(self._burst, self._left + (now - self._counted) * self._rate)
-        self._counted = now
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
-
-
-def _asks_for(request: socket.socket, paths: Iterable[str]) -> bool:
-    """Whether what has come so far, which stays to be read, asks for one of the paths."""
-    try:
-        start = socket.socket.recv(request, 64, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except (OSError, ValueError):
-        return False
-    return start.startswith(tuple(f"GET {path}".encode() for path in paths))
-
-
 class _Workers:
     """At most `most` threads that are kept: on some systems a new thread costs more than an answer."""
 
@@ -176,53 +158,64 @@ class _Workers:
                 self._jobs.put(None)
 
 
+class _Opened(NamedTuple):
+    deadline: float  # of time.monotonic()
+    address: str  # of the client
+
+
 class _Server(socketserver.TCPServer):
     allow_reuse_address = True
-    request_queue_size = 32
+    request_queue_size = 128
 
     def __init__(
-        self, address: tuple[str, int], routes: Mapping[str, Route], access: Access, most: int, deadline: float
+        self,
+        address: tuple[str, int],
+        routes: Mapping[str, Route],
+        access: Access,
+        names: Names,
+        most: int,
+        deadline: float,
     ) -> None:
         self.access, self.routes, self.deadline, self._max_connections = access, routes, deadline, most
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._probed = [path for path, route in routes.items() if route.is_probe]
-        self._opened: dict[socket.socket, float] = {}  # oldest first
+        self.names = names
+        self._opened: dict[socket.socket, _Opened] = {}  # oldest first
         self._opened_lock = threading.Lock()
         # Some more than connections: those of connections just cut are still on their way out.
         self._workers = _Workers(most + 4)
-        self._turns, self._probes = _Bucket(ANSWERS, BURST), _Bucket(PROBES, BURST)
-        self._accepts = _Bucket(CONNECTIONS, BURST)
+        self.turns, self._connections = Budget(ANSWERS, BURST), Budget(CONNECTIONS, CONNECTIONS)
+        self._calls = Bucket(CALLS, CALLS, time.monotonic())
         super().__init__(address, _Handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        if not self._accepts.take():
-            time.sleep(1.0 / CONNECTIONS)
-        request, address = super().get_request()
-        if self.access.tls is not None:
-            # The handshake waits for the client, so it is the connection's own thread that does it.
-            request = self.access.tls.context().wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-        return request, address
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        if isinstance(request, ssl.SSLSocket):
-            request.do_handshake()
-        super().finish_request(request, client_address)
+        if not self._calls.take(time.monotonic()):
+            time.sleep(1.0 / CALLS)
+        return super().get_request()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is time for this connection; one for which there is none is closed."""
-        return self._turns.take() or (_asks_for(request, self._probed) and self._probes.take())
+        """Whether there is time for this connection; one for which there is none is closed, unread."""
+        return self._connections.take(client_address[0])
 
     # `process_request`, `service_actions` and `server_close` run on the serving thread, `shutdown_request` on
     # the connection's own. Cutting means shutting the socket down: its thread reads an end and closes it.
     def process_request(self, request: Any, client_address: Any) -> None:
+        if self.access.tls is not None:
+            # The handshake waits for the client, so it is the connection's own thread that does it.
+            request = self.access.tls.context().wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        address = network_of(client_address[0])
         with self._opened_lock:
             while len(self._opened) >= self._max_connections:
-                self._cut(next(iter(self._opened)))
-            self._opened[request] = time.monotonic() + self.deadline
+                # The oldest of whoever has most: who opens many makes room for the others.
+                held = Counter(each.address for each in self._opened.values())
+                most = max(held.values())
+                self._cut(next(r for r, each in self._opened.items() if held[each.address] == most))
+            self._opened[request] = _Opened(time.monotonic() + self.deadline, address)
         self._workers.submit(lambda: self._answer(request, client_address))
 
     def _answer(self, request: Any, client_address: Any) -> None:
         try:
+            if isinstance(request, ssl.SSLSocket):
+                request.do_handshake()
             self.finish_request(request, client_address)
         except Exception:
             self.handle_error(request, client_address)
@@ -233,7 +226,7 @@ class _Server(socketserver.TCPServer):
         """Cut connections past their deadline; `serve_forever` calls this at every poll."""
         now = time.monotonic()
         with self._opened_lock:
-            for request in [request for request, deadline in self._opened.items() if deadline < now]:
+            for request in [request for request, each in self._opened.items() if each.deadline < now]:
                 self._cut(request)
 
     def shutdown_request(self, request: Any) -> None:
@@ -269,12 +262,22 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
         route = self.server.routes.get(path)
+        probes, address = route is not None and route.is_probe, self.client_address[0]
+        if not probes and not self.server.turns.take(address):
+            wait = {"Retry-After": "1"}
+            self._reply(HTTPStatus.TOO_MANY_REQUESTS, TEXT, b"too many requests; ask less often\n", wait)
+            return
+        auth = self.server.access.auth
+        # A page of somebody else's knows no password, so what asks for one needs no such rule.
+        if not probes and auth is None and not self.server.names.has(self.headers.get("Host")):
+            said = b"this server does not go by that name; use its address, or allow the name: --metrics-name\n"
+            self._reply(HTTPStatus.MISDIRECTED_REQUEST, TEXT, said)
+            return
         if route is None:
             known = " ".join(self.server.routes)
             self._reply(HTTPStatus.NOT_FOUND, TEXT, f"not here; try {known}\n".encode())
             return
-        auth = self.server.access.auth
-        if not (route.is_probe or auth is None or auth.permits(self.headers.get("Authorization"))):
+        if not (probes or auth is None or auth.permits(self.headers.get("Authorization"), address)):
             asks = {"WWW-Authenticate": 'Basic realm="stream_moe", charset="UTF-8"'}
             self._reply(HTTPStatus.UNAUTHORIZED, TEXT, b"who are you? user name and password, please\n", asks)
             return
