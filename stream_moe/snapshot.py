@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from stream_moe.errors import CheckpointError
+from stream_moe.ranges import ANY, Range, expect
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Snapshot = tuple[Arrays, dict[str, Any]]
@@ -34,13 +35,28 @@ def unpack(snapshot: Snapshot) -> dict[str, Snapshot]:
     return parts
 
 
-def fill(mine: Arrays, found: Arrays, kind: str) -> None:
-    """Copy the arrays `found` in a checkpoint into ours; CheckpointError unless names, shapes and types fit."""
-    for name, array in mine.items():
-        other = found.get(name)
-        if other is None or other.shape != array.shape or other.dtype != array.dtype:
-            is_ = "absent" if other is None else f"{other.dtype} {other.shape}"
-            raise CheckpointError(f"{kind}: array {name!r} is {is_}, this schema needs {array.dtype} {array.shape}")
+def fill(mine: Arrays, found: Arrays, part: str, ranges: Mapping[str, Range]) -> None:
+    """Copy the arrays `found` in a checkpoint into ours, all or none of them.
+
+    Parameters
+    ----------
+    mine
+        Whose names, shapes and types those found must have.
+    part
+        For messages.
+    ranges
+        What each may hold; what is not named may hold anything.
+
+    Raises
+    ------
+    CheckpointError
+        If an array is absent, does not fit, or holds what it may not.
+    """
+    checked = [
+        (array, expect(part, found, name, array.dtype, array.shape, ranges.get(name, ANY)))
+        for name, array in mine.items()
+    ]
+    for array, other in checked:
         if other is not array:
             array[...] = other
 
@@ -71,8 +87,10 @@ def keys_to_arrays(keys: Sequence[bytes]) -> Arrays:
 
 def keys_from_arrays(arrays: Arrays) -> list[bytes]:
     """Undo `keys_to_arrays`; CheckpointError where the two do not fit."""
-    content, ends = arrays["keys"].tobytes(), np.cumsum(arrays["key_lengths"])
-    if arrays["key_lengths"].min(initial=0) < 0 or (ends[-1] if len(ends) else 0) != len(content):
+    content = expect("keys", arrays, "keys", np.uint8, (None,), ANY).tobytes()
+    lengths = expect("keys", arrays, "key_lengths", np.int64, (None,), Range(0, len(content)))
+    ends = np.cumsum(lengths)
+    if (ends[-1] if len(ends) else 0) != len(content):
         raise CheckpointError(f"keys: lengths that do not add up to the {len(content)} bytes there are")
     places = ends.tolist()
     return [content[begin:end] for begin, end in zip([0, *places[:-1]], places, strict=False)]

@@ -15,7 +15,7 @@ TOGETHER = {
     "ray": "ray",
     "browser": "browser",
 }
-LONG = ("kafka/test_faults.py", "simulation", "ray", "browser/test_report_page.py")
+LONG = ("kafka/test_faults.py", "simulation", "ray", "browser/test_report_page.py", "fuzz")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -142,6 +142,8 @@ def understood(name: str) -> Iterator[None]:
     """Turn what goes wrong while a whole checkpoint is taken apart into a CheckpointError."""
     try:
         yield
+    except MemoryError:
+        raise CheckpointError(f"{name}: whole, but what it asks for takes more memory than there is") from None
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MsgspecError, ConfigError) as error:
         why = f"{type(error).__name__}: {ascii(str(error))[1:120]}"
         raise CheckpointError(f"{name}: whole, but it does not hold what this program keeps there: {why}") from None

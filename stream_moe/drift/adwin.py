@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.errors import CheckpointError
+from stream_moe.ranges import ANY, COUNT, MOST, Range, index, named
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Float32, Float64, Int64
@@ -259,10 +260,21 @@ class DriftMonitor:
         arrays["total"][unused] = arrays["square"][unused] = 0.0
         return arrays, {}
 
-    def restore(self, snapshot: Snapshot) -> None:
-        fill(self.windows._asdict(), snapshot[0], "drift monitor")
-        if self.windows.filled.min(initial=0) < 0 or self.windows.filled.max(initial=0) > BUCKETS:
-            raise CheckpointError(f"drift monitor: levels of the window do not hold 0 to {BUCKETS} buckets")
+    def restore(self, snapshot: Snapshot, group: int = GROUP) -> None:
+        """Go on from a snapshot, of windows that take so many events as one entry."""
+        ranges = named(
+            WindowArrays, total=ANY, square=ANY, filled=Range(0, BUCKETS), width=COUNT, partial=Range(0.0, group),
+            waiting=index(group), level=Range(STABLE, WARNING), warnings=COUNT, drifts=COUNT,
+            last_drift=Range(-1, MOST), events=COUNT,
+        )  # fmt: skip
+        fill(self.windows._asdict(), snapshot[0], "drift monitor", ranges)
+        entries = self.windows.filled @ 2 ** np.arange(LEVELS)
+        if (wrong := np.flatnonzero(entries != self.windows.width)).size:
+            k = wrong[0]
+            raise CheckpointError(
+                f"drift monitor: array 'width' holds {self.windows.width[k]:,}, and the buckets of stream {k} hold "
+                f"{entries[k]:,} entries"
+            )
 
     @staticmethod
     def _allocate(k: int) -> WindowArrays:

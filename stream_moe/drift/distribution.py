@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stream_moe.errors import CheckpointError
+from stream_moe.ranges import ANY, COUNT, INPUT, SHARE, Range, named
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Float32, Float64, Int32, Int64
@@ -254,8 +254,11 @@ class DistributionMonitor:
         return {name: array.copy() for name, array in self._windows._asdict().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        fill(self._windows._asdict(), snapshot[0], "distribution monitor")
-        w, bins = self._windows, self._windows.now.shape[1]
-        whole = w.filled.min(initial=0) >= 0 and w.filled.max(initial=0) <= WINDOW and w.ring.max(initial=0) < bins
-        if not whole or min(w.head.min(), w.since.min(initial=0), w.tests.min(initial=0)) < 0:
-            raise CheckpointError(f"distribution monitor: windows do not hold 0 to {WINDOW} values in {bins} bins")
+        n = self.n_categories
+        last_bin = np.where(n > 0, np.minimum(n, MOST), CUTS + 1)  # of each column
+        count = Range(0, np.where(np.arange(self._windows.now.shape[1]) > last_bin[:, None], 0, WINDOW))
+        ranges = named(
+            Windows, values=INPUT, filled=Range(0, WINDOW), cuts=ANY, before=count, ring=Range(0, last_bin),
+            since=COUNT, now=count, tests=COUNT, strength=SHARE, head=COUNT,
+        )  # fmt: skip
+        fill(self._windows._asdict(), snapshot[0], "distribution monitor", ranges)

@@ -11,13 +11,15 @@ from typing import Protocol
 import numpy as np
 
 from stream_moe.drift.distribution import MOST, WINDOW, DistributionMonitor
-from stream_moe.errors import CheckpointError
+from stream_moe.ranges import Range, number, of
 from stream_moe.report import Drift, DriftReport, LearnerDrift
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import Float32, Int32, Int64, Schema
 
 FEATURES, LABELS = ("feature", "ks"), ("label", "rates")  # scope and detector
 LABEL_THIN = 8
+NUMBERS = ("events", "labels")  # of what was read, and learnt
+PLACE = Range(-1, 2**63 - 1)  # an offset, or a time in milliseconds; -1 = none yet
 SCOPES = ("feature", "expert", "mixture", "label")
 MOST_NAMED = 8  # features in one record
 
@@ -127,16 +129,15 @@ class DriftWatch:
 
     def restore(self, snapshot: Snapshot) -> None:
         parts = unpack(snapshot)
-        self._features.restore(parts["features"])
-        self._labels.restore(parts["labels"])
+        for name, monitor in (("features", self._features), ("labels", self._labels)):
+            with of(f"watch, {name}"):
+                monitor.restore(parts[name])
         book = parts["book"][1]
-        offset, ms = book["last"]
-        numbers = [book["events"], book["labels"], offset, ms, *(book["ms"][scope] for scope in SCOPES)]
         seen = self._features.seen, self._labels.seen
-        if not all(type(n) is int and -1 <= n < 2**63 for n in numbers) or seen != tuple(numbers[:2]):
-            raise CheckpointError(f"drift watch: {str(numbers)[:100]} do not fit detectors that saw {seen} events")
-        self.events, self.labels, self._last = book["events"], book["labels"], (offset, ms)
-        self._last_ms = {scope: book["ms"][scope] for scope in SCOPES}
+        events, labels = (number("watch", book, name, Range(n, n)) for name, n in zip(NUMBERS, seen, strict=True))
+        offset, ms = (number("watch, last", dict(enumerate(book["last"])), i, PLACE) for i in range(2))
+        last_ms = {scope: number("watch, ms", book["ms"], scope, PLACE) for scope in SCOPES}
+        self.events, self.labels, self._last, self._last_ms = events, labels, (offset, ms), last_ms
 
     def begin_at(self, events: int, labels: int) -> None:
         """Count from here on: of a checkpoint that was made before there was such a watch."""

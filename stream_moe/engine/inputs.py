@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from stream_moe.engine.fields import is_text, shown
+from stream_moe.ranges import COUNT, SHARE, Range, index, number
 from stream_moe.report import InputReport
 from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Float32, Int64, Schema
@@ -182,9 +183,20 @@ class InputCounts:
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from what `snapshot` gave."""
         arrays, plain = snapshot
-        fill(self._arrays(), arrays, "inputs")
-        self.names = {str(name): int(n) for name, n in list(plain["names"].items())[:MOST_NAMES]}
-        self.others, self._events = int(plain["others"]), int(plain["events"]) % WINDOW
+        window = Range(-1, WINDOW)
+        ranges = {
+            "categories": COUNT,
+            "missing": window,
+            "latest": window,
+            "usual": COUNT,
+            "gone": SHARE,
+            "never": SHARE,
+        }
+        fill(self._arrays(), arrays, "inputs", ranges)
+        names = dict(list(plain["names"].items())[:MOST_NAMES])
+        self.names = {name: number("inputs, names", names, name) for name in names}
+        self.others = number("inputs", plain, "others")
+        self._events = number("inputs", plain, "events", index(WINDOW))
         self._told = {self._features[j] for j in np.flatnonzero(self._gone).tolist()}
         self._news, self._new_names, self._report = [], [], None
 

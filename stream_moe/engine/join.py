@@ -26,12 +26,14 @@ import numpy as np
 
 from stream_moe.engine.waiting import Joined, Matches, WaitingEvents
 from stream_moe.errors import CheckpointError
+from stream_moe.ranges import ANY, COUNT, INPUT, Range, expect, index, number
 from stream_moe.report import LabelCounts
 from stream_moe.snapshot import Arrays, Snapshot, keys_from_arrays, keys_to_arrays
 from stream_moe.types import SHARED, UNLABELLED, Block
 
 MAX_WAITING = 100_000  # ids of 20 characters and 10 features: about 100 MB when all is full
 TIMEOUT_SECONDS = 86_400.0
+TIME = Range(-(2**63), 2**63 - 1)  # milliseconds, as records have them
 
 
 @dataclass(slots=True)
@@ -265,22 +267,34 @@ class LabelJoin:
 
     def restore(self, snapshot: Snapshot) -> None:
         arrays, plain = snapshot[0], msgspec.convert(snapshot[1], _Plain)
-        shapes = (arrays["x"].shape[1:], arrays["proba"].shape[1:])
-        classes = [label for _, label, _ in plain.labels] + [label for _, label in plain.done if label != UNLABELLED]
-        if shapes != tuple((n,) for n in self._shape) or not all(0 <= label < self._shape[1] for label in classes):
-            raise CheckpointError(
-                f"join: rows of {shapes}, or classes up to {max(classes, default=-1)}; not {self._shape}"
-            )
-        tickets, n = arrays["tickets"], len(plain.events)
-        if len(tickets) != n or tickets.min(initial=0) < -1 or tickets.max(initial=-1) >= plain.next_ticket:
-            raise CheckpointError(f"join: {len(tickets)} tickets for {n} events, below {plain.next_ticket}")
+        self._check(plain)
+        n, (d, c) = len(plain.events), self._shape
+        x, proba = (
+            expect("join", arrays, name, dtype, (n, width), allowed)
+            for name, dtype, width, allowed in (("x", np.float32, d, INPUT), ("proba", np.float64, c, ANY))
+        )
+        tickets = expect("join", arrays, "tickets", np.int64, (n,), Range(-1, plain.next_ticket - 1))
+        times = expect("join", arrays, "timestamps", np.int64, (n,), ANY)  # which are the producers'
         keys: Sequence[bytes | None] = keys_from_arrays(arrays) if "keys" in arrays else [None] * n
         self._waiting = WaitingEvents(*self._shape)
         self._waiting.next_ticket = plain.next_ticket
-        slots = self._waiting.put(arrays["x"], tickets)
-        self._waiting.proba[slots] = arrays["proba"]
-        columns = zip(plain.events, slots.tolist(), arrays["timestamps"].tolist(), keys, strict=True)
+        slots = self._waiting.put(x, tickets)
+        self._waiting.proba[slots] = proba
+        columns = zip(plain.events, slots.tolist(), times.tolist(), keys, strict=True)
         self._events = OrderedDict((name, _Held(slot, time, key)) for name, slot, time, key in columns)
         self._labels = OrderedDict((name, (label, time)) for name, label, time in plain.labels)
         self._done = OrderedDict(plain.done)
         self.counts = plain.counts
+
+    def _check(self, plain: _Plain) -> None:
+        """Raise CheckpointError where a number is not what it may be, or an event waits twice."""
+        c, counts = self._shape[1], msgspec.to_builtins(plain.counts)
+        numbers = [(f"counts/{name}", n, COUNT) for name, n in counts.items()]
+        numbers += [("next_ticket", plain.next_ticket, COUNT)]
+        numbers += [("class of an early label", label, index(c)) for _, label, _ in plain.labels]
+        numbers += [("class of an id that is done with", label, index(c, none=True)) for _, label in plain.done]
+        numbers += [("timestamp of an early label", time, TIME) for _, _, time in plain.labels]
+        for name, value, allowed in numbers:
+            number("join", {name: value}, name, allowed)
+        if len(set(plain.events)) != len(plain.events):
+            raise CheckpointError(f"join: of {len(plain.events)} events that wait some have the same id")

@@ -17,9 +17,11 @@ from stream_moe.engine.step import Outcome, step
 from stream_moe.engine.waiting import Joined
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.models.contract import BlockClassifier
+from stream_moe.ranges import Range, number
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Block, Float32
 
+CHECKSUM = Range(0, 2**32 - 1)
 DEAD = "dead:"  # begins the stored names of the counts of dead letters
 
 
@@ -51,10 +53,11 @@ class LogCounts:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> LogCounts:
-        """Read what `to_dict` wrote; a count that is not there is zero."""
-        dead = {name.removeprefix(DEAD): n for name, n in plain.items() if name.startswith(DEAD)}
-        features, predictions, answers = (plain.get(name, 0) for name in ("features", "predictions", "answers"))
-        return cls(features, predictions, answers, Counter(dead))
+        """Read what `to_dict` wrote; a count that is not there is zero, CheckpointError where one cannot be."""
+        found = {"features": 0, "predictions": 0, "answers": 0} | plain
+        dead = {name.removeprefix(DEAD): number("counts", found, name) for name in found if name.startswith(DEAD)}
+        features, predictions = (number("counts", found, name) for name in ("features", "predictions"))
+        return cls(features, predictions, number("counts", found, "answers", CHECKSUM), Counter(dead))
 
 
 class PartitionState:

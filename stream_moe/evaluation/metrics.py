@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stream_moe.ranges import ANY, COUNT, MOST, Range, named
 from stream_moe.report import MOST_CONFUSED, QualityReport
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot, fill
@@ -142,7 +143,10 @@ class Prequential:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot."""
-        fill(self._scores._asdict(), snapshot[0], "quality")
+        counts = np.full(4, MOST)
+        counts[LAST_LABEL] = len(self._scores.confusion) - 1
+        ranges = named(Scores, confusion=COUNT, sums=ANY, counts=Range(-1, counts))
+        fill(self._scores._asdict(), snapshot[0], "quality", ranges)
 
 
 def above(accuracy: float, reference: float) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from stream_moe.experts.compiled import DONE
 from stream_moe.experts.state import ArrayState
+from stream_moe.ranges import Range, index, named
 from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
@@ -67,6 +68,9 @@ class NoChange(ArrayState):
 
     def _parts(self) -> dict[str, Memory]:
         return {"memory": self._memory}
+
+    def _ranges(self) -> dict[str, dict[str, Range]]:
+        return {"memory": named(Memory, last=index(self.n_classes, none=True))}
 
     def _state(self) -> tuple[Any, ...]:
         return (self._memory,)

@@ -7,8 +7,10 @@ from functools import partial
 
 import numpy as np
 
+from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Expert, ExpertFacts, facts_of
 from stream_moe.experts.compiled import DONE, FRESH, kernel_of, last_change, step_all
+from stream_moe.ranges import of
 from stream_moe.runtime.bound import Bound
 from stream_moe.runtime.threads import Task, WorkerThreads
 from stream_moe.snapshot import Snapshot, pack, unpack
@@ -114,8 +116,12 @@ class ExpertPool:
         return pack({str(e): expert.snapshot() for e, expert in enumerate(self.experts)})
 
     def restore(self, snapshot: Snapshot) -> None:
-        for name, part in unpack(snapshot).items():
-            self.experts[int(name)].restore(part)
+        found = unpack(snapshot)
+        if found.keys() != {str(e) for e in range(len(self))}:
+            raise CheckpointError(f"experts: {len(found)} in the checkpoint, {len(self)} here; set what decides it")
+        for e, expert in enumerate(self.experts):
+            with of(f"expert {e}"):
+                expert.restore(found[str(e)])
 
     def facts(self) -> list[ExpertFacts]:
         """Each expert's description of itself as it is now."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.experts.compiled import CompiledExpert
+from stream_moe.ranges import COUNT, FINITE, Range, named
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Arrays, Snapshot, fill
 from stream_moe.types import Float32, Float64, Int32
@@ -22,6 +23,9 @@ class Moments(NamedTuple):
     n: Float64
     mean: Float64
     m2: Float64
+
+
+MOMENTS = named(Moments, n=COUNT, mean=FINITE, m2=FINITE)
 
 
 def no_moments(n_features: int) -> Moments:
@@ -60,6 +64,10 @@ class ArrayState(CompiledExpert):
     def _parts(self) -> dict[str, Any]:
         raise NotImplementedError
 
+    def _ranges(self) -> dict[str, dict[str, Range]]:
+        """What each array may hold, by part and name; one that is not named may hold anything."""
+        return {}
+
     def _arrays(self) -> Arrays:
         return {f"{part}.{name}": a for part, state in self._parts().items() for name, a in state._asdict().items()}
 
@@ -71,7 +79,8 @@ class ArrayState(CompiledExpert):
         return {name: array.copy() for name, array in self._arrays().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        fill(self._arrays(), snapshot[0], self.kind)
+        ranges = {f"{part}.{name}": r for part, each in self._ranges().items() for name, r in each.items()}
+        fill(self._arrays(), snapshot[0], self.kind, ranges)
 
 
 def keep(new: Any, old: Any) -> None:

@@ -37,6 +37,7 @@ from stream_moe.experts.trees.adaptive import AdaptiveTree
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.parts import Part
 from stream_moe.models.specialization import DriftsFound, Specialization, labelled_errors, learner_report
+from stream_moe.ranges import Range, check
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.gates.online import OnlineGates
 from stream_moe.router.gates.sleep import LEAST_SHARE, SleepSchedule
@@ -256,6 +257,8 @@ class DriftMoE(BlockClassifier):
         if self._rows.started:
             self._take_experts(snapshot[1].get("pool", {}).get("experts", "another model"))
         super().restore(snapshot)
+        ring = self.waiting.ring
+        check("waiting", "learnt", ring.learnt[ring.open], Range(0, self.gates.learnt))  # or a delay is below 0
         self._drifts.skip(self.pool.facts())
 
     def _take_experts(self, census: str) -> None:

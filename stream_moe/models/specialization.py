@@ -11,6 +11,7 @@ import numpy as np
 
 from stream_moe.drift.adwin import DriftMonitor
 from stream_moe.experts.base import DriftCounts, ExpertFacts
+from stream_moe.ranges import COUNT, SHARE, Range, named
 from stream_moe.report import ExpertReport, LearnerDrift, LearnerReport
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot, fill
@@ -161,7 +162,12 @@ class Specialization:
         return {name: array.copy() for name, array in self.counts._asdict().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        fill(self.counts._asdict(), snapshot[0], "specialization")
+        faded = Range(0.0, nan=True)  # the weights of a router that ran off are among them
+        ranges = named(
+            Counts, routed=COUNT, trained=COUNT, right=COUNT, moving=SHARE, by_class=COUNT, recent=faded, sums=faded,
+            events=COUNT,
+        )  # fmt: skip
+        fill(self.counts._asdict(), snapshot[0], "specialization", ranges)
 
     @staticmethod
     def _allocate(e: int, c: int) -> Counts:

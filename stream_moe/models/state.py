@@ -16,6 +16,7 @@ import numpy as np
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner, understood
 from stream_moe.checkpoints.format import MAGIC
 from stream_moe.errors import CheckpointError, ConfigError, DataError
+from stream_moe.ranges import number
 from stream_moe.runtime.files import whole_file
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import Schema
@@ -86,7 +87,7 @@ def restore_state(learner: BlockClassifier, content: bytes, name: str = "state")
     with understood(name):
         learner.restore(unpack((found.arrays, found.plain))["learner"])
         if "next_ticket" in kept:
-            learner.go_on_from_ticket(int(kept["next_ticket"]))
+            learner.go_on_from_ticket(number("model", kept, "next_ticket"))
 
 
 def write_model(learner: BlockClassifier, path: Path) -> None:
@@ -122,7 +123,7 @@ def read_model(path: Path, expected: type[BlockClassifier]) -> BlockClassifier:
     with understood(str(path)):
         model = _class_of(kept["name"], expected, path).from_kept(Schema.from_dict(found.plain["schema"]), kept)
         model.restore(unpack((found.arrays, found.plain))["learner"])
-        model.go_on_from_ticket(int(kept["next_ticket"]))
+        model.go_on_from_ticket(number("model", kept, "next_ticket"))
     return model
 
 

@@ -1,5 +1,7 @@
 """Run many inputs: python -m tests.fuzz --target codec --inputs 1000000 [--guided].
 
+`--target state` damages every array and number of every part of a state, and prints a table (`tests.fuzz.states`).
+
 Exits 1 and keeps the input (./fuzz-finding.bin) when one crashes or takes too long, or memory grows.
 """
 
@@ -14,11 +16,26 @@ from pathlib import Path
 from tests.fuzz import Fuzz, rss
 
 parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-parser.add_argument("--target", choices=["codec", "checkpoint"], required=True)
+parser.add_argument("--target", choices=["codec", "checkpoint", "state"], required=True)
 parser.add_argument("--inputs", type=int, default=1_000_000)
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--guided", action="store_true", help="guided by coverage (needs atheris; codec only)")
+parser.add_argument("--learners", default="", help="of state: names, separated by commas; all of them")
+parser.add_argument("--events", type=int, default=2000, help="of state: learnt after each case")
+parser.add_argument("--share", type=float, default=1.0, help="of state: how many of the cases are tried")
+parser.add_argument("--unchecked", action="store_true", help="of state: with the code that the program runs")
 options = parser.parse_args()
+
+if options.target == "state":
+    if not options.unchecked and os.environ.get("NUMBA_BOUNDSCHECK") != "1":
+        # Code that checks each index, kept apart from the program's; numba reads both when it is loaded.
+        kept = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "stream_moe") / "checked"
+        checked = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(kept)}
+        os.execve(sys.executable, [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]], checked)
+    from tests.fuzz import states
+
+    names = [name for name in options.learners.split(",") if name] or states.NAMES
+    sys.exit(states.fuzz(names, events=options.events, seed=options.seed, share=options.share))
 
 if not options.guided:
     fuzz = Fuzz(options.target, options.seed)

@@ -16,7 +16,8 @@ from stream_moe.errors import ConfigError
 from stream_moe.experts.base import DriftCounts
 from stream_moe.experts.compiled import DONE
 from stream_moe.experts.linear.softmax import SMALLEST, encode, first_inputs, predict
-from stream_moe.experts.state import ArrayState, keep, no_moments, take_in
+from stream_moe.experts.state import MOMENTS, ArrayState, keep, no_moments, take_in
+from stream_moe.ranges import AMOUNT, ANY, COUNT, Range, named
 from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
@@ -158,6 +159,13 @@ class AveragedSoftmax(ArrayState):
 
     def _parts(self) -> dict[str, Any]:
         return {"state": self._regression, "moments": self._moments}
+
+    def _ranges(self) -> dict[str, dict[str, Range]]:
+        state = named(
+            State, weight=ANY, square=ANY, average=ANY, counted=COUNT, seen=AMOUNT, noise=Range(0.0, 1.0, nan=True),
+            evidence=Range(0.0, nan=True), changes=COUNT,
+        )  # fmt: skip
+        return {"state": state, "moments": MOMENTS}
 
     def _state(self) -> tuple[Any, ...]:
         return (

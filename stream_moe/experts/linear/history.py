@@ -14,8 +14,9 @@ import numpy as np
 
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.compiled import DONE
-from stream_moe.experts.linear.softmax import SoftmaxRegression, step_row
-from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.experts.linear.softmax import SoftmaxRegression, first_inputs, step_row
+from stream_moe.experts.state import MOMENTS, ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.ranges import ANY, INPUT, SHARE, Range, check, expect, index, named
 from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.runtime.draws import choose
@@ -26,6 +27,7 @@ VALUE, CHANGE, LABEL, FREQUENCY, PRODUCT = range(5)
 LIMIT = 8.0  # of a z-score in a product
 MOST_FREQUENCIES = 2**13  # classes whose frequencies are inputs, times classes that each of them has weights for
 MOST_PAIRED = 2048  # features that products are drawn of, the first ones
+_COLUMN = ("source", "which", "other")
 RATES = np.array([0.3, 0.05, 0.01])  # of the recent class frequencies: windows of about 3, 20 and 100 events
 
 
@@ -137,6 +139,14 @@ class HistorySoftmax(ArrayState):
     def _parts(self) -> dict[str, Any]:
         return {"past": self._past, "moments": self._moments}
 
+    def _ranges(self) -> dict[str, dict[str, Range]]:
+        d, c = self._schema.n_features, self.n_classes
+        past = named(
+            Past, row=INPUT, label=index(c, none=True), frequency=SHARE, source=index(PRODUCT + 1),
+            which=index(max(d, c)), other=index(max(d, len(RATES))),
+        )  # fmt: skip
+        return {"past": past, "moments": MOMENTS}
+
     def _state(self) -> tuple[Any, ...]:
         wide = np.empty(len(self._past.source), np.float32)
         return self._past, self._moments, self._schema.n_categories, wide, self._inner._state()
@@ -164,35 +174,39 @@ class HistorySoftmax(ArrayState):
 
     def restore(self, snapshot: Snapshot) -> None:
         parts = unpack(snapshot)
-        arrays = parts["history"][0]
         # The columns stand in the order in which they came, which a fresh schema does not tell.
-        n = len(arrays["past.source"])
-        none = np.zeros(n, np.int64)
-        self._past = self._past._replace(source=none, which=none.copy(), other=none.copy())
+        arrays, ranges = parts["history"][0], self._ranges()["past"]
+        n = len(expect(self.kind, arrays, "past.source", np.int64, (None,), ranges["source"]))
+        found = {name: expect(self.kind, arrays, f"past.{name}", np.int64, (n,), ranges[name]) for name in _COLUMN}
+        self._check_columns(**found)
+        self._past = self._past._replace(**{name: column.copy() for name, column in found.items()})
         super().restore(parts["history"])
-        self._check_columns()
+        inputs = first_inputs(self._wide())[1], self.n_classes
+        expect(self.kind, parts["softmax"][0], "weights.weight", np.float64, inputs, ANY)  # before they are allocated
         self._inner = SoftmaxRegression(self._wide(), learning_rate=self._rate, memory=self._memory)
         self._inner.restore(parts["softmax"])
         self._unbind()
 
-    def _check_columns(self) -> None:
-        """Raise CheckpointError where a column is of a feature, class or rate that does not exist."""
-        past, d, c = self._past, self._schema.n_features, self.n_classes
-        bounds = np.array([d, d, 1, c, d])  # of `which`, by source
-        others = np.array([1, 1, 1, len(RATES), d])
-        known = (past.source >= VALUE) & (past.source <= PRODUCT)
-        source = np.where(known, past.source, VALUE)
-        fits = known & (past.which >= 0) & (past.which < bounds[source]) & (past.other >= 0)
-        if not (fits & (past.other < others[source])).all():
-            raise CheckpointError("history-softmax: a column of no feature, class or rate")
+    def _check_columns(self, source: Int64, which: Int64, other: Int64) -> None:
+        """Raise CheckpointError unless each column is of a feature, class or rate that there is, and there once."""
+        d, c, size = self._schema.n_features, self.n_classes, 2**20  # above any feature, class or rate
+        bounds = {"which": (which, [d, d, 1, c, d]), "other": (other, [1, 1, 1, len(RATES), d])}  # by source
+        for name, (column, ends) in bounds.items():
+            check(self.kind, f"past.{name}", column, Range(0, np.array(ends)[source] - 1))
+        products, different = int((source == PRODUCT).sum()), len(np.unique((source * size + which) * size + other))
+        if different != len(source) or products > self._products:
+            raise CheckpointError(
+                f"{self.kind}: {len(source)} columns, {different} of them different, and {products} products of at "
+                f"most {self._products}"
+            )
 
     def _wide(self) -> Schema:
         """Return the schema of the wider rows."""
         features = []
-        for k, (source, index) in enumerate(zip(self._past.source, self._past.which, strict=True)):
+        for k, (source, j) in enumerate(zip(self._past.source, self._past.which, strict=True)):
             categories = self._schema.classes if source == LABEL else None
             if source == VALUE:
-                categories = self._schema.features[index].categories
+                categories = self._schema.features[j].categories
             features.append(Feature(str(k), categories))
         return Schema(tuple(features), self._schema.classes)
 

@@ -9,7 +9,17 @@ import numpy as np
 
 from stream_moe.errors import ConfigError
 from stream_moe.experts.compiled import DONE
-from stream_moe.experts.state import MOST_CATEGORIES, ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.experts.state import (
+    MOMENTS,
+    MOST_CATEGORIES,
+    ArrayState,
+    Moments,
+    keep,
+    no_moments,
+    precision,
+    take_in,
+)
+from stream_moe.ranges import AMOUNT, ANY, Range, named
 from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
@@ -153,6 +163,9 @@ class SoftmaxRegression(ArrayState):
 
     def _parts(self) -> dict[str, Any]:
         return {"weights": self._weights, "moments": self._moments}
+
+    def _ranges(self) -> dict[str, dict[str, Range]]:
+        return {"weights": named(Weights, weight=ANY, square=ANY, seen=AMOUNT), "moments": MOMENTS}
 
     def _state(self) -> tuple[Any, ...]:
         return (

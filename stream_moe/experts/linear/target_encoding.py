@@ -15,7 +15,8 @@ import numpy as np
 
 from stream_moe.errors import ConfigError
 from stream_moe.experts.compiled import DONE
-from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.experts.state import MOMENTS, ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.ranges import ANY, INPUT, SHARE, Range, index, named
 from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
@@ -28,6 +29,8 @@ WAYS = 4  # rows of a table in which a value may lie
 EXACT_ROWS, BIN_ROWS, PAIR_ROWS = 4096, 64, 1024
 MOST_BYTES = 2**25
 EXACT, BIN, PAIR = range(3)
+HASHES = 2**62
+FULL = 1e6  # events that a row counts
 
 
 class Contexts(NamedTuple):
@@ -180,7 +183,7 @@ def learn(c: Contexts, r: Rates, s: Scratch, proba: Float64, y: int, step: float
         if s.hashed[m] < 0:
             continue
         at = s.row[m] if s.row[m] >= 0 else settle(c, r, m, s.hashed[m])
-        r.events[at] += np.float32(1.0) if r.events[at] < 1e6 else np.float32(0.0)
+        r.events[at] += np.float32(1.0) if r.events[at] < FULL else np.float32(0.0)
         for k in range(n_rates):
             rate = np.float32(max(RATES[k], 1.0 / (r.events[at] + PRIOR_EVENTS)))
             for i in range(n_classes):
@@ -287,6 +290,14 @@ class TargetEncoding(ArrayState):
 
     def _parts(self) -> dict[str, Any]:
         return {"rates": self._rates, "moments": self._moments}
+
+    def _ranges(self) -> dict[str, dict[str, Range]]:
+        near_share = Range(0.0, 1.001)  # sums of rounded shares
+        rates = named(
+            Rates, value=Range(-1, HASHES - 1), events=Range(0.0, FULL), rate=near_share, overall=near_share,
+            seen=SHARE, weight=ANY, square=ANY, feature=index(len(self._rates.shown), none=True), shown=INPUT,
+        )  # fmt: skip
+        return {"rates": rates, "moments": MOMENTS}
 
     def _state(self) -> tuple[Any, ...]:
         return (

@@ -17,16 +17,18 @@ import numpy as np
 
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.compiled import DONE
-from stream_moe.experts.state import ArrayState, keep, no_moments, precision, take_in
+from stream_moe.experts.state import MOMENTS, ArrayState, keep, no_moments, precision, take_in
+from stream_moe.ranges import INPUT, Range, expect, index, named
 from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
-from stream_moe.snapshot import Snapshot
+from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
 TILE = 128  # rows whose distances are summed together: 512 bytes, kept in the first-level cache
 ABANDON_EVERY = 8  # features between two looks whether the whole tile is already too far
 PRIOR = 0.3  # votes that are spread over all classes, so that no probability is 0
 LARGEST_WINDOW = 2**20
+MOST_VALUES = 2**28  # of a window, in 2 GiB
 
 
 class Window(NamedTuple):
@@ -179,11 +181,20 @@ class WindowKNN(ArrayState):
     def __init__(self, schema: Schema, *, k: int = 3, window: int = 1000) -> None:
         if not 1 <= k <= window <= LARGEST_WINDOW:
             raise ConfigError(f"knn: k {k} must lie in 1..window, window {window} in k..{LARGEST_WINDOW}")
+        if schema.n_features * window > MOST_VALUES:
+            raise ConfigError(
+                f"knn: window {window} of {schema.n_features} features; {MOST_VALUES:,} values may be kept, give "
+                f"{MOST_VALUES // schema.n_features} or less"
+            )
         self._k, self._size = k, window
         self._set_schema(schema)
 
     def _parts(self) -> dict[str, Any]:
         return {"window": self._window, "moments": self._moments}
+
+    def _ranges(self) -> dict[str, dict[str, Range]]:
+        window = named(Window, x=INPUT, y=index(self.n_classes), end=Range(0, 2 * self._size))
+        return {"window": window, "moments": MOMENTS}
 
     def _state(self) -> tuple[Any, ...]:
         return self._window, self._moments, self._n_categories, self._scratch
@@ -212,8 +223,11 @@ class WindowKNN(ArrayState):
                 f"knn: a window of {x.shape} in the checkpoint, {len(self._window.x)} features and at most "
                 f"{self._size} rows here; set window to what it was"
             )
+        for name, dtype, found in (("x", np.float32, x), ("y", np.int32, y)):
+            expect(self.kind, arrays, f"window.{name}", dtype, found.shape, self._ranges()["window"][name])
+        moments = {f"moments.{name}": array for name, array in self._moments._asdict().items()}
+        fill(moments, arrays, self.kind, {f"moments.{name}": allowed for name, allowed in MOMENTS.items()})
         self._window.x[:, : len(y)], self._window.y[: len(y)], self._window.end[0] = x, y, len(y)
-        super().restore((arrays | {f"window.{name}": a for name, a in self._window._asdict().items()}, {}))
 
     def _set_schema(self, schema: Schema) -> None:
         d = schema.n_features

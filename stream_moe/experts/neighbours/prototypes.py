@@ -18,7 +18,8 @@ import numpy as np
 
 from stream_moe.errors import ConfigError
 from stream_moe.experts.compiled import DONE
-from stream_moe.experts.state import ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.experts.state import MOMENTS, ArrayState, Moments, keep, no_moments, precision, take_in
+from stream_moe.ranges import ANY, COUNT, Range, check, index, named
 from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot
@@ -31,6 +32,7 @@ SMALLEST_SPREAD = 1e-4
 PENALTY, SHRINKAGE = 0.3, 0.04  # of the mass and the squared spread of a prototype that was sure and wrong
 GAP_RATE = 0.05  # of the mean time between two events of a prototype
 FIRST_GAP = 50.0
+MOST_VALUES = 2**26  # coordinates, of places and velocities, in 1 GiB
 SETTLED = 4  # events before a velocity means anything
 
 
@@ -252,14 +254,28 @@ class MovingPrototypes(ArrayState):
                 f"prototypes: size {size} must lie in 1..65536, drift {drift} at 0 or above, agility {agility} in "
                 f"[0, 1], reach {reach} above 0, memory {memory} in (0, 1]"
             )
+        if schema.n_features * size > MOST_VALUES:
+            raise ConfigError(
+                f"prototypes: size {size} in {schema.n_features} features; {MOST_VALUES:,} coordinates may be kept, "
+                f"give {MOST_VALUES // schema.n_features} or less"
+            )
         self._size, self._settings = size, (reach, drift, agility, memory)
         self._set_schema(schema)
 
     def _parts(self) -> dict[str, Any]:
         return {"swarm": self._swarm, "moments": self._moments}
 
+    def _ranges(self) -> dict[str, dict[str, Range]]:
+        grown = Range(0.0, nan=True)  # of a cluster whose filter ran off
+        swarm = named(
+            Swarm, centre=ANY, velocity=ANY, label=index(self.n_classes, none=True), mass=grown, spread=grown,
+            blur=grown, gap=grown, hits=COUNT, latest=COUNT, clock=COUNT,
+        )  # fmt: skip
+        return {"swarm": swarm, "moments": MOMENTS}
+
     def restore(self, snapshot: Snapshot) -> None:
         super().restore(snapshot)
+        check(self.kind, "swarm.latest", self._swarm.latest, Range(0, float(self._swarm.clock[0])))
         self._scratch.known[0] = False
 
     def _state(self) -> tuple[Any, ...]:

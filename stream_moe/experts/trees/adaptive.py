@@ -14,11 +14,14 @@ from stream_moe.experts.trees import adaptive_kernel
 from stream_moe.experts.trees import arrays as tree_arrays
 from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.experts.trees.values import Values, checked_values, joined, no_values, values_in
+from stream_moe.ranges import COUNT, INPUT, SHARE, Range, expect, index, number, of
 from stream_moe.runtime.draws import choose, poisson, poisson_steps, uniform
 from stream_moe.snapshot import Arrays, Snapshot, pack, unpack
 from stream_moe.types import UNLABELLED, Bool, Feature, Float32, Int32, Int64, Schema
 
 MOST_BYTES = 2**26  # of one tree's leaves: a pool of two dozen stays below 2 GB
+COUNTS = dict.fromkeys(("learnt", "retired_splits", "swaps", "returns", "n_features"), COUNT)
+COUNTS["draws"] = Range(1, 2**32 - 1)  # a draw is the lower half of a key
 ARCHIVE_BYTES = 2**24  # of the leaves of all the trees that one archive holds
 
 
@@ -234,21 +237,22 @@ class AdaptiveTree(CompiledExpert):
 
     def restore(self, snapshot: Snapshot) -> None:
         parts = unpack(snapshot)
-        plain = parts["counts"][1]
+        plain = {name: number(self.kind, parts["counts"][1], name, allowed) for name, allowed in COUNTS.items()}
         if plain["n_features"] != self._schema.n_features:
             raise CheckpointError(
                 f"adaptive-tree: {plain['n_features']} features in the checkpoint, {self._schema.n_features} here"
             )
-        self._bag.learnt[0], self._draws = int(plain["learnt"]), int(plain["draws"])
-        self._retired_splits, self.n_swaps = int(plain["retired_splits"]), int(plain["swaps"])
-        self.n_returns = int(plain["returns"])
-        self._monitor.restore(parts["monitor"])
+        self._bag.learnt[0], self._draws = plain["learnt"], plain["draws"]
+        self._retired_splits, self.n_swaps = plain["retired_splits"], plain["swaps"]
+        self.n_returns = plain["returns"]
+        with of(self.kind):
+            self._monitor.restore(parts["monitor"], self._group)
         numeric = self._schema.n_categories == 0
         self._known = _values_in(parts["known"][0] if "known" in parts else {}, numeric)
-        self._fore = self._restored(parts["fore"])
-        self._back = self._restored(parts["back"]) if "back" in parts else None
-        archived = [parts[f"archive{k}"] for k in range(self._room) if f"archive{k}" in parts]
-        self._archive = [self._restored(part) for part in archived]
+        self._fore = self._restored("fore", parts)
+        self._back = self._restored("back", parts) if "back" in parts else None
+        archived = [name for k in range(self._room) if (name := f"archive{k}") in parts]
+        self._archive = [self._restored(name, parts) for name in archived]
         self._remember(*self._checked(*(parts["recent"][0][name] for name in "xy")))
 
     def _plant(self) -> Planted:
@@ -332,20 +336,28 @@ class AdaptiveTree(CompiledExpert):
         """Return recent events found in a checkpoint."""
         if len(y) == 0:
             return np.empty((0, self._schema.n_features), np.float32), y
-        fits = x.shape == (len(y), self._schema.n_features) and len(y) <= adaptive_kernel.RECENT
-        if not fits or x.dtype != np.float32 or y.dtype != np.int32:
-            raise CheckpointError(f"adaptive-tree: recent events are {x.dtype} {x.shape} and {y.dtype} {y.shape}")
-        if not 0 <= y.min() <= y.max() < self.n_classes:
-            raise CheckpointError("adaptive-tree: a recent event of no class")
+        found, part, d = {"x": x, "y": y}, f"{self.kind}: recent events", self._schema.n_features
+        if len(y) > adaptive_kernel.RECENT:
+            raise CheckpointError(
+                f"{self.kind}: {len(y)} recent events, and at most {adaptive_kernel.RECENT} are kept"
+            )
+        expect(part, found, "x", np.float32, (len(y), d), INPUT)
+        expect(part, found, "y", np.int32, (len(x),), index(self.n_classes))
         return x, y
 
-    def _restored(self, found: Snapshot) -> Planted:
-        arrays = dict(found[0])
-        columns, as_number = arrays.pop("columns"), arrays.pop("as_number")
-        numeric = (self._schema.n_categories[columns] == 0) | as_number
-        planted = self._on(columns, as_number, int(found[1]["draw"]), _values_in(arrays, numeric))
-        planted.tree.restore((arrays, {}))
-        return planted
+    def _restored(self, name: str, parts: dict[str, Snapshot]) -> Planted:
+        with of(f"{self.kind}, {name}"):
+            arrays, d = dict(parts[name][0]), self._schema.n_features
+            columns = expect("tree", arrays, "columns", np.int64, (None,), index(d))
+            as_number = expect("tree", arrays, "as_number", np.bool_, columns.shape, SHARE)
+            if not len(columns) or (np.diff(columns) <= 0).any():
+                raise CheckpointError(f"tree: array 'columns' does not ascend through some of 0 to {d - 1}")
+            del arrays["columns"], arrays["as_number"]
+            numeric = (self._schema.n_categories[columns] == 0) | as_number
+            draw = number("tree", parts[name][1], "draw", Range(1, self._draws))
+            planted = self._on(columns, as_number, draw, _values_in(arrays, numeric))
+            planted.tree.restore((arrays, {}))
+            return planted
 
     def _key(self, draw: int) -> int:
         """Where this draw of columns lies among all random numbers: apart from the bagging weights."""

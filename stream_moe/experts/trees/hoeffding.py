@@ -12,11 +12,13 @@ from stream_moe.experts.trees import arrays as tree_arrays
 from stream_moe.experts.trees import kernel as tree_kernel
 from stream_moe.experts.trees.moving import carry_over
 from stream_moe.experts.trees.values import MOST_VALUES, Values, no_values
+from stream_moe.ranges import ANY, COUNT, Range, expect, index, named
 from stream_moe.snapshot import Arrays, Snapshot, fill
 from stream_moe.types import Schema
 
 _PREDICTIONS = {"majority": tree_arrays.MAJORITY, "naive-bayes": tree_arrays.BAYES, "adaptive": tree_arrays.ADAPTIVE}
 ROOM_BYTES = 2**16
+NODE = index(2**30)  # so that no sum of two overflows; `_leads_to_leaves` looks at each
 _PER_NODE = ("feature", "threshold", "child", "default", "slot")
 _PER_SLOT = ("mass", "seen", "constant", "numeric", "nominal", "leaf")
 
@@ -143,15 +145,24 @@ class HoeffdingTree(CompiledExpert):
         return {name: array.copy() for name, array in self._in_use().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        arrays, _ = snapshot
-        nodes, slots = len(arrays["feature"]), len(arrays["mass"])
+        (arrays, _), ranges = snapshot, self._ranges()
+        nodes = len(expect("tree", arrays, "feature", np.int32, (None,), ranges["feature"]))
+        slots = len(expect("tree", arrays, "mass", np.float64, (None, self.n_classes), ranges["mass"]))
         if nodes > self._max_nodes or slots > self.layout.max_slots:
             raise CheckpointError(f"tree: {nodes} nodes and {slots} leaves, more than max_nodes and max_bytes allow")
         self._allocate(nodes, slots)
-        fill(self.arrays._asdict(), arrays, "tree")
+        fill(self.arrays._asdict(), arrays, "tree", ranges)
         at_rest = (*self.arrays.head.tolist(),) == (nodes, slots, self.n_splits, -1, 0)  # no split is half done
         if not (at_rest and self._leads_to_leaves()):
             raise CheckpointError("tree: a node leads to none, a leaf has no statistics, or a split is half done")
+
+    def _ranges(self) -> dict[str, Range]:
+        weight = Range(0.0, nan=True)  # which a count may be turned into an index by, unless it is below 0
+        return named(
+            tree_arrays.TreeArrays, feature=index(self._schema.n_features, none=True), threshold=ANY, child=NODE,
+            default=NODE, slot=index(self.layout.max_slots, none=True), mass=weight, seen=weight, constant=ANY,
+            numeric=ANY, nominal=weight, leaf=ANY, head=Range(-1, COUNT.high),
+        )  # fmt: skip
 
     def _leads_to_leaves(self) -> bool:
         """Whether every walk ends in a leaf with a slot: compiled code checks no index."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stream_moe.errors import CheckpointError
+from stream_moe.ranges import INPUT, expect, index
 from stream_moe.types import Bool, Float32, Float64, Int64
 
 MOST_VALUES = 4  # of a column that is counted
@@ -80,20 +81,16 @@ def joined(known: Values, seen: Values, columns: Int64) -> Values:
 
 def checked_values(width: Int64, value: Float64, numeric: Bool) -> Values:
     """Return values found in a checkpoint, of columns of which some are `numeric` [d]."""
-    d = len(numeric)
-    if (
-        width.dtype == np.int64
-        and width.shape == (d,)
-        and value.dtype == np.float64
-        and value.shape == (d, MOST_VALUES)
-    ):
-        counted = numeric & np.isin(width, [2, MOST_VALUES])
-        some = ~np.isnan(value)
-        in_order = (some[:, :-1] | ~some[:, 1:]).all() and (some <= (np.arange(MOST_VALUES) < width[:, None])).all()
-        twice = (value[:, :, None] == value[:, None, :]).sum((1, 2)) > some.sum(1)
-        if (counted | (width == 0)).all() and in_order and not twice.any():
-            return Values(width, value)
-    raise CheckpointError(f"tree: values {value.dtype} {value.shape} that do not fit its {d} columns")
+    d, found = len(numeric), {"width": width, "value": value}
+    expect("tree", found, "width", np.int64, (d,), index(MOST_VALUES + 1))
+    expect("tree", found, "value", np.float64, (d, MOST_VALUES), INPUT)
+    counted = numeric & np.isin(width, [2, MOST_VALUES])
+    some = ~np.isnan(value)
+    in_order = (some[:, :-1] | ~some[:, 1:]).all() and (some <= (np.arange(MOST_VALUES) < width[:, None])).all()
+    twice = (value[:, :, None] == value[:, None, :]).sum((1, 2)) > some.sum(1)
+    if not (counted | (width == 0)).all() or not in_order or twice.any():
+        raise CheckpointError(f"tree: values that do not fit its {d} columns, or stand there twice or with gaps")
+    return Values(width, value)
 
 
 def _counted(width: Int64, value: Float64) -> Values:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from stream_moe.errors import CheckpointError
+from stream_moe.ranges import ANY, Range, expect, index
 from stream_moe.snapshot import Arrays, keys_from_arrays
 
 NOWHERE = -1  # of a model that was never written
@@ -139,18 +140,18 @@ class KeyIndex:
     def restore(self, arrays: Arrays, sizes: Sequence[int]) -> None:
         """Take keys and columns of a snapshot, the segments numbered from 0; `sizes` are their lengths in bytes."""
         keys = keys_from_arrays(arrays)
-        segment, offset, length = (arrays[name].astype(np.int64) for name in ("segment", "offset", "length"))
-        columns = (segment, offset, length, arrays["digest"])
-        if {len(column) for column in columns} != {len(keys)} or arrays["digest"].shape[1:] != (32,):
-            raise CheckpointError(f"keys: {len(keys)} keys, and columns of other lengths")
-        inside = (segment >= 0) & (segment < len(sizes)) & (offset >= 0) & (length > 0)
-        if not inside.all() or (offset + length > np.array(sizes, np.int64)[segment]).any():
+        n, bytes_ = (len(keys),), Range(0, max(sizes, default=0))
+        segment = expect("keys", arrays, "segment", np.int32, n, index(len(sizes))).astype(np.int64)
+        offset = expect("keys", arrays, "offset", np.int64, n, bytes_)
+        length = expect("keys", arrays, "length", np.int64, n, Range(1, bytes_.high))
+        digest = expect("keys", arrays, "digest", np.uint8, (*n, 32), ANY)
+        if (offset + length > np.array(sizes, np.int64)[segment]).any():
             raise CheckpointError("keys: a model lies outside of its segment")
         if len(keys) > self.max_keys or len(set(keys)) != len(keys):
             raise CheckpointError(f"keys: {len(keys)} known, where {self.max_keys} different ones may be")
         self._allocate(max(_FIRST, len(keys)))
         self.slots = OrderedDict(zip(keys, range(len(keys)), strict=True))
         self.segment[: len(keys)], self.offset[: len(keys)] = segment, offset
-        self.length[: len(keys)], self.digest[: len(keys)] = length, arrays["digest"]
+        self.length[: len(keys)], self.digest[: len(keys)] = length, digest
         self._free = []
         self.live = Counter(dict(enumerate(np.bincount(segment, length, len(sizes)).astype(np.int64).tolist())))

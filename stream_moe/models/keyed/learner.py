@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from stream_moe.checkpoints.checkpoint import understood
 from stream_moe.errors import CheckpointError, ConfigError, DataError
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.keyed import record
@@ -19,11 +20,12 @@ from stream_moe.models.keyed.feature import check_feature, feature_keys
 from stream_moe.models.keyed.index import KeyIndex
 from stream_moe.models.keyed.memory import KeyMemory, Leaving
 from stream_moe.models.keyed.residents import Resident, Residents
-from stream_moe.models.keyed.segments import Segments
+from stream_moe.models.keyed.segments import Segments, check_segments
 from stream_moe.models.keyed.settings import MAX_KEYS
 from stream_moe.models.parts import Part
 from stream_moe.models.state import model_class
 from stream_moe.ports import CheckpointStore
+from stream_moe.ranges import number
 from stream_moe.report import KeyReport, LearnerReport
 from stream_moe.rows import RowEncoder
 from stream_moe.runtime.failpoints import reach
@@ -206,7 +208,8 @@ class KeyedLearner(BlockClassifier):
         if key not in self._index.slots:
             return self._template
         model = self.make(self.schema)
-        model.restore(next(self._read([key])))
+        with understood("a key's model"):
+            model.restore(next(self._read([key])))
         return model
 
     # In memory or in the store.
@@ -291,16 +294,21 @@ class KeyedLearner(BlockClassifier):
         arrays, plain = found["keys"]
         if plain["schema"] != self.schema.digest:
             raise CheckpointError("keys: the models are of another schema")
+        names, sizes = plain["segments"], plain["sizes"]
+        check_segments(names, sizes)
         contents = {name: array.tobytes() for name, array in found.get("models", ({}, {}))[0].items()}
-        if not self.files.stored and not contents.keys() >= set(plain["segments"]):
+        if not self.files.stored and [len(contents.get(name, b"")) for name in names] != sizes:
             raise CheckpointError("keys: the models lie in a store, and this learner was given none")
         if self._barrier is not None:
             self._barrier.cancel()
-        self._index.restore(arrays, plain["sizes"])
-        self._index.forgotten = plain["forgotten"]
+        self._index.restore(arrays, sizes)
+        self._index.forgotten = number("keys", plain, "forgotten")
         super().restore(snapshot)
-        self.go_on_from_ticket(plain["next_ticket"])
-        self.files.adopt(plain["segments"], plain["sizes"], contents)
+        self.go_on_from_ticket(number("keys", plain, "next_ticket"))
+        self.files.adopt(names, sizes, contents)
+        if contents:  # of a file: better refused now than when a key comes
+            for _ in self._read(list(self._index.slots)):
+                pass
         for key in list(self.residents.held):
             self.residents.drop(key)
 

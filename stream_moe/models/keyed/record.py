@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from stream_moe.checkpoints.checkpoint import understood
 from stream_moe.checkpoints.migrations import forget_waiting
 from stream_moe.errors import CheckpointError
 from stream_moe.snapshot import Snapshot
@@ -58,8 +59,9 @@ def from_bytes(packed: bytes, expected: bytes, where: str) -> Snapshot:
             "sees another state directory than the one that wrote the checkpoint; point --state-dir of all members "
             "at the same place, or restore it from a backup"
         )
-    plain, listed = _decode(content)
-    arrays = {name: np.frombuffer(raw, dtype).reshape(shape).copy() for name, dtype, shape, raw in listed}
-    if "waiting/key" in arrays:  # of a program up to format 5
-        arrays = forget_waiting(arrays)
+    with understood(where):
+        plain, listed = _decode(content)
+        arrays = {name: np.frombuffer(raw, dtype).reshape(shape).copy() for name, dtype, shape, raw in listed}
+        if "waiting/key" in arrays:  # of a program up to format 5
+            arrays = forget_waiting(arrays)
     return arrays, plain

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stream_moe.checkpoints.checkpoint import understood
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import UNLABELLED, Schema
@@ -75,7 +76,8 @@ class Residents:
         """Take a model in: a fresh one, or the one of a snapshot."""
         model, size = self._make(), self._fresh
         if snapshot is not None:
-            model.restore(snapshot)
+            with understood("a key's model"):
+                model.restore(snapshot)
             size = self._besides + array_bytes(snapshot)
         self.held[key] = Resident(model, size, now)
         self.bytes += size

@@ -13,12 +13,30 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 
+from stream_moe.errors import CheckpointError
 from stream_moe.ports import CheckpointStore
+from stream_moe.ranges import MOST
 from stream_moe.runtime.failpoints import reach
 
 GARBAGE_SECONDS = 120.0  # an owner before us may come back to its segments for a minute: twice that
 _NAME = re.compile(r"[0-9]{12}-[0-9a-f]{16}\.models")
 _log = logging.getLogger(__name__)
+
+
+def check_segments(names: Sequence[str], sizes: Sequence[int]) -> None:
+    """Raise CheckpointError unless a checkpoint's segments are named as ours are, each once, with its size."""
+    for name in names:
+        if type(name) is not str or not _NAME.fullmatch(name):
+            raise CheckpointError(
+                f"keys: {ascii(name)[:60]} is no name of a file of models, as {'0' * 12}-{'f' * 16}.models"
+            )
+    for size in sizes:
+        if type(size) is not int or not 0 < size <= MOST:
+            raise CheckpointError(
+                f"keys: a file of models has {ascii(size)[:40]} bytes, and 1 to {MOST:,} is allowed"
+            )
+    if len(names) != len(sizes) or len(set(names)) != len(names):
+        raise CheckpointError(f"keys: {len(names)} files of models, {len(set(names))} names and {len(sizes)} sizes")
 
 
 class Segments:

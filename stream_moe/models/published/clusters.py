@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.ranges import ANY, Range, check, named
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Arrays
 from stream_moe.types import Float32, Float64, Int32, Int64
@@ -52,11 +53,22 @@ class Clusters(NamedTuple):
         if f"{_PREFIX}bias" not in arrays:
             return None
         found = cls(*(np.ascontiguousarray(arrays[f"{_PREFIX}{name}"]) for name in cls._fields))
+        ranges = named(
+            cls, n_categories=Range(0, 2**20), mean=ANY, scale=ANY, projection=ANY, shift=ANY, means=ANY,
+            precision=ANY, bias=ANY,
+        )  # fmt: skip
+        for name, allowed in ranges.items():
+            check("clusters", name, getattr(found, name), allowed)
         (d,), (k,), (p,) = (found.n_categories.shape, found.bias.shape, found.shift.shape)
-        columns = int(np.maximum(found.n_categories, 1).sum())
+        columns = int(np.maximum(found.n_categories, 1).sum(dtype=np.int64))
         shapes = [(d,), (columns,), (columns,), (columns, p), (p,), (k, p), (k, p, p), (k,)]
         types = [np.dtype(np.int32), *[np.dtype(np.float64)] * 7]
-        if [a.shape for a in found] != shapes or [a.dtype for a in found] != types or d > n_features or k > most:
+        if (
+            [a.shape for a in found] != shapes
+            or [a.dtype for a in found] != types
+            or d > n_features
+            or not 1 <= k <= most
+        ):
             raise CheckpointError(f"clusters: {k} of {d} features, whose arrays do not fit together or this schema")
         return found
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from stream_moe.errors import ConfigError
 from stream_moe.experts.executors import Executor
-from stream_moe.models.published.mixture import Outcome, PublishedMixture
+from stream_moe.models.published.mixture import MOST_EXPERTS, Outcome, PublishedMixture
 from stream_moe.router.published.mlp import Router
 from stream_moe.router.published.routing import multi_hot, softmax, top_k
 from stream_moe.runtime.extras import need
@@ -88,8 +88,10 @@ class DriftMoEData(PublishedMixture):
         executor: Executor = "threads",
         shards: int = 0,
     ) -> None:
-        if not 1 <= top_k <= n_experts:
-            raise ConfigError(f"top_k {top_k} must lie in 1..n_experts ({n_experts})")
+        if not 1 <= top_k <= n_experts <= MOST_EXPERTS:
+            raise ConfigError(
+                f"top_k {top_k} must lie in 1..n_experts ({n_experts}), and n_experts in 1..{MOST_EXPERTS}"
+            )
         self.n_trees, self.top_k, self.mini_batch = n_experts, top_k, mini_batch
         self.hidden, self.temperature, self.learning_rate = hidden, temperature, learning_rate
         self.grace_period, self.delta, self.tie_threshold = grace_period, delta, tie_threshold

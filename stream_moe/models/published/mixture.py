@@ -24,6 +24,9 @@ from stream_moe.router.published.mlp import Router
 from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
+MOST_HIDDEN, MOST_EXPERTS = 2**14, 1000  # a file of a model names these too, and they decide what is allocated
+MOST = {"mini_batch": 2**20, "threads": 4096}
+
 
 class Outcome(NamedTuple):
     """What came of n events, each of which was predicted before it was learnt."""
@@ -79,12 +82,12 @@ class PublishedMixture(BlockClassifier):
 
     def __init__(self, schema: Schema | None, **given: Any) -> None:
         """Check the settings that a variant keeps as attributes; `given` as for `BlockClassifier`."""
-        if self.hidden < 2:
+        if not 2 <= self.hidden <= MOST_HIDDEN:
             half = f"the router's layers have {self.hidden} and half as many"
-            raise ConfigError(f"hidden: {self.hidden}; {half}, give 2 or more")
-        for name in ("mini_batch", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: {getattr(self, name)}; give 1 or more")
+            raise ConfigError(f"hidden: {self.hidden}; {half}, give 2 or more, at most {MOST_HIDDEN:,}")
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name}: {getattr(self, name)}; give 1 or more, at most {most:,}")
         for name in ("learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: {getattr(self, name)}; give a number above 0")

@@ -6,6 +6,7 @@ import numpy as np
 
 from stream_moe.errors import CheckpointError
 from stream_moe.models.published.clusters import Clusters
+from stream_moe.ranges import INPUT, expect, index, number
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Int32
 
@@ -21,11 +22,12 @@ class Stage:
         Labelled events that experts learn, the burn-in among them.
     most
         Clusters that there may be.
-    n_features
+    n_features, n_classes
         Of the events.
     """
 
-    def __init__(self, burn_in: int, first_half: int, most: int, n_features: int) -> None:
+    def __init__(self, burn_in: int, first_half: int, most: int, n_features: int, n_classes: int) -> None:
+        self._n_classes = n_classes
         self.burn_in, self.first_half, self.most = burn_in, first_half, most
         self.learnt = 0  # labelled events of the first half so far
         self.clusters: Clusters | None = None
@@ -63,10 +65,10 @@ class Stage:
         self.clusters = clusters
         self._x, self._y = np.empty((0, self._x.shape[1]), np.float32), np.empty(0, np.int32)
 
-    def grow(self, n_features: int) -> None:
+    def grow(self, n_features: int, n_classes: int) -> None:
         """Take new features, which the events so far did not have; clusters go by those they were found in."""
         more = np.full((len(self._x), n_features - self._x.shape[1]), np.nan, np.float32)
-        self._x = np.concatenate([self._x, more], 1)
+        self._x, self._n_classes = np.concatenate([self._x, more], 1), n_classes
 
     def snapshot(self) -> Snapshot:
         x, y = self.kept
@@ -76,7 +78,8 @@ class Stage:
     def restore(self, snapshot: Snapshot) -> None:
         arrays, plain = snapshot
         n_features = self._x.shape[1]
-        self.learnt, x, y = int(plain["learnt"]), arrays["x"], arrays["y"]
+        x, y = arrays["x"], arrays["y"]
+        self.learnt = number("stage", plain, "learnt")
         clusters = Clusters.restored(arrays, n_features, self.most)
         held = self.learnt if self.burn_in and clusters is None else 0
         if x.shape != (held, n_features) or y.shape != (held,) or held > self.burn_in:
@@ -84,6 +87,8 @@ class Stage:
                 f"two stages: {x.shape} values and {y.shape} labels in the burn-in, here it has {held} events of "
                 f"{n_features} features, and {self.burn_in} at its end"
             )
+        expect("stage", arrays, "x", np.float32, x.shape, INPUT)
+        expect("stage", arrays, "y", np.int32, y.shape, index(self._n_classes))
         self.clusters = None
         if clusters is not None:
             self.end_burn_in(clusters)

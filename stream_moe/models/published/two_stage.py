@@ -31,7 +31,7 @@ from stream_moe.errors import ConfigError
 from stream_moe.models.parts import Part
 from stream_moe.models.published.clusters import find_clusters
 from stream_moe.models.published.divisions import ByClass, ByCluster
-from stream_moe.models.published.mixture import Outcome, PublishedMixture, run_end
+from stream_moe.models.published.mixture import MOST_EXPERTS, Outcome, PublishedMixture, run_end
 from stream_moe.models.published.stage import Stage
 from stream_moe.report import LearnerReport
 from stream_moe.router.published.routing import softmax
@@ -102,6 +102,8 @@ class DriftMoETwoStage(PublishedMixture):
         for name, number in {"n_experts": n_experts, "first_half": first_half}.items():
             if number < 1:
                 raise ConfigError(f"{name}: {number}; give 1 or more")
+        if n_experts > MOST_EXPERTS:
+            raise ConfigError(f"n_experts: {n_experts}; give {MOST_EXPERTS} or less")
         if clusters not in {"kmeans", "gmm"}:
             raise ConfigError(f"clusters: {clusters!r}; choose kmeans or gmm")
         ways: dict[str, Callable[[], ByCluster | ByClass]] = {
@@ -122,7 +124,8 @@ class DriftMoETwoStage(PublishedMixture):
         return self._division.n_experts(self.schema.n_classes)
 
     def _start(self, schema: Schema) -> None:
-        self._stage = Stage(self._division.burn_in, self.first_half, self.n_experts, schema.n_features)
+        shape = schema.n_features, schema.n_classes
+        self._stage = Stage(self._division.burn_in, self.first_half, self.n_experts, *shape)
         super()._start(schema)
 
     @property
@@ -196,7 +199,7 @@ class DriftMoETwoStage(PublishedMixture):
         return self._division.expert_schema(schema)
 
     def _grow(self, schema: Schema) -> None:
-        self._stage.grow(schema.n_features)
+        self._stage.grow(schema.n_features, schema.n_classes)
         super()._grow(schema)
 
     def _parts(self) -> Mapping[str, Part]:

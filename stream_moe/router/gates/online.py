@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from stream_moe.errors import CheckpointError
+from stream_moe.ranges import ANY, COUNT, SHARE, Range, named
 from stream_moe.router.gates import kernel
 from stream_moe.router.gates.waiting import Waiting
-from stream_moe.snapshot import Snapshot
+from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Bool, Float32, Float64, Int32, Int64
 
 
@@ -42,6 +43,11 @@ class OnlineGates:
     def loss(self) -> float:
         """Log-loss of the answers, exponentially weighted over about the last 1,000 labels; NaN before any."""
         return float(self._arrays.loss[0])
+
+    @property
+    def learnt(self) -> int:
+        """Labels learnt."""
+        return int(self._arrays.learnt[0])
 
     @property
     def n_parts(self) -> int:
@@ -105,4 +111,9 @@ class OnlineGates:
                     f"gates: array {name!r} of shape {found.shape} is of other experts, here it is {mine.shape}; "
                     "set trees and budget to what they were"
                 )
-            mine[...] = found
+        weight = Range(0.0, nan=True)  # and a pool whose predictions ran off may spoil it
+        ranges = named(
+            kernel.GateArrays, geometric=ANY, square=weight, share=weight, accuracy=SHARE, second=ANY,
+            second_square=weight, last=weight, loss=ANY, learnt=COUNT, member=SHARE,
+        )  # fmt: skip
+        fill(self._arrays._asdict(), snapshot[0], "gates", ranges)

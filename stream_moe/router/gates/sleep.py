@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stream_moe.ranges import COUNT, SHARE, Range, named
 from stream_moe.runtime.compiled import compiled
 from stream_moe.runtime.draws import uniform
 from stream_moe.snapshot import Snapshot, fill
@@ -170,4 +171,9 @@ class SleepSchedule:
         return {name: array.copy() for name, array in self._arrays._asdict().items()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        fill(self._arrays._asdict(), snapshot[0], "sleep")
+        shares = Range(0.0, nan=True)
+        ranges = named(
+            SleepArrays, total=shares, asked=COUNT, share=shares, awake=COUNT, asleep=SHARE, wakes=COUNT,
+            missed=COUNT, learnt=COUNT, drifts=COUNT,
+        )  # fmt: skip
+        fill(self._arrays._asdict(), snapshot[0], "sleep", ranges)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stream_moe.errors import CheckpointError
+from stream_moe.ranges import ANY, COUNT, MOST, SHARE, Range, expect, named
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Bool, Float32, Int64
@@ -99,13 +100,23 @@ class Waiting:
         return arrays | {"learnt": ring.learnt[:used][waits], "said": ring.said[:used][waits]}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Take over a snapshot; CheckpointError unless it is of as many parts and classes."""
+        """Take over a snapshot; CheckpointError unless it is of as many parts and classes, and fits in itself."""
         arrays, ring, used = snapshot[0], self.ring, len(snapshot[0]["ticket"])
         if arrays["said"].shape[1:] != ring.said.shape[1:] or used > len(ring.ticket):
             raise CheckpointError(
                 f"waiting: {arrays['said'].shape} events, parts and classes in the checkpoint, up to "
                 f"{ring.said.shape} here; set trees and budget to what they were"
             )
+        opened, (parts, classes) = int(arrays["open"].sum()), ring.said.shape[1:]
+        shapes: dict[str, tuple[int, ...]] = {"ticket": (used,), "open": (used,), "head": (1,)}
+        shapes |= {"learnt": (opened,), "said": (opened, parts, classes)}
+        full = used == len(ring.ticket)
+        ranges = named(
+            Ring, ticket=COUNT, open=SHARE, learnt=COUNT, said=ANY,
+            head=Range(used, MOST if full else used),
+        )  # fmt: skip
+        for name, shape in shapes.items():
+            expect("waiting", arrays, name, getattr(ring, name).dtype, shape, ranges[name])
         ring.head[:] = arrays["head"]
         ring.open[:], ring.open[:used] = False, arrays["open"]
         ring.ticket[:used] = arrays["ticket"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from stream_moe.errors import CheckpointError
+from stream_moe.ranges import INPUT, SHARE, expect
 from stream_moe.router.published.mlp import Activations, Router
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Bool, Float32
@@ -68,7 +70,14 @@ class MiniBatch:
         return {"x": self._held.x[: self.filled].copy(), "target": self._target[: self.filled].copy()}, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        x, target = snapshot[0]["x"], snapshot[0]["target"]
+        x = expect("batch", snapshot[0], "x", np.float32, (None, None), INPUT)
+        target = expect("batch", snapshot[0], "target", np.float32, (len(x), None), SHARE)
+        (d, *_, e), here = self.router.widths, (len(x), x.shape[1], target.shape[1])
+        if not (here[0] < self.size and here[1] <= d and here[2] <= e):  # narrower where the router has just grown
+            raise CheckpointError(
+                f"batch: {here} events, features and experts in the checkpoint, and below {self.size} of at most {d} "
+                f"and {e} are allowed"
+            )
         self.filled = len(x)
         self._held.x[: self.filled] = self._target[: self.filled] = 0
         self._held.x[: self.filled, : x.shape[1]] = x

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_moe.errors import CheckpointError
+from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.ranges import ANY, COUNT, expect, number
 from stream_moe.router.published import kernels
 from stream_moe.router.published.adam import adam_step
 from stream_moe.router.published.backward import Work, blame, descend
@@ -23,6 +24,7 @@ from stream_moe.runtime.threads import WorkerThreads
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32
 
+MOST_PARAMETERS = 2**28  # 1 GiB, and three times as much for gradient and moments
 LEAST_ROWS = 32  # fewer are not worth waking a thread for
 
 
@@ -98,6 +100,11 @@ class Router:
         self._work: Work
         rng = np.random.default_rng(seed)
         widths = (n_features, *hidden, n_experts)
+        if _size(widths) > MOST_PARAMETERS:
+            raise ConfigError(
+                f"router: {_size(widths):,} parameters for {n_features} features and layers of {hidden[0]} and "
+                f"{hidden[1]}; at most {MOST_PARAMETERS:,} are made, choose a smaller hidden"
+            )
         values = []
         for inputs, outputs in itertools.pairwise(widths):
             bound = math.sqrt(6.0 / (inputs + outputs))
@@ -197,9 +204,13 @@ class Router:
             raise CheckpointError(
                 f"router: {arrays['parameters'].size} parameters in the checkpoint, {_size(self.widths)} expected"
             )
-        self.steps = int(plain["steps"])
-        self.loss = math.nan if plain["loss"] is None else float(plain["loss"])
-        self._set(self.widths, arrays["parameters"], arrays["m"], arrays["v"])
+        shape, loss = (_size(self.widths),), plain["loss"]
+        learnt = [expect("router", arrays, name, np.float32, shape, ANY) for name in ("parameters", "m", "v")]
+        if type(loss) not in (float, int, type(None)):
+            raise CheckpointError(f"router: number 'loss' is {ascii(loss)[:40]}, and a number or null is allowed")
+        self.steps = number("router", plain, "steps", COUNT)
+        self.loss = math.nan if loss is None else float(loss)
+        self._set(self.widths, *learnt)
 
     def _set(self, widths: Widths, flat: Float32, m: Float32 | None = None, v: Float32 | None = None) -> None:
         """Lay parameters, gradient and Adam's moments out as views of flat vectors."""
