@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,6 +14,8 @@ from urllib.parse import urlsplit
 from connectors.files import FileCheckpointStore, check_parts, check_size, checked_name, read_whole
 from stream_moe.errors import CheckpointError, ConfigError, one_line
 from stream_moe.ports import CheckpointStore
+
+logger = logging.getLogger(__name__)
 
 _PROBE = ".tmp-probe"  # no checkpoint's name begins with a dot
 
@@ -112,14 +115,44 @@ def is_url(location: str) -> bool:
     return "://" in location
 
 
-def open_store(location: str, name: str) -> CheckpointStore:
+def open_store(location: str, name: str, former: str = "") -> CheckpointStore:
     """Open the store of one partition's checkpoints, `name`, below a directory or a URL.
 
     A ``file://`` URL is a directory: the file system has the rename and the permissions that fsspec does not use.
+
+    Where nothing is there yet, what lies under the name that earlier versions gave it, `former`, is copied. It stays
+    where it was too: during a rolling upgrade a member of such a version may get the partition once more. Whose each
+    checkpoint is, it says itself, so one of another group that shared the folder is not taken for ours.
     """
+    store = _open(location, name)
+    inside = former and not former.startswith("/") and ".." not in Path(former).parts
+    if inside and former != name and not store.names() and _is_there(location, former):
+        source = _open(location, former)
+        # A checkpoint after what it refers to, the newest first: an end in the middle leaves a state that is whole.
+        newest_first = source.names()[::-1]
+        for each in sorted(newest_first, key=lambda each: each.endswith(".ckpt")):
+            store.write(each, source.read(each))
+        logger.warning(
+            "the state of %s was found under its former name %s, and copied; delete that one when no earlier version "
+            "runs any more", name, former,
+        )  # fmt: skip
+    return store
+
+
+def _open(location: str, name: str) -> CheckpointStore:
     if is_url(location) and not location.startswith("file://"):
         return ObjectCheckpointStore(f"{location.rstrip('/')}/{name}")
     return FileCheckpointStore(Path(location.removeprefix("file://")) / name)
+
+
+def _is_there(location: str, name: str) -> bool:
+    if is_url(location) and not location.startswith("file://"):
+        fs, root = _reach(f"{location.rstrip('/')}/{name}")
+        try:
+            return bool(fs.exists(root))
+        except Exception as error:  # each store's client has errors of its own
+            raise ConfigError(f"state directory {location}/{name}: {_why(error)}") from None
+    return (Path(location.removeprefix("file://")) / name).is_dir()
 
 
 def found_checkpoints(location: str) -> dict[str, Callable[[], bytes]]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from connectors.kafka.internals import Client, quiet_loggers
+from connectors.names import writer_name
 from stream_moe.errors import ConfigError
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -129,8 +130,14 @@ class KafkaSettings:
             raise ConfigError(f"topics {', '.join(map(repr, topics))}: they must differ")
 
     def transactional_id(self, partition: int) -> str:
-        """Name the one writer for a partition; a newer instance with the same name fences the older."""
-        return f"{self.group}-{self.topic}-{partition}"
+        """Name the one writer for a partition; a newer instance with the same name fences the older.
+
+        Where earlier versions had another name (`connectors.names`), a member of theirs is not fenced by it during a
+        rolling upgrade. Nothing of exactly-once depends on that: each commit shows the member's generation, and a
+        broker refuses that of a member which lost the partition; the committed position is asked for as a stable
+        one, so a transaction that is still open is waited for, until its own time-out at most.
+        """
+        return writer_name(self.group, self.topic, partition)
 
     @property
     def journal_topic(self) -> str | None:

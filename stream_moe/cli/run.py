@@ -136,6 +136,7 @@ def run(settings: RunSettings) -> None:
     kafka = settings.kafka.settings()
     start_logs(output.quiet, output.json_logs, kafka.secrets())
     from connectors.kafka import KafkaSink, KafkaSource
+    from connectors.names import folder_name, former_name
     from connectors.objects import open_store
     from stream_moe.cli.serving import KafkaServing, ended_if_stuck
     from stream_moe.engine import loop
@@ -156,7 +157,11 @@ def run(settings: RunSettings) -> None:
             loop.Engine,
             source,
             KafkaSink(kafka, events),
-            lambda partition: open_store(settings.state_dir, f"{kafka.group}-{kafka.topic}-{partition}"),
+            lambda partition: open_store(
+                settings.state_dir,
+                folder_name(kafka.group, kafka.topic, partition),
+                former_name(kafka.group, kafka.topic, partition),
+            ),
             make_learner,
             settings.engine_settings(),
             schema=load_schema(settings.schema) if settings.schema else None,
