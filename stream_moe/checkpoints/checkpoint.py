@@ -91,6 +91,8 @@ class Checkpoint:
         JSON values; `arrays` the named arrays.
     version
         Of the format that it was read from.
+    name
+        Under which it was read.
     """
 
     offset: int
@@ -98,6 +100,7 @@ class Checkpoint:
     plain: dict[str, Any]
     arrays: Arrays
     version: int = VERSION
+    name: str = ""
 
     @property
     def files(self) -> list[str]:
@@ -128,7 +131,7 @@ class Checkpoint:
         version, (state, arrays) = decode(content, name)
         with understood(name):
             owner = Owner(_as(str, state["fingerprint"]), _as(str, state["source"]), _as(dict, state["parameters"]))
-            return cls(_as(int, state["offset"]), owner, _as(dict, state["plain"]), arrays, version)
+            return cls(_as(int, state["offset"]), owner, _as(dict, state["plain"]), arrays, version, name)
 
 
 def _as(kind: type, value: Any) -> Any:

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner, understood
 from stream_moe.checkpoints.format import NewerVersionError
@@ -31,40 +32,46 @@ def generations(store: CheckpointStore) -> list[str]:
     return [name for name in store.names() if _NAME.fullmatch(name)]
 
 
-def newest_usable(store: CheckpointStore, owner: Owner, committed: int | None) -> Checkpoint | None:
+def newest_usable(
+    store: CheckpointStore, owner: Owner, committed: int | None, refused: Collection[str] = ()
+) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, of this owner, and not ahead of the committed offset.
 
     One that is ahead was made by a run whose commits are lost, or for another log: using it would skip records,
     now or once the position has come past it. It is set aside under another name; nothing is deleted.
     A checkpoint of another owner or of a newer program is not skipped over but refused, because going on would
     overwrite it. One that names files which are missing is skipped for an older one that has all of its own; where
-    there is none, it is refused: the state must not silently begin anew.
+    there is none, it is refused: the state must not silently begin anew. Those whose names are in `refused` are not
+    looked at.
     """
     incomplete: CheckpointError | None = None
     for name in reversed(generations(store)):
+        if name in refused:
+            continue
         try:
             content = store.read(name)
             found = Checkpoint.from_bytes(content, name)
         except NewerVersionError:
             raise
         except CheckpointError as error:
-            _log.warning("skipping a bad checkpoint: %s", error)
+            _log.warning("%s: skipping a bad checkpoint: %s", owner.source, error)
             continue
         owner.check(found.owner, name)
         if found.offset <= (committed or 0):
             try:
                 found.check_files(store, name)
             except CheckpointError as error:
-                _log.error("skipping a checkpoint that is not whole: %s", error)
+                _log.error("%s: skipping a checkpoint that is not whole: %s", owner.source, error)
                 incomplete = incomplete or error
                 continue
             return found
-        _log.warning("%s is at offset %d, ahead of the committed %s: set aside", name, found.offset, committed)
+        what = f"{owner.source}: {name} is at offset {found.offset}"
+        _log.warning("%s, ahead of the committed %s: set aside", what, committed)
         try:
             store.write(AHEAD + name, content)
             store.delete(name)
         except CheckpointError as error:
-            _log.error("%s stays where it is: %s", name, error)
+            _log.error("%s: %s stays where it is: %s", owner.source, name, error)
     if incomplete is not None:
         raise incomplete
     return None
@@ -101,12 +108,15 @@ def files_named(store: CheckpointStore) -> set[str]:
 class CheckpointWriter:
     """Writes checkpoints in a thread, one at a time, and keeps the newest generations.
 
+    Only those that are whole count: a damaged one must not push out the last that can be gone on from. What this
+    process has written is whole; what was there before is read once.
     Where a learner has `files`, what they hold back is written before the checkpoint that names it, and what no
     checkpoint in the store names any more is deleted after it.
     """
 
-    def __init__(self, store: CheckpointStore) -> None:
-        self._store = store
+    def __init__(self, store: CheckpointStore, where: str = "") -> None:
+        self._store, self._where = store, where
+        self._whole: dict[str, bool] = {}  # by name, as far as it is known
         self.files: StateFiles | None = None
         self._thread: threading.Thread | None = None
         self.time: float | None = None  # seconds since 1970 of the newest one
@@ -140,17 +150,42 @@ class CheckpointWriter:
             self._store.write(name, content)
         except (OSError, StreamMoeError, MemoryError) as error:  # the log still has everything: go on, and say so
             self.failures[_reason(error)] += 1
-            _log.error("checkpoint %s failed: %s", name, error or type(error).__name__)
+            _log.error("%scheckpoint %s failed: %s", self._where, name, error or type(error).__name__)
             return
+        self._whole[name] = True
         self.time, self.seconds, self.bytes = time.time(), time.perf_counter() - start, len(content)
         try:
-            for old in generations(self._store)[:-GENERATIONS]:
+            for old in self._old():
                 self._store.delete(old)
+                self._whole.pop(old, None)
                 reach("generation-deleted")
             if self.files is not None:
                 self.files.collect(files_named(self._store))
         except (OSError, StreamMoeError) as error:
-            _log.warning("an old checkpoint stays: %s", error)
+            _log.warning("%san old checkpoint stays: %s", self._where, error)
+
+    def refuse(self, name: str) -> None:
+        """Count a checkpoint no more: its bytes are whole, and no state can be restored from them."""
+        self._whole[name] = False
+
+    def _old(self) -> list[str]:
+        """Name the checkpoints, oldest first, that are older than as many whole ones as are kept."""
+        names, kept = generations(self._store), 0
+        for at in range(len(names) - 1, -1, -1):
+            kept += self._is_whole(names[at])
+            if kept == GENERATIONS:
+                return names[:at]
+        return []
+
+    def _is_whole(self, name: str) -> bool:
+        if name not in self._whole:
+            try:
+                Checkpoint.from_bytes(self._store.read(name), name).check_files(self._store, name)
+                self._whole[name] = True
+            except CheckpointError as error:
+                _log.warning("%sa checkpoint that does not count as one: %s", self._where, error)
+                self._whole[name] = False
+        return self._whole[name]
 
 
 def _reason(error: BaseException) -> str:

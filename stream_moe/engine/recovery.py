@@ -7,12 +7,14 @@ checkpoint that is not ahead of the committed position, replay the log up to the
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner, understood
 from stream_moe.engine.checkpoint import newest_usable
 from stream_moe.engine.state import LogCounts, PartitionState
 from stream_moe.errors import CheckpointError, LogError
 from stream_moe.ports import CheckpointStore
+from stream_moe.ranges import of
 from stream_moe.snapshot import unpack
 from stream_moe.types import JournalEntry
 
@@ -57,8 +59,11 @@ class Recovery:
         committed: int | None,
         begin: int,
         end: int,
+        refused: Mapping[str, CheckpointError],
     ) -> Recovery:
         """Choose the newest usable checkpoint, in a log that holds the offsets from `begin` to `end`.
+
+        Those whose names are in `refused` could not be restored, for the reasons there.
 
         Raises
         ------
@@ -68,7 +73,12 @@ class Recovery:
             The log no longer holds the position to go on from, or ends before the committed one.
         """
         where = f"{topic!r}/{partition}"
-        found = newest_usable(store, owner, committed)
+        found = newest_usable(store, owner, committed, refused)
+        if found is None and refused:  # as with one of another owner: the state must not silently begin anew
+            raise CheckpointError(
+                f"{next(iter(refused.values()))}; and no older checkpoint can be gone on from: restore --state-dir "
+                "from a backup, or move the file away, to learn anew what the log still holds"
+            )
         if found is None and committed is not None and begin > 0:
             raise CheckpointError(
                 f"no usable checkpoint, and the log {where} no longer holds what was learnt: it starts at {begin}, "
@@ -92,7 +102,7 @@ class Recovery:
         """Give a new state what the checkpoint holds, if there is one."""
         if (found := self.checkpoint) is None:
             return
-        with understood(f"checkpoint at offset {found.offset}"):
+        with of(found.name), understood("its state"):
             state.restore(unpack((found.arrays, found.plain)))
 
     def compare(self, counts: LogCounts, entry: JournalEntry | None) -> None:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Literal
@@ -27,7 +27,7 @@ from stream_moe.engine.recovery import Recovery
 from stream_moe.engine.settings import EngineSettings
 from stream_moe.engine.state import PartitionState
 from stream_moe.engine.warm import compile_beside
-from stream_moe.errors import ConfigError
+from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.parts import PendingSnapshot
 from stream_moe.ports import CheckpointStore, Sink, Source
@@ -109,7 +109,7 @@ class Task:
         self.partition, self.settings = partition, settings
         self._source, self._store, self._make_learner = source, store, make_learner
         self._commits = CommitPoint(partition, source, sink, outcomes)
-        self._writer = CheckpointWriter(store)
+        self._writer = CheckpointWriter(store, f"partition {partition}: ")
         self._whole = True  # no block was left half done
         self.state: Literal["starting", "recovering", "running"] = "starting"
         self.position = self.begin = self.end = self._goal = 0
@@ -153,8 +153,28 @@ class Task:
             self._source.seek(self.partition, self.begin)
 
     def start(self, schema: Schema) -> None:
-        """Build the model, take the newest usable checkpoint, and go on from there."""
+        """Build the model, take the newest usable checkpoint, and go on from there.
+
+        One that is whole and holds what no state can is passed over for an older one, as a damaged one is.
+        """
         self._started = time.perf_counter()
+        self._whole, self._saving = True, None
+        refused = dict[str, CheckpointError]()
+        while (error := self._begin(schema, refused)) is not None:
+            assert self.recovery.checkpoint is not None
+            name = self.recovery.checkpoint.name
+            _log.error("partition %d: skipping a checkpoint that no state can be made of: %s", self.partition, error)
+            refused[name] = error
+            self._writer.refuse(name)
+        compile_beside(self.learner)
+        self.position = self._saved = self.recovery.position
+        self._saved_at = time.monotonic()
+        self.state = "recovering"
+        self._source.seek(self.partition, self.position)
+        self._maybe_recovered()
+
+    def _begin(self, schema: Schema, refused: Mapping[str, CheckpointError]) -> CheckpointError | None:
+        """Make a model and restore the newest usable checkpoint; return why that cannot be done, where it cannot."""
         wide = f"{schema.n_features:,} features and {schema.n_classes:,} classes"
         with said_if_slow(f"partition {self.partition}: making a model of {wide}"):
             learner = self._make_learner(schema)
@@ -162,20 +182,18 @@ class Task:
         self._writer.files = learner.files
         self.learnt = PartitionState(learner, self.settings)
         self._codec = JsonCodec(schema, keys=self.settings.keys, inputs=self.learnt.inputs)
-        compile_beside(learner)
-        self._whole, self._saving = True, None
         source = f"{self._source.group}/{self._source.topic}/{self.partition}"
         self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters())
         self._version = f"{self.settings.model}/{self._owner.fingerprint[:8]}"
         self.recovery = Recovery.choose(
-            self.partition, self._source.topic, self._store, self._owner, self._commits.position, self.begin, self.end
-        )
-        self.recovery.restore(self.learnt)
-        self.position = self._saved = self.recovery.position
-        self._saved_at = time.monotonic()
-        self.state = "recovering"
-        self._source.seek(self.partition, self.position)
-        self._maybe_recovered()
+            self.partition, self._source.topic, self._store, self._owner, self._commits.position, self.begin,
+            self.end, refused,
+        )  # fmt: skip
+        try:
+            self.recovery.restore(self.learnt)
+        except CheckpointError as error:
+            return error
+        return None
 
     def _learning_parameters(self) -> dict[str, object]:
         """The parameters of learner and label join, without those that change only where and how fast it runs."""

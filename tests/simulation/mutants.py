@@ -26,7 +26,7 @@ _write, _collect = CheckpointWriter._write, Segments.collect
 _process, _commit, _open, _replay = Task.process, CommitPoint.commit, Task.open, JournaledSource._replay
 
 
-def _newest_whole(store: Any, owner: Any, committed: int | None) -> Checkpoint | None:
+def _newest_whole(store: Any, owner: Any, committed: int | None, *_: Any) -> Checkpoint | None:
     for name in reversed(generations(store)):
         with contextlib.suppress(CheckpointError):
             return Checkpoint.from_bytes(store.read(name), name)
@@ -191,7 +191,7 @@ def waiting_labels_lost() -> Iterator[None]:
 def damage_unseen() -> Iterator[None]:
     """Take a checkpoint without looking at its checksum."""
 
-    def newest(store: Any, owner: Any, committed: int | None) -> Checkpoint | None:
+    def newest(store: Any, owner: Any, committed: int | None, *_: Any) -> Checkpoint | None:
         names = [name for name in generations(store) if int(name[:20]) <= (committed or 0)]
         return Checkpoint.from_bytes(store.read(names[-1])) if names else None
 

@@ -21,7 +21,7 @@ from connectors.files import FileCheckpointStore
 from stream_moe.checkpoints import format as form
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner
 from stream_moe.checkpoints.migrations import MIGRATIONS
-from stream_moe.engine.checkpoint import AHEAD, generations, newest_usable
+from stream_moe.engine.checkpoint import AHEAD, CheckpointWriter, generations, newest_usable
 from stream_moe.errors import CheckpointError
 from stream_moe.models.catalogue import build_model
 from stream_moe.report import LabelCounts, PartitionReport
@@ -239,6 +239,54 @@ def test_a_whole_file_with_the_state_of_something_else_is_one_line(tmp_path: Pat
         (tmp_path / f"{golden.AT:020d}.ckpt").write_bytes(broken.to_bytes())
         with pytest.raises(CheckpointError):
             engine.run()
+
+
+def test_a_state_that_nothing_can_be_made_of_is_passed_over_for_an_older_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = filled_log()
+    make_engine(log, tmp_path, every=500).run()
+    expected = make_engine(log, tmp_path)
+    expected.run()
+    newest = sorted(tmp_path.glob("*.ckpt"))[-1]
+    found = Checkpoint.from_bytes(newest.read_bytes())
+    waiting = {"learner/monitor/waiting": np.full_like(found.arrays["learner/monitor/waiting"], 10**9)}
+    newest.write_bytes(Checkpoint(found.offset, found.owner, found.plain, found.arrays | waiting).to_bytes())
+    again = make_engine(log, tmp_path)
+    again.run()
+    assert again.tasks[0].learner.digest == expected.tasks[0].learner.digest
+    assert (
+        f"partition 0: skipping a checkpoint that no state can be made of: {newest.name}: drift monitor"
+        in caplog.text
+    )
+    assert offsets(log) == list(range(EVENTS))
+
+
+def test_damaged_checkpoints_do_not_push_out_the_only_whole_one(tmp_path: Path) -> None:
+    store = FileCheckpointStore(tmp_path)
+    whole, *damaged = (f"{offset:020d}.ckpt" for offset in (1, 2, 3, 4))
+    for offset, name in enumerate((whole, *damaged), 1):
+        content = Checkpoint(offset, OURS, {}, {}).to_bytes()
+        store.write(name, content if name == whole else content[:-1])
+    written = []
+    for offset in (5, 6, 7):
+        writer = CheckpointWriter(store)  # of a process that ends after it
+        writer.write(Checkpoint(offset, OURS, {}, {}))
+        writer.wait()
+        written.append(f"{offset:020d}.ckpt")
+        assert {whole, *written} <= set(generations(store)) or offset == 7
+    assert generations(store) == written
+
+
+def test_a_checkpoint_that_could_not_be_restored_does_not_count(tmp_path: Path) -> None:
+    store, writer = FileCheckpointStore(tmp_path), CheckpointWriter(FileCheckpointStore(tmp_path))
+    for offset in (1, 2):
+        store.write(f"{offset:020d}.ckpt", Checkpoint(offset, OURS, {}, {}).to_bytes())
+    writer.refuse(f"{2:020d}.ckpt")
+    for offset in (3, 4):
+        writer.write(Checkpoint(offset, OURS, {}, {}))
+        writer.wait()
+    assert len(generations(store)) == 4
 
 
 # Whose it is
