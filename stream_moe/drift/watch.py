@@ -58,6 +58,8 @@ class DriftWatch:
         self.events = self.labels = 0  # read, and learnt
         self._last = (-1, -1)  # offset and timestamp (ms) of the latest event
         self._last_ms = dict.fromkeys(SCOPES, -1)
+        # Of drifts of which the block alone is known, and so no state: it would depend on how the log was cut.
+        self._about_ms = dict.fromkeys(SCOPES, -1)
 
     def compile(self) -> None:
         """Compile the detectors, or read their machine code; for a watch that is of no other use."""
@@ -89,7 +91,8 @@ class DriftWatch:
         def note(read: int, scope: str, detector: str, which: str, strength: float | None, within: int = 0) -> None:
             """Note what was found after `read` events of this block; its place is that of the last one read."""
             offset, ms = (int(offsets[read - 1]), int(timestamps[read - 1])) if read else self._last
-            self._last_ms[scope] = max(self._last_ms[scope], ms)
+            latest = self._about_ms if within else self._last_ms
+            latest[scope] = max(latest[scope], ms)
             place = self.events + read, offset, None if ms < 0 else ms
             found.append((read, Drift(*place, scope, detector, which, strength, within)))
 
@@ -117,7 +120,11 @@ class DriftWatch:
         return DriftReport(
             warnings={FEATURES[0]: self._features.warnings, LABELS[0]: self._labels.warnings},
             detections={FEATURES: self._features.drifts, LABELS: self._labels.drifts},
-            last_seconds={scope: ms / 1000 for scope, ms in self._last_ms.items() if ms >= 0},
+            last_seconds={
+                scope: latest / 1000
+                for scope, ms in self._last_ms.items()
+                if (latest := max(ms, self._about_ms[scope])) >= 0
+            },
             strengths=dict(zip(names, self._features.strengths.tolist(), strict=True)),
             found=list(found),
         )
