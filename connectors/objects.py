@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from connectors.files import FileCheckpointStore, check_parts, check_size, checked_name, read_whole
 from stream_moe.errors import CheckpointError, ConfigError, one_line
 from stream_moe.ports import CheckpointStore
+from stream_moe.shown import holds_secret, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +179,15 @@ def found_checkpoints(location: str) -> dict[str, Callable[[], bytes]]:
     return found
 
 
+def check_address(what: str, url: str) -> None:
+    """Raise ConfigError for an address that holds a password, a token or a signature; it is not repeated."""
+    if holds_secret(url):
+        raise ConfigError(
+            f"{what} {without_secrets(url)}: a password in a URL, or a token, ends in logs; give it where the "
+            "store's own client looks for it (environment, profile, role)"
+        )
+
+
 def _read(fs: Any, path: str) -> bytes:
     check_size(path, fs.size(path) or 0)
     return bytes(fs.cat_file(path))
@@ -186,12 +195,7 @@ def _read(fs: Any, path: str) -> bytes:
 
 def _reach(url: str) -> tuple[Any, str]:
     """Give the file system and the path in it that a URL means."""
-    parts = urlsplit(url)
-    if parts.password:
-        raise ConfigError(
-            f"state directory {parts.scheme}://{parts.hostname}: a password in a URL ends in logs; give it where "
-            "the store's own client looks for it (environment, profile, role)"
-        )
+    check_address("state directory", url)
     try:
         import fsspec
     except ImportError:

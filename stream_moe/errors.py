@@ -7,11 +7,22 @@ never came back, so that the process was ended and may be started again at once;
 
 from __future__ import annotations
 
+from stream_moe.shown import printable, without_secrets
+
 
 class StreamMoeError(Exception):
-    """Base of every error that names its condition, the offending value and the way out."""
+    """Base of every error that names its condition, the offending value and the way out.
+
+    Values come from files, logs and command lines: secrets in addresses are masked, and what would move a terminal's
+    cursor is escaped.
+    """
 
     exit_code = 2
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(
+            *(without_secrets(printable(each, keep="\n\t")) if isinstance(each, str) else each for each in arguments)
+        )
 
 
 class ConfigError(StreamMoeError):

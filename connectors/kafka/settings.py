@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from connectors.kafka.internals import Client, quiet_loggers
 from connectors.names import writer_name
 from stream_moe.errors import ConfigError
+from stream_moe.shown import holds_secret
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -88,6 +89,8 @@ class KafkaSettings:
     batch_memory: int = 64
 
     def __post_init__(self) -> None:
+        if "@" in self.bootstrap or holds_secret(self.bootstrap):  # which is not repeated
+            raise ConfigError("bootstrap: HOST:PORT without a user or password; those are sasl_username and its file")
         if self.guarantee not in ("exactly-once", "at-least-once"):
             raise ConfigError(f"guarantee {self.guarantee!r} does not exist; use exactly-once or at-least-once")
         if self.security_protocol not in PROTOCOLS:

@@ -24,6 +24,7 @@ from stream_moe.cli.replay import replay
 from stream_moe.cli.report import report
 from stream_moe.cli.run import run
 from stream_moe.cli.schema import schema
+from stream_moe.cli.terminal import say
 from stream_moe.errors import StreamMoeError, StuckError
 from stream_moe.runtime.origin import check_connectors, leave_working_directory
 
@@ -87,10 +88,10 @@ def options(
     context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and leave.")
 ) -> None:
     if version:
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        say(context.get_help())
 
 
 def main() -> None:
@@ -132,5 +133,5 @@ def _refused(error: TyperException) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo("stream-moe: " + " ".join(message.split()), err=True)
+    say("stream-moe: " + " ".join(message.split()), err=True)
     return code

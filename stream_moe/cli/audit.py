@@ -15,6 +15,7 @@ from typer import Option
 from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings
 from stream_moe.cli.outputs import check_writable, write_json
+from stream_moe.cli.terminal import say
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,19 +74,19 @@ def audit(settings: AuditSettings) -> None:
 
     source, name = settings.source.open(model.seed), settings.user_class or model.name
     make, answers_alone = _subjects(settings, source)
-    say: Callable[[str], None] = (lambda text: None) if output.quiet else typer.echo
-    say(f"{name} on {source.name}, seed {model.seed}, {order}")
+    tell: Callable[[str], None] = (lambda text: None) if output.quiet else say
+    tell(f"{name} on {source.name}, seed {model.seed}, {order}")
     found = _laws(settings, source, make, answers_alone)
     for check in found:
-        say(f"  {check.name:<12} {check.verdict:<14} {check.said}")
-    say(f"\n{'events':>12}{'accuracy':>11}{'std. error':>12}{'above Bayes':>13}")
-    stages = checks.score(make(), source, settings.source.events, on_stage=lambda stage: say(_row(stage)))
+        tell(f"  {check.name:<12} {check.verdict:<14} {check.said}")
+    tell(f"\n{'events':>12}{'accuracy':>11}{'std. error':>12}{'above Bayes':>13}")
+    stages = checks.score(make(), source, settings.source.events, on_stage=lambda stage: tell(_row(stage)))
     bayes = source.bayes_accuracy
     check = checks.check_score(stages, bayes)
     found.append(check)
-    say(f"\n  {check.name:<12} {check.verdict:<14} {check.said}")
+    tell(f"\n  {check.name:<12} {check.verdict:<14} {check.said}")
     verdict, code = _verdict(found)
-    say(f"\n{verdict}")
+    tell(f"\n{verdict}")
     content = {"model": name, "stream": source.name, "seed": model.seed, "order": str(order)}
     content |= {"events": stages[-1].events, "bayes_accuracy": bayes, "checks": [asdict(check) for check in found]}
     content |= {"stages": [asdict(stage) for stage in stages], "verdict": verdict, "exit_code": code}

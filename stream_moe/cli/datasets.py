@@ -8,6 +8,7 @@ import typer
 
 from stream_moe.cli.outputs import check_writable, write_json
 from stream_moe.cli.settings import JsonFile
+from stream_moe.cli.terminal import say
 
 _NUMBERS = ("events", "features", "classes")
 _KEYS = ("name", *_NUMBERS, "licence", "where")
@@ -39,7 +40,7 @@ def datasets(
         shape = (data_set.name, data_set.events, data_set.features, data_set.classes)
         rows.append((*shape, data_set.licence, whereabouts(data_set)))
     words = [n for n, key in enumerate(_KEYS) if key not in _NUMBERS]
-    typer.echo("\n".join(aligned([_KEYS, *([_text(cell) for cell in row] for row in rows)], words)))
+    say("\n".join(aligned([_KEYS, *([_text(cell) for cell in row] for row in rows)], words)))
     write_json(json, {"streams": [dict(zip(_KEYS, row, strict=True)) for row in rows]})
 
 

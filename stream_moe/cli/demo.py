@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
 from typer import Option
 
 from stream_moe.cli import settings as s
@@ -18,6 +17,7 @@ from stream_moe.cli.flags import Settings, shown
 from stream_moe.cli.outputs import JsonFile, OutputList, check_writable
 from stream_moe.cli.progress import make_display
 from stream_moe.cli.start import log_settings, start_logs
+from stream_moe.cli.terminal import say
 
 if TYPE_CHECKING:
     from connectors.memory import MemoryLog
@@ -65,8 +65,8 @@ def demo(settings: DemoSettings) -> None:
     url = serving.server.url
     with serving.server, tempfile.TemporaryDirectory() as state:
         if output.speaks:
-            typer.echo(f"electricity -> log in memory -> {model.name} -> predictions")
-            typer.echo(f"live page at {url} , metrics at {url}metrics\n")
+            say(f"electricity -> log in memory -> {model.name} -> predictions")
+            say(f"live page at {url} , metrics at {url}metrics\n")
         log_settings(
             "demo", {"stream": stream.name} | shown(settings) | {"metrics": url, "device": "cpu", "threads": 1}
         )
@@ -88,7 +88,7 @@ def demo(settings: DemoSettings) -> None:
             _show_outputs(log.records("predictions")[-1].value, url)
         if settings.hold and not interrupted.is_set():
             if output.speaks:
-                typer.echo(f"\nstill serving {url} ; Ctrl-C ends it")
+                say(f"\nstill serving {url} ; Ctrl-C ends it")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
 
@@ -114,9 +114,9 @@ def _show_outputs(prediction: bytes | None, url: str) -> None:
     """Print what came out at both ends: the last prediction, and a scrape of our own metrics."""
     import urllib.request
 
-    typer.echo(f"\n  the last prediction\n    {(prediction or b'').decode()[:150]}...")
-    typer.echo(f"\n  from {url}metrics")
+    say(f"\n  the last prediction\n    {(prediction or b'').decode()[:150]}...")
+    say(f"\n  from {url}metrics")
     with urllib.request.urlopen(f"{url}metrics", timeout=5) as answer:  # noqa: S310 - our own server
         for line in answer.read().decode().splitlines():
             if line.startswith(SHOWN):
-                typer.echo(f"    {line}")
+                say(f"    {line}")

@@ -16,7 +16,9 @@ from typer import Argument, Option
 
 from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings
+from stream_moe.cli.terminal import say
 from stream_moe.errors import ConfigError
+from stream_moe.shown import printable
 
 if TYPE_CHECKING:
     from stream_moe.experiments.plan import Experiment
@@ -66,7 +68,7 @@ def experiment(settings: ExperimentSettings) -> None:
         from stream_moe.experiments import plan
 
         for name in plan.shipped():
-            typer.echo(f"{name:<18}{plan.load(name, check=False).about}")
+            say(f"{name:<18}{plan.load(name, check=False).about}")
         return
     wanted = settings.load()
     if wanted.tensorboard:
@@ -88,9 +90,7 @@ def experiment(settings: ExperimentSettings) -> None:
         there = sum(store.find(run) is not None for run in runs)
         cores = cluster.cores if cluster else os.cpu_count()
         jobs = min(settings.jobs or cores or 1, max(len(runs) - there, 1))
-        typer.echo(
-            f"{wanted.name}: {len(runs):,} runs, {there:,} of them there already; {jobs} at a time, in {folder}"
-        )
+        say(f"{wanted.name}: {len(runs):,} runs, {there:,} of them there already; {jobs} at a time, in {folder}")
         with _progress(len(runs), there) as show:
             outcomes = make_runs(runs, store, jobs, show, cluster)
         if wanted.tensorboard:
@@ -105,11 +105,11 @@ def _sum_up(wanted: Experiment, outcomes: list[Outcome], folder: Path, seconds: 
     from stream_moe.experiments.table import summary
 
     if results := [outcome.result for outcome in outcomes if outcome.result is not None]:
-        typer.echo("\n" + summary(results, wanted.published))
-    typer.echo(f"\n{seconds:,.0f} s; {folder / 'results.csv'}, {folder / 'results.jsonl'}")
+        say("\n" + summary(results, wanted.published))
+    say(f"\n{seconds:,.0f} s; {folder / 'results.csv'}, {folder / 'results.jsonl'}")
     if failed := [outcome for outcome in outcomes if outcome.result is None]:
         for reason, times in Counter(outcome.reason for outcome in failed).items():
-            typer.echo(f"stream-moe: {times} run{'s' * (times > 1)} failed: {reason}", err=True)
+            say(f"stream-moe: {times} run{'s' * (times > 1)} failed: {reason}", err=True)
         raise typer.Exit(INCOMPLETE)
 
 
@@ -126,21 +126,21 @@ def _progress(total: int, there: int) -> Iterator[Callable[[Outcome], None]]:
             task = bar.add_task("runs", total=total, completed=there)
 
             def show(outcome: Outcome) -> None:
-                bar.console.print(_line(outcome), highlight=False, markup=False)
+                bar.console.print(printable(_line(outcome)), highlight=False, markup=False)
                 bar.advance(task)
 
             yield show
         return
     begin, done = time.monotonic(), there
 
-    def say(outcome: Outcome) -> None:
+    def tell(outcome: Outcome) -> None:
         nonlocal done
         done += 1
         left = (time.monotonic() - begin) / (done - there) * (total - done)
         time_left = f"  about {_span(left)} left" if done < total else ""
-        typer.echo(f"{done}/{total}{time_left}  {_line(outcome)}")
+        say(f"{done}/{total}{time_left}  {_line(outcome)}")
 
-    yield say
+    yield tell
 
 
 def _line(outcome: Outcome) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import typer
 from typer import Option
 
 from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings
 from stream_moe.cli.outputs import check_writable
+from stream_moe.cli.terminal import say
 
 
 class ExportSettings(Settings):
@@ -35,4 +35,4 @@ def export(settings: ExportSettings) -> None:
         raise ConfigError(f"stream {settings.source.stream!r} is endless; say how many events with --events")
     wanted = min(n for n in (events, source.n_events) if n is not None)
     export_npz(source, wanted, out)
-    typer.echo(f"{out}: {wanted:,} events, {source.schema.n_features} features, {source.schema.n_classes} classes")
+    say(f"{out}: {wanted:,} events, {source.schema.n_features} features, {source.schema.n_classes} classes")

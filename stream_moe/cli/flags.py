@@ -13,10 +13,10 @@ from annotated_types import Interval
 from typer.models import OptionInfo, ParameterInfo
 
 from stream_moe.errors import ConfigError
+from stream_moe.shown import holds_secret
 
 # A flag by such a name holds a secret, unless it only says where the secret lies.
 _SECRET_FLAG = re.compile(r"--[\w-]*(passw|passphrase|secret|token|credential|api-?key)[\w-]*(?<!-file)(=|$)", re.I)
-_URL_PASSWORD = re.compile(r"://[^\s/:@]*:[^\s/@]+@")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
@@ -112,8 +112,8 @@ def refuse_secrets(arguments: Iterable[str]) -> None:
     for argument in arguments:
         if found := _SECRET_FLAG.match(argument):
             what, way_out = found[0].rstrip("="), "STREAM_MOE_KAFKA_SASL_PASSWORD_FILE names a file for Kafka's"
-        elif _URL_PASSWORD.search(argument):
-            what, way_out = "an address with a password in it", "object stores look there by themselves"
+        elif holds_secret(argument):
+            what, way_out = "an address with a secret in it", "object stores look there by themselves"
         else:
             continue
         raise ConfigError(

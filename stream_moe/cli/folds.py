@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from stream_moe.cli.outputs import write_json
+from stream_moe.cli.terminal import say
 from stream_moe.engine.replay import replay
 from stream_moe.evaluation.cross_validation import Fold, combine, run_folds
 
@@ -31,7 +30,7 @@ def cross_validate(settings: ReplaySettings, folds: int) -> None:
 
     def line(cells: list[str]) -> None:
         if not quiet:
-            typer.echo("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
+            say("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
 
     line(list(_COLUMNS))
     results = []
@@ -43,8 +42,8 @@ def cross_validate(settings: ReplaySettings, folds: int) -> None:
     content = {"model": model.name, "stream": results[0]["stream"], "seed": model.seed}
     content |= {"label_delay": settings.delay, **combine(results)}
     if not quiet:
-        typer.echo(f"\n{model.name} on {content['stream']}, seed {model.seed}, {folds} folds: mean and 95 % interval")
+        say(f"\n{model.name} on {content['stream']}, seed {model.seed}, {folds} folds: mean and 95 % interval")
         for name, found in content["intervals"].items():
-            typer.echo(f"  {name:<18}{found['mean']:8.4f}   {found['low']:.4f} to {found['high']:.4f}")
-        typer.echo(f"  {'CPU':<18}{content['cpu_seconds']:8.2f} s for all folds")
+            say(f"  {name:<18}{found['mean']:8.4f}   {found['low']:.4f} to {found['high']:.4f}")
+        say(f"  {'CPU':<18}{content['cpu_seconds']:8.2f} s for all folds")
     write_json(settings.output.json, content)

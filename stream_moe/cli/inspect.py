@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream_moe.cli.terminal import say
 from stream_moe.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ def inspect(
             content = read()
             with understood(name):
                 shown = list(_lines(Checkpoint.from_bytes(content, name), len(content)))
-            typer.echo("\n".join(shown) if len(found) == 1 and checkpoint.endswith(name) else f"{name}: {shown[0]}")
+            say("\n".join(shown) if len(found) == 1 and checkpoint.endswith(name) else f"{name}: {shown[0]}")
         except (CheckpointError, OSError) as error:
             bad += 1
             why = f"{name}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            typer.echo(f"stream-moe: {' '.join(why.split())}", err=True)
+            say(f"stream-moe: {' '.join(why.split())}", err=True)
     if bad:
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from stream_moe.cli.outputs import Ended, Flow, Output, Standing, timed_marks
 from stream_moe.cli.summary import print_summary
 from stream_moe.report import LearnerReport
-from stream_moe.telemetry.logs import escape_line
+from stream_moe.shown import printable
 
 REFRESH_SECONDS = 0.5  # a frame and a report of the model cost some 6 ms: 1.2 % of a core
 RECENT_SAMPLES = 20  # the speed and the routing shown are those of so many samples: about 10 s
@@ -52,7 +52,7 @@ class LiveView(Output):
     ) -> None:
         self._console = console or Console(highlight=False, markup=False)
         encoding = self._console.encoding
-        self._title = escape_line(title).encode(encoding, "backslashreplace").decode(encoding)
+        self._title = printable(title).encode(encoding, "backslashreplace").decode(encoding)
         self._total, self._clock = total, clock
         self._unicode = _can_show(BLOCKS, encoding)
         self._state = "starting"
@@ -309,7 +309,7 @@ def _flow(flow: Flow) -> list[Text]:
 
 def _row(cells: tuple[str, ...], width: int, style: str) -> Text:
     name, *numbers = cells
-    line = Text(f"{name[:20]:<20}", style)
+    line = Text(f"{printable(name)[:20]:<20}", style)
     for cell, room in zip(numbers, (9, 10, 8, 8), strict=True):
         if len(line) + room <= width:
             line.append(f"{cell:>{room}}")

@@ -8,12 +8,12 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
 from annotated_types import Interval
 from typer import Option
 
 from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings
+from stream_moe.cli.terminal import say
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def produce(settings: ProduceSettings) -> None:
         sent = _send(settings, source, log, apart)
     seconds = time.monotonic() - start
     where = f"topic {kafka.topic} at {kafka.bootstrap}"
-    typer.echo(f"{sent:,} events written to {where} in {seconds:.1f} s ({sent / seconds:,.0f}/s)")
+    say(f"{sent:,} events written to {where} in {seconds:.1f} s ({sent / seconds:,.0f}/s)")
 
 
 def _send(settings: ProduceSettings, source: Stream, log: KafkaProducerLog, apart: KafkaProducerLog | None) -> int:

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import typer
-
 from stream_moe.cli.outputs import Ended, Output, Standing
 from stream_moe.cli.summary import print_summary
+from stream_moe.cli.terminal import say
 
 COLUMNS = ("events", "seconds", "accuracy", "recent", "kappa", "kappa_temporal", "log_loss", "drifts", "load")
 LOGGED = ("accuracy", "window_accuracy", "kappa", "kappa_temporal", "log_loss")
@@ -54,7 +53,7 @@ def _table() -> Callable[[Standing], None]:
         numbers = [f"{score:.4f}" if quality.events else "-" for score in scores]  # before the first label: unknown
         last = (str(learner.mixture_drifts), f"{learner.load_entropy:.2f}")
         for cells in (*header, (f"{at.events:,}", f"{at.seconds:.1f}", *numbers, *last)):
-            typer.echo("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
+            say("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
         header.clear()
 
     return show

@@ -8,7 +8,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
 from annotated_types import Interval
 from typer import Option
 
@@ -28,6 +27,7 @@ from stream_moe.cli.outputs import (
 )
 from stream_moe.cli.progress import make_display
 from stream_moe.cli.start import log_settings, start_logs
+from stream_moe.cli.terminal import say
 from stream_moe.errors import ConfigError
 from stream_moe.models.keyed.settings import MAX_KEYS
 
@@ -202,7 +202,7 @@ def _say_what_was_read(settings: ReplaySettings, source: Stream) -> None:
     from stream_moe.streams.files import FileStream
 
     if isinstance(source, FileStream) and not (settings.output.quiet or settings.output.json_logs):
-        typer.echo(in_short(source))
+        say(in_short(source))
 
 
 def _log_start(settings: ReplaySettings, events: int | None) -> None:

@@ -8,9 +8,8 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import typer
-
 from stream_moe.cli.outputs import Ended, Output, Standing, timed_marks
+from stream_moe.cli.terminal import say
 from stream_moe.report import DriftReport, GroupReport, PartitionReport
 from stream_moe.telemetry.board import Board
 from stream_moe.telemetry.health import Verdict
@@ -43,7 +42,7 @@ class ReplayPage(Output):
         )
         self._board.update_group(GroupReport("running", (0,)))
         if spoken:
-            typer.echo(f"live page at {self._server.url}")
+            say(f"live page at {self._server.url}")
         else:
             _log.info("live page at %s", self._server.url)
 
@@ -60,7 +59,7 @@ class ReplayPage(Output):
         self._board.update_group(GroupReport("stopped", (0,)))
         if self._hold:
             if self._spoken:
-                typer.echo(f"\nthe live page stays at {self._server.url} ; Ctrl-C ends it")
+                say(f"\nthe live page stays at {self._server.url} ; Ctrl-C ends it")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
             self._server.close()

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stream_moe.cli.outputs import check_writable, write_text
+from stream_moe.cli.terminal import say
 from stream_moe.errors import ConfigError
 
 
@@ -43,11 +44,11 @@ def report(
 
             check_installed()
             for path in write_plots(found, pictures, form.value, about.get("published")):
-                typer.echo(path)
+                say(path)
         if out is not None:
             from stream_moe.plots.page import render_page
 
             write_text(out, render_page(found, title or about.get("name", ""), about.get("published")))
-            typer.echo(out)
+            say(out)
     except KeyError as error:
         raise ConfigError(f"a result has no {error}; make it again with `replay --json` of this version") from None

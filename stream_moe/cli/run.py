@@ -15,7 +15,7 @@ from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings, shown
 from stream_moe.cli.outputs import JsonFile, OutputList, check_writable
 from stream_moe.cli.progress import make_display
-from stream_moe.cli.start import log_settings, start_logs
+from stream_moe.cli.start import forbid_core_dumps, log_settings, start_logs
 from stream_moe.errors import ConfigError
 from stream_moe.models.keyed.settings import MAX_KEYS, MEMORY_BYTES, KeySettings, NullKey
 
@@ -129,15 +129,18 @@ def run(settings: RunSettings) -> None:
     started = time.perf_counter()
     model, output = settings.model, settings.output
     check_writable(output.json)
+    from connectors.objects import check_address, open_store
+
+    check_address("--state-dir", settings.state_dir)
     if ":" in model.name:
         raise ConfigError(
             f"--model {model.name}: the state of another library's model cannot be kept; replay takes it"
         )
+    forbid_core_dumps()
     kafka = settings.kafka.settings()
     start_logs(output.quiet, output.json_logs, kafka.secrets())
     from connectors.kafka import KafkaSink, KafkaSource
     from connectors.names import folder_name, former_name
-    from connectors.objects import open_store
     from stream_moe.cli.serving import KafkaServing, ended_if_stuck
     from stream_moe.engine import loop
 

@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from stream_moe.cli.outputs import Ended, Flow, OutputList, Standing
+from stream_moe.cli.terminal import say
 from stream_moe.engine.loop import Engine
 from stream_moe.engine.replay import ReplayResult
 from stream_moe.errors import StuckError
@@ -221,7 +220,7 @@ def ended_if_stuck(health: Health, seconds: int = STUCK_SECONDS) -> Iterator[Non
         while not done.wait(1.0):
             beats, silent = health.beats, silent + 1 if health.beats == beats else 0
             if silent >= seconds:
-                typer.echo(f"stream-moe: the loop stands still for {seconds} s; start again", err=True)
+                say(f"stream-moe: the loop stands still for {seconds} s; start again", err=True)
                 os._exit(StuckError.exit_code)
 
     threading.Thread(target=watch, name="stuck", daemon=True).start()

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
-import typer
 from annotated_types import Interval
 from typer import Argument, Option
 
 from stream_moe.cli.flags import Settings
+from stream_moe.cli.terminal import say
 from stream_moe.errors import ConfigError
 from stream_moe.models.catalogue import build_model, check_name, model_names
 from stream_moe.runtime.extras import need
@@ -127,7 +127,7 @@ class Model(Settings):
         check_name(self.name)
         options, device, threads = self.parameters, self.find_device(), self.threads
         if threads > (cores := os.cpu_count() or threads):
-            typer.echo(f"stream-moe: --threads {threads}: this machine has {cores} cores; {cores} are used", err=True)
+            say(f"stream-moe: --threads {threads}: this machine has {cores} cores; {cores} are used", err=True)
             threads = cores
         return lambda schema: build_model(
             self.name, schema, seed=self.seed, threads=threads, device=device, options=options
@@ -236,7 +236,7 @@ def _finds_cuda() -> bool:
     try:
         return bool(need("torch", "torch", "--device auto").cuda.is_available())
     except ConfigError as error:
-        typer.echo(f"stream-moe: {error}; the router stays on the CPU", err=True)
+        say(f"stream-moe: {error}; the router stays on the CPU", err=True)
         return False
 
 

@@ -21,6 +21,15 @@ def start_logs(quiet: bool, json_logs: bool, secrets: Sequence[str] = ()) -> Non
     setup_logging("WARNING" if quiet else "INFO", json=json_logs, secrets=secrets)
 
 
+def forbid_core_dumps() -> None:
+    """Have a crash leave no file of what is in memory, which holds passwords and records."""
+    try:
+        import resource
+    except ImportError:  # a system without them
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def log_settings(command: str, settings: dict[str, Any]) -> None:
     """Log what a command runs with, what is empty or off left out; secrets are masked by the formatter."""
     given = {name: value for name, value in settings.items() if value is not False and value not in (None, "", [])}

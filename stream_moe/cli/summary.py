@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import typer
+from stream_moe.cli.terminal import say
 
 MOST_CLASSES = 12  # in the table of classes
 MOST_NAMES = 8  # in a line
@@ -14,7 +14,7 @@ MOST_NAMES = 8  # in a line
 def print_summary(result: dict[str, Any]) -> None:
     """Print a result (the dict that goes into the JSON) as a person wants it."""
     if "accuracy" not in result:
-        typer.echo(f"\n{result['model']} on {result['stream']}: no partition for this member, nothing learnt")
+        say(f"\n{result['model']} on {result['stream']}: no partition for this member, nothing learnt")
         return
     experts = result["experts"]
     error = result.get("calibration_error")  # a daemon keeps none
@@ -53,7 +53,7 @@ def print_summary(result: dict[str, Any]) -> None:
             f"{part['state_digest'][:16]}"
             for part in parts
         ]
-    typer.echo("\n" + "\n".join(lines))
+    say("\n" + "\n".join(lines))
 
 
 def _strange(result: dict[str, Any]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from stream_moe.errors import ConfigError, StreamMoeError
 from stream_moe.experiments.plan import Experiment, Run
+from stream_moe.shown import cell
 
 COLUMNS = (
     "stream", "model", "settings", "seed", "label_delay", "folds", "status", "reason", "events", "accuracy", "kappa",
@@ -101,7 +102,7 @@ class RunStore:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
         self._write(self.folder / "results.csv", text.getvalue())
 
     def _write(self, path: Path, text: str) -> None:

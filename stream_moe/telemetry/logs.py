@@ -14,16 +14,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-MASK = "***"
+from stream_moe.shown import MASK, printable, without_secrets
+
 OUR_LOGGERS = ("stream_moe", "connectors")
 REPEAT_SECONDS = 60.0  # between two records of one kind of the Kafka client
 
 # A name with one of these words holds a secret, unless it is only the place of the secret (`..._file`).
 _SECRET_NAME = re.compile(r"passw|passphrase|secret|token|credential|api_?key|private_?key|jaas|authorization")
 _PLACE_NAME = re.compile(r"_?(file|filename|path|location)$")
-_URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
-# Control characters and Unicode's own line ends: a terminal or a viewer may break the line at each.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def setup_logging(
@@ -72,17 +70,6 @@ def masked(settings: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_flat("", settings))
 
 
-def escape_line(text: str) -> str:
-    r"""Escape what would end or rewrite a line: control characters, line and paragraph separators.
-
-    Examples
-    --------
-    >>> escape_line("ok\nERROR forged \x1b[2J")
-    'ok\\nERROR forged \\x1b[2J'
-    """
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, as distinct from handlers that others put on the root logger.
 
@@ -129,7 +116,7 @@ class _Formatter(logging.Formatter):
     def _clean(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        return _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+        return without_secrets(text)
 
     def _traceback(self, record: logging.LogRecord) -> str:
         parts = [self.formatException(record.exc_info)] if record.exc_info else []
@@ -143,9 +130,9 @@ class HumanFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = _time(record).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         fields = _fields(record)
-        message = escape_line(self._clean(record.getMessage() + (f" {settings_line(fields)}" if fields else "")))
+        message = printable(self._clean(record.getMessage() + (f" {settings_line(fields)}" if fields else "")))
         lines = [f"{when} {record.levelname:<7} {record.name}: {message}"]
-        lines += [f"    | {escape_line(line)}" for line in self._traceback(record).split("\n") if line]
+        lines += [f"    | {printable(line)}" for line in self._traceback(record).split("\n") if line]
         return "\n".join(lines)
 
 
@@ -186,5 +173,5 @@ def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
 
 def _plain(value: Any) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    text = escape_line(_URL_PASSWORD.sub(rf"\1:{MASK}@", text))
+    text = printable(without_secrets(text))
     return json_format.dumps(text, ensure_ascii=False) if not text or re.search(r'[\s"=]', text) else text

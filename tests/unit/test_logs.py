@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from stream_moe.telemetry.logs import escape_line, settings_line, setup_logging
+from stream_moe.shown import printable
+from stream_moe.telemetry.logs import settings_line, setup_logging
 
 CANARY = "canary-5f2a"
 FORGED = "ok\n2025-01-01 00:00:00.000 ERROR forged\r\x1b[2J\u2028\x85end"
@@ -140,4 +141,4 @@ def test_settings_line_masks_secrets_wherever_they_are() -> None:
 
 
 def test_escaping_keeps_what_people_read() -> None:
-    assert escape_line("größe 5 µs, 語\ttab") == "größe 5 µs, 語\\ttab"
+    assert printable("größe 5 µs, 語\ttab") == "größe 5 µs, 語\\ttab"
