@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from stream_moe.models.published.task import DriftMoETask
     from stream_moe.models.published.two_stage import DriftMoETwoStage
     from stream_moe.models.single import SingleExpert
+    from stream_moe.models.sparse import SparseDriftMoE
     from stream_moe.models.state import restore_state, state_to_bytes
+    from stream_moe.sparse_rows import SparseRows
     from stream_moe.streams import open_stream
     from stream_moe.types import Block, Feature, Schema
 
 __version__ = "0.1.0"
 __all__ = [
     "Block", "BlockClassifier", "DriftMoE", "DriftMoEData", "DriftMoETask", "DriftMoETwoStage", "Feature",
-    "KeyedLearner", "Schema", "SingleExpert", "__version__", "build_model", "open_stream", "replay", "restore_state",
-    "state_to_bytes",
+    "KeyedLearner", "Schema", "SingleExpert", "SparseDriftMoE", "SparseRows", "__version__", "build_model",
+    "open_stream", "replay", "restore_state", "state_to_bytes",
 ]  # fmt: skip
 
 _MODULES = {
@@ -41,6 +43,8 @@ _MODULES = {
     "KeyedLearner": "models.keyed.learner",
     "Schema": "types",
     "SingleExpert": "models.single",
+    "SparseDriftMoE": "models.sparse",
+    "SparseRows": "sparse_rows",
     "build_model": "models.catalogue",
     "open_stream": "streams",
     "replay": "engine.replay",

@@ -40,6 +40,9 @@ class RowEncoder:
     ('yes', 'no')
     """
 
+    sparse = False
+    """Whether the rows are sparse, and their names no features."""
+
     def __init__(self, schema: Schema | None) -> None:
         self._fixed = schema is not None
         # River's targets may be bools and ints, and so may names of features: they are kept here as they came, the
@@ -277,7 +280,7 @@ class RowEncoder:
             return ""
         grown: GrowthNeeded = "grown" if self._schema else "started"
         # The schema refuses what does not fit before anything is taken up of this event.
-        schema = Schema(tuple(features), tuple(map(str, [*self.labels, *labels])))
+        schema = Schema(tuple(features), tuple(map(str, [*self.labels, *labels])), self.sparse)
         self._before = {name: copy(value) for name, value in vars(self).items() if name != "_before"}
         self._names += names
         self._take(schema)

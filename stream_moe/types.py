@@ -70,6 +70,8 @@ class Schema:
         In the order of the columns of x.
     classes
         Labels in the order of the class indices.
+    sparse
+        Whether rows are sparse (`stream_moe.sparse_rows`): then any name may come, and no feature is listed.
 
     Raises
     ------
@@ -87,6 +89,7 @@ class Schema:
 
     features: tuple[Feature, ...]
     classes: tuple[str, ...]
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         for what, names in (("feature", [f.name for f in self.features]), ("class", list(self.classes))):
@@ -135,7 +138,7 @@ class Schema:
         return {
             "features": [_described(f) for f in self.features],
             "classes": list(self.classes),
-        }
+        } | ({"sparse": True} if self.sparse else {})
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Schema:
@@ -148,7 +151,10 @@ class Schema:
         found = plain["features"]
         if not isinstance(found, list):
             raise ConfigError(f"schema: features: {str(found)[:60]!r}; give a list of objects with a 'name'")
-        return cls(tuple(_feature(j, each) for j, each in enumerate(found)), _names("classes", plain["classes"]))
+        if (sparse := plain.get("sparse", False)) not in (True, False) or (sparse and found):
+            raise ConfigError(f"schema: sparse {str(sparse)[:60]!r}; give true where no feature is listed, or false")
+        features = tuple(_feature(j, each) for j, each in enumerate(found))
+        return cls(features, _names("classes", plain["classes"]), bool(sparse))
 
     @cached_property
     def digest(self) -> str:
@@ -200,7 +206,8 @@ class Block:
     Attributes
     ----------
     x
-        float32 [n, d]; a nominal feature as its category index; NaN = missing. Never infinite.
+        float32 [n, d]; a nominal feature as its category index; NaN = missing. Never infinite. Under a sparse schema
+        `stream_moe.sparse_rows.SparseRows`, which is cut and picked as an array is.
     y
         int32 [n], class index; -1 = no label (yet).
     ids

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from stream_moe.engine.replay import Progress
     from stream_moe.ports import Stream
 
+SPARSE = (
+    "sparse rows: linear experts and naive Bayes take all names, trees, neighbours and history those that tell the "
+    "classes apart best (--set columns=64)"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -203,6 +207,8 @@ def _say_what_was_read(settings: ReplaySettings, source: Stream) -> None:
 
     if isinstance(source, FileStream) and not (settings.output.quiet or settings.output.json_logs):
         say(in_short(source))
+        if source.schema.sparse:
+            say(SPARSE)
 
 
 def _log_start(settings: ReplaySettings, events: int | None) -> None:

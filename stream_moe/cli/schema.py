@@ -41,8 +41,9 @@ def schema(settings: SchemaSettings) -> None:
         raise ConfigError(f"schema {settings.source.stream!r}: is generated; name a file or a data set")
     say(in_short(stream))
     facts = describe(stream)
-    wide = max(4, *(min(len(each.name), 32) for each in facts))
-    say(f"\n  {'name':<{wide}}  {'kind':<14} {'missing':>8} {'values':>9}  examples")
+    wide = max(4, 4, *(min(len(each.name), 32) for each in facts))
+    if facts:  # of sparse rows there are no columns
+        say(f"\n  {'name':<{wide}}  {'kind':<14} {'missing':>8} {'values':>9}  examples")
     for each in facts:
         name, examples = printable(each.name)[:32], ", ".join(map(printable, each.examples))
         say(f"  {name:<{wide}}  {each.kind:<14} {each.missing:>8.1%} {each.distinct:>9,}  {examples}")

@@ -14,7 +14,8 @@ from stream_moe.drift.distribution import MOST, WINDOW, DistributionMonitor
 from stream_moe.ranges import Range, number, of
 from stream_moe.report import Drift, DriftReport, LearnerDrift
 from stream_moe.snapshot import Snapshot, pack, unpack
-from stream_moe.types import Float32, Int32, Int64, Schema
+from stream_moe.sparse_rows import SparseRows
+from stream_moe.types import Feature, Float32, Int32, Int64, Schema
 
 FEATURES, LABELS = ("feature", "ks"), ("label", "rates")  # scope and detector
 LABEL_THIN = 8
@@ -22,6 +23,7 @@ NUMBERS = ("events", "labels")  # of what was read, and learnt
 PLACE = Range(-1, 2**63 - 1)  # an offset, or a time in milliseconds; -1 = none yet
 SCOPES = ("feature", "expert", "mixture", "label")
 MOST_NAMED = 8  # features in one record
+LENGTH = "entries"  # of sparse rows only how many entries each has is watched
 
 
 class FindsDrifts(Protocol):
@@ -52,8 +54,8 @@ class DriftWatch:
     """
 
     def __init__(self, schema: Schema) -> None:
-        self._schema = schema
-        self._features = DistributionMonitor(schema.n_categories)
+        self._schema = Schema((Feature(LENGTH),), schema.classes) if schema.sparse else schema
+        self._features = DistributionMonitor(self._schema.n_categories)
         self._labels = DistributionMonitor(np.array([schema.n_classes], np.int32), thin=LABEL_THIN)
         self.events = self.labels = 0  # read, and learnt
         self._last = (-1, -1)  # offset and timestamp (ms) of the latest event
@@ -96,6 +98,8 @@ class DriftWatch:
             place = self.events + read, offset, None if ms < 0 else ms
             found.append((read, Drift(*place, scope, detector, which, strength, within)))
 
+        if isinstance(x, SparseRows):
+            x = x.lengths.astype(np.float32)[:, None]
         for shift in self._features.update(x):
             names = [self._schema.features[j].name for j in shift.columns]
             which = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")

@@ -98,6 +98,11 @@ class JsonCodec:
         keys: KeyRule | None = None,
         inputs: InputCounts | None = None,
     ) -> None:
+        if schema.sparse:
+            raise ConfigError(
+                "schema: its rows are sparse, which records cannot be yet; replay a libsvm file, or learn dicts with "
+                "SparseDriftMoE"
+            )
         self.schema = schema
         self._max_bytes, self._key_rule, self._inputs = max_bytes, keys, inputs
         self._members = Members(schema, inputs)

@@ -32,7 +32,7 @@ class DelayedLabels:
     """
 
     def __init__(self, schema: Schema) -> None:
-        self._waiting = WaitingEvents(schema.n_features, schema.n_classes)
+        self._waiting = WaitingEvents(schema.n_features, schema.n_classes, sparse=schema.sparse)
         self._events = 0  # read so far
         none = np.empty(0, np.int64)
         self._arrives, self._slots = none, none  # of the labels on their way, in the order of their arrival

@@ -26,7 +26,8 @@ from stream_moe.models.contract import BlockClassifier
 from stream_moe.ports import Stream
 from stream_moe.report import Drift, DriftReport, LearnerReport, QualityReport, drifts_by_scope
 from stream_moe.runtime.slow import said_if_slow
-from stream_moe.types import UNLABELLED, Block, Int64, Schema
+from stream_moe.sparse_rows import SparseRows
+from stream_moe.types import UNLABELLED, Block, Schema
 
 MOST_LOGGED = 100  # drifts in the JSON, the first ones; all are in the log file
 WARM_UP_ROWS = 1024  # enough for the router to step and a tree to try a split: everything is compiled after it
@@ -204,22 +205,27 @@ def _warm_up(stream: Stream, make_learner: Callable[[Schema], BlockClassifier], 
 
     What is compiled depends on kinds, not on numbers: of a wide stream some features and classes will do.
     """
-    warm, schema = next(stream.blocks(WARM_UP_ROWS)), stream.schema
-    columns, schema = _narrowed(schema)
+    whole = next(stream.blocks(WARM_UP_ROWS))
+    schema, warm = _narrowed(stream.schema, whole)
     try:
-        learner, x, y = make_learner(schema), warm.x[:, columns], warm.y % schema.n_classes
+        learner = make_learner(schema)
     except ConfigError:  # it asks for a feature that is not among them
-        learner, x, y, schema = make_learner(stream.schema), warm.x, warm.y, stream.schema
+        schema, warm = stream.schema, whole
+        learner = make_learner(schema)
     compile_beside(learner)
-    learner.step(x, np.where(warm.y < 0, UNLABELLED, y).astype(np.int32))
+    learner.step(warm.x, warm.y)
     compile_scores(schema, window)
 
 
-def _narrowed(schema: Schema) -> tuple[Int64, Schema]:
-    """Return the first few columns of each kind, int64 [k], and the schema of those, with the first few classes."""
+def _narrowed(schema: Schema, block: Block) -> tuple[Schema, Block]:
+    """Return a schema of the first few columns of each kind and the first few classes, and a block of those."""
+    if schema.sparse or (schema.n_features <= WARM_UP_WIDTH and schema.n_classes <= WARM_UP_WIDTH):
+        return schema, block
     kinds = (np.flatnonzero(schema.n_categories == 0), np.flatnonzero(schema.n_categories))
     columns = np.sort(np.concatenate([kind[:WARM_UP_WIDTH] for kind in kinds]))
-    return columns, Schema(tuple(schema.features[j] for j in columns), schema.classes[:WARM_UP_WIDTH])
+    narrow = Schema(tuple(schema.features[j] for j in columns), schema.classes[:WARM_UP_WIDTH])
+    labels = np.where(block.y == UNLABELLED, UNLABELLED, block.y % narrow.n_classes).astype(np.int32)
+    return narrow, Block(block.x[:, columns], labels)
 
 
 class _Run:
@@ -250,7 +256,8 @@ class _Run:
     def finish(self) -> None:
         """Let the labels that are on their way arrive."""
         if self._labels.on_their_way:
-            none = np.empty((0, self.learner.schema.n_features), np.float32)
+            schema = self.learner.schema
+            none: Any = SparseRows.empty() if schema.sparse else np.empty((0, schema.n_features), np.float32)
             self.take(Block(none, np.empty(0, np.int32)), last=True)
 
 

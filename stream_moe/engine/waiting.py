@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from stream_moe.sparse_rows import SparseRows, SparseSlots
 from stream_moe.types import NO_TICKET, Block, Float32, Float64, Int32, Int64
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(slots=True)
@@ -59,17 +58,19 @@ class WaitingEvents:
     ----------
     n_features, n_classes
         d and C.
+    sparse
+        Whether rows are `SparseRows`.
 
     Attributes
     ----------
     x, proba, tickets
-        By slot: float32 [d], float64 [C] what was predicted, int64 the learner's number of the event.
+        By slot: float32 [d] or a sparse row, float64 [C] what was predicted, int64 the learner's number of it.
     next_ticket
         Of the next event that begins to wait.
     """
 
-    def __init__(self, n_features: int, n_classes: int) -> None:
-        self.x: Float32 = np.empty((0, n_features), np.float32)
+    def __init__(self, n_features: int, n_classes: int, *, sparse: bool = False) -> None:
+        self.x: Any = SparseSlots() if sparse else np.empty((0, n_features), np.float32)
         self.proba: Float64 = np.empty((0, n_classes))
         self.tickets: Int64 = np.empty(0, np.int64)
         self.next_ticket = 0
@@ -96,6 +97,8 @@ class WaitingEvents:
         old = len(self.tickets)
         new = max(2 * old, old + n, 64)
         for name in ("x", "proba", "tickets"):
+            if isinstance(getattr(self, name), SparseSlots):  # which grow by themselves
+                continue
             mine: npt.NDArray[Any] = getattr(self, name)
             grown = np.zeros((new, *mine.shape[1:]), mine.dtype)
             grown[:old] = mine
@@ -167,10 +170,13 @@ class Joined:
         return scored, self.scored
 
 
-def _picked(block: npt.NDArray[Scalar], waiting: npt.NDArray[Scalar], places: Int64) -> npt.NDArray[Scalar]:
+def _picked(block: Any, waiting: Any, places: Int64) -> Any:
     """Return the rows at these places, see `Matches`."""
     n = len(block)
     late = places >= n
+    if isinstance(block, SparseRows):
+        both = SparseRows.joined([block, waiting[places[late] - n]])
+        return both[np.where(late, n + np.cumsum(late) - 1, places)]
     if not late.any():
         return block[places]
     picked = np.empty((len(places), *block.shape[1:]), block.dtype)

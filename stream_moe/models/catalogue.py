@@ -89,6 +89,8 @@ def build_model(
     stream_moe.errors.ConfigError: knn: no setting 'neighbours'; its settings are k, window
     """
     check_name(name, options or {})
+    if schema is not None and schema.sparse:
+        return _over_sparse_rows(name, schema, seed, threads, options or {})
     if ":" in name:
         from stream_moe.models.foreign import build_baseline
 
@@ -102,6 +104,14 @@ def build_model(
             raise ConfigError(f"device: {device!r}; {name}'s router learns event by event, on the CPU only")
         return mixture(schema, seed=seed, threads=threads, **settings)
     return _single_expert(current_kind(name), schema, seed, options or {})
+
+
+def _over_sparse_rows(name: str, schema: Schema, seed: int, threads: int, options: dict[str, str]) -> BlockClassifier:
+    from stream_moe.models.sparse import SparseDriftMoE
+
+    if name != "driftmoe":
+        raise ConfigError(f"{name}: takes no sparse rows, which only driftmoe does; leave --model out")
+    return SparseDriftMoE(schema, seed=seed, threads=threads, **_settings(name, SparseDriftMoE, options))
 
 
 def warning(name: str, options: dict[str, str], events: int | None) -> str | None:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class BlockClassifier(EventClassifier):
 
     def __init__(self, schema: Schema | None, **given: Any) -> None:
         self._given = {"schema": schema, **given}
-        self._rows = RowEncoder(schema)
+        self._rows = self._encoder(schema)
         self._tickets = Tickets()
         self._lock = RLock()  # one thread at a time: growth gives arrays away that a prediction may be reading
         self.phases = Phases()
@@ -69,6 +69,7 @@ class BlockClassifier(EventClassifier):
     def _report(self) -> LearnerReport: ...
 
     # What only some learners have more of.
+    _encoder: ClassVar[type[RowEncoder]] = RowEncoder
     _not_learnt: Collection[str] = ()  # parts that are in a snapshot, and not in the digest
     keeps_tickets = False
     """Whether what was predicted is kept for the label, under the event's ticket."""
@@ -261,10 +262,10 @@ class BlockClassifier(EventClassifier):
     def take_vocabulary(self, schema: Schema, vocabulary: dict[str, Any]) -> None:
         """Take names and labels as they came to another model of the same schema, where this one has it or none."""
         if not self._rows.started:
-            self._rows = RowEncoder.from_dict(schema, vocabulary)
+            self._rows = self._encoder.from_dict(schema, vocabulary)
             self._start(schema)
         elif self.schema == schema:
-            self._rows = RowEncoder.from_dict(schema, vocabulary, given=self._given["schema"] is not None)
+            self._rows = self._encoder.from_dict(schema, vocabulary, given=self._given["schema"] is not None)
 
     def go_on_from_ticket(self, first: int) -> None:
         """Give tickets from this one on."""

@@ -23,7 +23,7 @@ import numpy as np
 from stream_moe.drift.adwin import DriftMonitor
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.base import Expert
-from stream_moe.experts.executors import Executor, check_executor, open_pool
+from stream_moe.experts.executors import Executor, Pool, check_executor, open_pool
 from stream_moe.experts.kinds import FORMER, current_kind
 from stream_moe.experts.linear.averaged import AveragedSoftmax
 from stream_moe.experts.linear.history import HistorySoftmax
@@ -197,7 +197,7 @@ class DriftMoE(BlockClassifier):
 
     def _start(self, schema: Schema) -> None:
         experts = [expert for expert in self.make_experts(schema) if expert.kind not in self._absent]
-        self.pool = open_pool(experts, WorkerThreads(self.threads), self.executor, self.shards)
+        self.pool = self._open_pool(schema, experts)
         self.gates = OnlineGates(np.array([e.in_committee for e in experts]), schema.n_classes)
         self.waiting = Waiting(self.gates.n_parts, schema.n_classes)
         self.specialization = Specialization(len(experts), schema.n_classes)
@@ -205,6 +205,9 @@ class DriftMoE(BlockClassifier):
         self._drifts = DriftsFound()
         may_sleep = np.array([e.expensive for e in experts])  # the others live on every label
         self.sleep = SleepSchedule(may_sleep, least_share=LEAST_SHARE / self.budget, seed=self.seed)
+
+    def _open_pool(self, schema: Schema, experts: list[Expert]) -> Pool:
+        return open_pool(experts, WorkerThreads(self.threads), self.executor, self.shards)
 
     def make_experts(self, schema: Schema) -> list[Expert]:
         """Make the experts, in the order of the router's weights; a subclass may add its own (docs/extending.md)."""
@@ -228,6 +231,10 @@ class DriftMoE(BlockClassifier):
             TargetEncoding(schema),
             NoChange(schema),
         ]
+        return self._wanted(experts)
+
+    def _wanted(self, experts: list[Expert]) -> list[Expert]:
+        """Return those that `without` does not name; ConfigError where it leaves none, or names one that is none."""
         unwanted = {current_kind(kind.strip()) for kind in self.without.split(",") if kind.strip()}
         kinds = {expert.kind for expert in experts}
         if not unwanted < kinds:

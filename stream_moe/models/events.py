@@ -162,7 +162,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         >>> tickets.tolist(), proba.shape
         ([0, 1, 2], (3, 2))
         """
-        x = np.array(x, np.float32, ndmin=2)
+        x = self._checked(x)
         tickets = self._tickets.new(len(x))
         return tickets, self.step(x, np.full(len(x), UNLABELLED, np.int32), tickets=tickets, keys=keys)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
+from stream_moe.sparse_rows import SparseRows
 from stream_moe.streams.files import FileStream
 from stream_moe.types import UNLABELLED, Feature, Float32, Int32
 
@@ -100,6 +102,13 @@ def in_short(stream: FileStream) -> str:
     >>> in_short(FileStream("t.csv", Schema.numeric(1, ["no", "yes"]), x, y))  # doctest: +ELLIPSIS
     't.csv: 3 events, 1 feature (1 numeric), 33.3 % of the values missing; classes no 50 %, yes 50 %...'
     """
+    if stream.schema.sparse:
+        rows = cast("SparseRows", stream.x)
+        a_row = len(rows.bucket) / max(len(rows), 1)
+        return (
+            f"{stream.name}: {stream.n_events:,} events, sparse rows of {a_row:,.0f} entries on average; classes "
+            f"{', '.join(_shares(stream))}"
+        )
     features, d = stream.schema.features, stream.schema.n_features
     nominal = sum(feature.is_nominal for feature in features)
     kinds = [f"{n} {kind}" for n, kind in ((d - nominal, "numeric"), (nominal, "nominal")) if n]

@@ -17,6 +17,7 @@ import zstandard
 from stream_moe.errors import ConfigError, DataError, one_line
 from stream_moe.streams.arff import read_arff
 from stream_moe.streams.encoders import DelayColumn, FeatureColumn, Kind, LabelColumn
+from stream_moe.streams.libsvm import SUFFIXES, read_libsvm
 from stream_moe.streams.npz import read_npz
 from stream_moe.streams.parquet import read_parquet
 from stream_moe.streams.readers import read_csv, read_jsonl
@@ -35,12 +36,13 @@ READERS = {
     **{kind + packed: reader for kind, reader in TEXT_READERS.items() for packed in ("", ".gz", ".xz")},
     ".parquet": read_parquet,
 }
-FORMATS = ".csv, .arff, .jsonl (each also .gz, .xz), .parquet, .npz"
+PAIRED = {kind + packed for kind in SUFFIXES for packed in ("", ".gz", ".xz")}  # read by `read_libsvm`
+FORMATS = ".csv, .arff, .jsonl, .libsvm (each also .gz, .xz), .parquet, .npz"
 
 
 @dataclass(frozen=True)
 class FileStream:
-    """A finite stream in memory: x float32 [n, d], y int32 [n]; its blocks are views of them."""
+    """A finite stream in memory: x float32 [n, d] or sparse rows, y int32 [n]; its blocks are parts of them."""
 
     name: str
     schema: Schema
@@ -69,16 +71,16 @@ class FileStream:
 def suffix_of(path: Path) -> str:
     """Return '.csv', '.csv.gz', ...: the end of the name that says what the file is."""
     last = "".join(path.suffixes[-2:]).lower()
-    return last if last in READERS else path.suffix.lower()
+    return last if last in READERS or last in PAIRED else path.suffix.lower()
 
 
 def is_known_format(path: Path) -> bool:
     """Whether the file's ending is one that `read_file` reads."""
-    return suffix_of(path) in READERS or suffix_of(path) == ".npz"
+    return suffix_of(path) in {*READERS, *PAIRED, ".npz"}
 
 
 def read_file(path: Path, name: str | None = None, reading: Reading = Reading()) -> FileStream:  # noqa: B008
-    """Read a CSV, ARFF, JSON Lines, Parquet or NumPy file as a stream.
+    """Read a CSV, ARFF, JSON Lines, libsvm, Parquet or NumPy file as a stream.
 
     A file is finite, so it is read to its end when it is opened, and kinds, categories and classes are those found
     anywhere in it (in ARFF, those declared, in their declared order).
@@ -90,6 +92,8 @@ def read_file(path: Path, name: str | None = None, reading: Reading = Reading())
     - What `stream_moe.values.MISSING` lists is missing: NaN in x, -1 in y.
     - Infinities, and numbers beyond float32, become NaN. A column whose values are all above 2**24 is kept as the
       distance from its first value, `Feature.base`.
+    - In libsvm files what a line does not list is 0; with other names than whole numbers up to 256 the rows stay
+      sparse, `Schema.sparse`, and x is `stream_moe.sparse_rows.SparseRows`.
     - In .npz, integer labels 0..C-1 keep their index and are named "0".."C-1"; -1 and 1 alone are two classes.
 
     What is read another way than it stands is said once in the log, and in `FileStream.notes`.
@@ -123,6 +127,8 @@ def read_file(path: Path, name: str | None = None, reading: Reading = Reading())
     try:
         if suffix == ".npz":
             stream = FileStream(name, *read_npz(path, reading))
+        elif suffix in PAIRED:
+            stream = FileStream(name, *read_libsvm(path, reading))
         else:
             stream = read_table(lambda: _open(path, suffix, reading), name, reading)
     except (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:

@@ -31,6 +31,8 @@ def write_npz(stream: Stream, events: int, path: Path) -> int:
         raise ConfigError(f"export: events must be at least 1, not {events}")
     if path.suffix != ".npz":
         raise ConfigError(f"export: {str(path)!r} must end in .npz, or it could not be opened again")
+    if stream.schema.sparse:
+        raise ConfigError(f"export: {stream.name} has sparse rows, which an array [n, d] has no columns for")
     n = events if stream.n_events is None else min(events, stream.n_events)
     x, y = np.empty((n, stream.schema.n_features), np.float32), np.empty(n, np.int32)
     filled = 0
