@@ -60,7 +60,7 @@ def open_stream(
     directory that the environment variable STREAM_MOE_DATA names, then in the user's cache, and is downloaded if
     it is in neither. `stream_moe.streams.registry.DATA_SETS` has their shapes and licences.
 
-    A file is read whole when it is opened: .csv, .arff, .jsonl (each also .gz or .xz), .parquet, .npz. See
+    A file is read whole when it is opened: .csv, .arff, .jsonl, .libsvm (each also .gz or .xz), .parquet, .npz. See
     `stream_moe.streams.files.read_file` for what its columns become.
 
     Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream_moe.errors import CheckpointError
+from stream_moe.ranges import ANY, expect, index
 from stream_moe.snapshot import Arrays
 from stream_moe.sparse_rows import BUCKETS
 from stream_moe.types import Float64
@@ -48,14 +48,11 @@ def packed(arrays: dict[str, Float64]) -> Arrays:
     return {"rows": rows} | {name: array[rows] for name, array in arrays.items()}
 
 
-def unpacked(into: dict[str, Float64], found: Arrays, kind: str) -> None:
+def unpacked(into: dict[str, Float64], found: Arrays, part: str) -> None:
     """Write the rows that `packed` gave; CheckpointError where they do not fit."""
-    rows = found["rows"]
+    length, n_classes = next(iter(into.values())).shape
+    rows = expect(part, found, "rows", np.int32, (None,), index(length))
     for name, array in into.items():
-        fits = rows.dtype == np.int32 and found[name].shape == (len(rows), array.shape[1])
-        if not fits or found[name].dtype != array.dtype:
-            raise CheckpointError(f"{kind}: {name!r} is {found[name].shape}, this model has {array.shape}")
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(array):
-            raise CheckpointError(f"{kind}: rows up to {rows.max()} of {len(array)}")
+        numbers = expect(part, found, name, np.float64, (len(rows), n_classes), ANY)
         array[:] = 0.0
-        array[rows] = found[name]
+        array[rows] = numbers

@@ -12,13 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_moe.errors import CheckpointError
 from stream_moe.experts.sparse.buckets import grown, new_rows, packed, unpacked
+from stream_moe.ranges import COUNT, Range, expect, index
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot
 from stream_moe.sparse_rows import BUCKETS, SparseRows
 from stream_moe.types import Float32, Float64, Int32, Int64
 
+PART = "columns"
+LARGEST = Range(
+    float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)
+)  # values are divided by it
 # Labels learnt of others than the most frequent class, and the share of the places that is then given.
 MARKS = tuple((50 * 2**k, (k + 1) / 8) for k in range(8))
 
@@ -156,17 +160,12 @@ class UsefulColumns:
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot; CheckpointError where it is of other places or classes."""
         found, known = snapshot[0], self._known
-        met, bucket = found["met"], found["bucket"]
-        fits = bucket.shape == self._bucket.shape and found["labels"].shape == known.labels.shape
-        fits &= met.shape == found["largest"].shape and met.dtype == bucket.dtype == np.int32
-        if not fits or not ((met >= 0) & (met < BUCKETS)).all() or not ((bucket >= -1) & (bucket < BUCKETS)).all():
-            raise CheckpointError(
-                f"columns: {bucket.shape} places and {found['labels'].shape} classes in the checkpoint, "
-                f"{self._bucket.shape} and {known.labels.shape} here"
-            )
-        self._bucket[:], known.labels[:] = bucket, found["labels"]
+        self._bucket[:] = expect(PART, found, "bucket", np.int32, self._bucket.shape, index(BUCKETS, none=True))
+        known.labels[:] = expect(PART, found, "labels", np.int64, known.labels.shape, COUNT)
+        met = expect(PART, found, "met", np.int32, (None,), index(BUCKETS))
+        largest = expect(PART, found, "largest", np.float32, met.shape, LARGEST)
         known.largest[:], known.place[:] = 0.0, -1
-        known.largest[met] = found["largest"]
+        known.largest[met] = largest
         given = self._bucket >= 0
         known.place[self._bucket[given]] = np.flatnonzero(given)
-        unpacked({"total": known.total, "square": known.square}, found, "columns")
+        unpacked({"total": known.total, "square": known.square}, found, PART)

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Expert
 from stream_moe.experts.sparse.buckets import grown, new_rows, packed, unpacked
 from stream_moe.experts.sparse.softmax import to_softmax
+from stream_moe.ranges import AMOUNT, expect
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
@@ -116,9 +116,7 @@ class SparseNaiveBayes(Expert):
     def restore(self, snapshot: Snapshot) -> None:
         n, found = self._counts, snapshot[0]
         for name, mine in (("total", n.total), ("counted", n.rows), ("unit", n.unit)):
-            if found[name].shape != mine.shape:
-                raise CheckpointError(f"{self.kind}: {name!r} is {found[name].shape}, this model has {mine.shape}")
-            mine[...] = found[name]
+            mine[...] = expect(self.kind, found, name, np.float64, mine.shape, AMOUNT)
         unpacked({"weight": n.weight}, found, self.kind)
 
     @property

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_moe.errors import CheckpointError
 from stream_moe.experts.base import Expert
 from stream_moe.experts.sparse.buckets import grown, new_rows, packed, unpacked
+from stream_moe.ranges import AMOUNT, ANY, expect
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
@@ -139,10 +139,8 @@ class SparseSoftmax(Expert):
 
     def restore(self, snapshot: Snapshot) -> None:
         w, found = self._weights, snapshot[0]
-        for name, mine in (("constant", w.constant), ("seen", w.seen)):
-            if found[name].shape != mine.shape:
-                raise CheckpointError(f"{self.kind}: {name!r} is {found[name].shape}, this model has {mine.shape}")
-            mine[...] = found[name]
+        w.constant[...] = expect(self.kind, found, "constant", np.float64, w.constant.shape, ANY)
+        w.seen[...] = expect(self.kind, found, "seen", np.float64, w.seen.shape, AMOUNT)
         unpacked({"weight": w.weight, "square": w.square}, found, self.kind)
         w.used[0] = w.square.any(1).sum()
 
