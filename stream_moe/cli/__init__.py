@@ -24,6 +24,7 @@ from stream_moe.cli.replay import replay
 from stream_moe.cli.report import report
 from stream_moe.cli.run import run
 from stream_moe.cli.schema import schema
+from stream_moe.cli.signals import end_at_the_start
 from stream_moe.cli.terminal import say
 from stream_moe.errors import StreamMoeError, StuckError
 from stream_moe.runtime.origin import check_connectors, leave_working_directory
@@ -99,6 +100,8 @@ def main() -> None:
     # Where colorama is installed, numba would have it write an escape sequence at the end, whatever stdout is.
     os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     leave_working_directory()
+    if sys.argv[1:2] == ["run"]:
+        end_at_the_start()
     try:
         check_connectors()
         refuse_secrets(sys.argv[1:])

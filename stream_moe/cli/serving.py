@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stream_moe.cli.outputs import Ended, Flow, OutputList, Standing
+from stream_moe.cli.signals import stop_on_signals
 from stream_moe.cli.terminal import say
 from stream_moe.engine.loop import Engine
 from stream_moe.engine.replay import ReplayResult
@@ -228,22 +227,3 @@ def ended_if_stuck(health: Health, seconds: int = STUCK_SECONDS) -> Iterator[Non
         yield
     finally:
         done.set()
-
-
-@contextmanager
-def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM or SIGINT asks the engine to drain; a second one is obeyed at once."""
-
-    def first(number: int, frame: object) -> None:
-        # Not typer's echo, which goes past the live view that stands in for stderr.
-        print(f"stream-moe: {signal.Signals(number).name}: finishing the block", file=sys.stderr)
-        for kind, handler in former.items():
-            signal.signal(kind, handler)
-        stop()
-
-    former = {kind: signal.signal(kind, first) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for kind, handler in former.items():
-            signal.signal(kind, handler)
