@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Collection
 from typing import Any
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 MAX_RECORDS = 4096  # per poll: in hundreds the client's cost per poll shows, beyond this it no longer falls
 CALL_SECONDS = 15.0
+LAG_SECONDS = 1.0  # patience with the ends of partitions that are being read: only reports ask for them
 # What the client holds of records that were not handed out: one answer of a broker, and no more is asked for before
 # it is used up. So the bound is per member, whatever the number of partitions.
 FETCH_BYTES = 32 << 20
@@ -61,6 +63,7 @@ class KafkaReader:
         self.watchdog = Watchdog(settings)
         self._settings = settings
         self._consumer: KafkaConsumer | None = None
+        self._gone: LogError | None = None
         self._positions: dict[int, int] = {}  # of the partitions that are handed out, by what was sought or polled
         self._partition_bytes = PARTITION_BYTES
 
@@ -78,19 +81,32 @@ class KafkaReader:
         return self._poll(max_records, timeout) if self._positions else []
 
     def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
-        """For each partition: the first offset held and the offset after the last committed record."""
-        consumer, timeout = self._opened(), CALL_SECONDS * 1000
+        """For each partition: the first offset held and the offset after the last committed record.
+
+        Of partitions that are being read a report alone asks, which no block waits for longer than a second.
+        """
+        if self._gone is not None:
+            raise self._gone
+        reading = all(partition in self._positions for partition in partitions)
+        consumer, deadline = self._opened(), time.monotonic() + (LAG_SECONDS if reading else CALL_SECONDS)
+
+        def left() -> float:
+            return 1000 * max(0.0, deadline - time.monotonic())
+
         places = [TopicPartition(self.topic, partition) for partition in partitions]
         with as_log_error(self._settings, f"asking for the offsets of {self.topic!r}"):
             try:
                 try:
-                    first = consumer.beginning_offsets(places, timeout_ms=timeout)
+                    first = consumer.beginning_offsets(places, timeout_ms=left())
                 except KeyError:  # a partition so new that the client, which the leader tells, has not heard of it
                     self._ask_for_topics(consumer)
-                    first = consumer.beginning_offsets(places, timeout_ms=timeout)
-                after = consumer.end_offsets(places, timeout_ms=timeout)
+                    first = consumer.beginning_offsets(places, timeout_ms=left())
+                after = consumer.end_offsets(places, timeout_ms=left())
             except errors.KafkaTimeoutError:
-                require_topic(self._settings, self.topic)  # which says so where it is the topic that is gone
+                if not reading:
+                    require_topic(self._settings, self.topic)  # which says so where it is the topic that is gone
+                else:
+                    threading.Thread(target=self._look_for_topic, name="kafka: topic", daemon=True).start()
                 raise
         return {place.partition: (first[place], after[place]) for place in places}
 
@@ -136,6 +152,15 @@ class KafkaReader:
 
     def _take(self, consumer: KafkaConsumer, place: TopicPartition) -> None:
         consumer.assign([*consumer.assignment(), place])
+
+    def _look_for_topic(self) -> None:
+        """Note, for the next who asks for bounds, that the topic is gone."""
+        try:
+            require_topic(self._settings, self.topic)
+        except UnavailableError:
+            pass
+        except LogError as error:
+            self._gone = error
 
     def _ask_for_topics(self, consumer: KafkaConsumer) -> None:
         self.watchdog.within(CALL_SECONDS, "asking for the topics", consumer.topics)

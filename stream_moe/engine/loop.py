@@ -23,6 +23,7 @@ from stream_moe.types import RecordBatch, Schema
 POLL_SECONDS = 0.5  # how long one poll waits: the longest a stop request goes unseen
 IDLE_SECONDS = 0.05  # of a turn without a record, for a checkpoint under way
 BOUNDS_SECONDS = 1.0  # how often the end of the log is asked for
+UNANSWERED_SECONDS = 10.0  # until it is asked for again where there was no answer: each time holds up the loop
 EMPTY_SECONDS = 5.0  # until caught up: how long to wait for a first record, or for a partition
 PARKED_SECONDS = 60.0  # how long a partition that went may come back to the state it left
 AWAY_SECONDS = 2.0  # until a partition is tried again that could not be opened as the log did not answer
@@ -83,7 +84,7 @@ class Engine:
         self._rebalances = 0
         self._stopping = False
         self._phase = ""  # draining, stopped
-        self._refreshed_at = 0.0
+        self._refreshed_at = self._ask_again = 0.0
         self._saved_last = -1  # the partition without a block whose checkpoint went on last
         self._empty_since: float | None = None
 
@@ -286,12 +287,15 @@ class Engine:
         """Ask for the ends of the logs, and report the partitions that had no block."""
         tasks = [task for task in self.tasks.values() if task.state != "starting"]
         now = time.monotonic()
-        if self._phase != "stopped" and self.tasks and now - self._refreshed_at > BOUNDS_SECONDS:
+        due = now - self._refreshed_at > BOUNDS_SECONDS and now >= self._ask_again
+        if self._phase != "stopped" and self.tasks and due:
             try:
                 for partition, (begin, end) in self.source.bounds(list(self.tasks)).items():
                     self.tasks[partition].begin, self.tasks[partition].end = begin, end
             except UnavailableError as error:  # only reports need it
-                _log.warning("%s; the lag is not known", error)
+                held = ", ".join(map(str, sorted(self.tasks)))
+                _log.warning("%s; the lag of partitions %s is not known and stays as it was", error, held)
+                self._ask_again = time.monotonic() + UNANSWERED_SECONDS
             self._refreshed_at = time.monotonic()
         for task in tasks:
             if task.partition not in apart_from:

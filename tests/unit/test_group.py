@@ -314,3 +314,24 @@ def test_a_loop_that_stands_still_ends_the_process() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stdout) == (75, "turned\n")
     assert done.stderr == "stream-moe: the loop stands still for 2 s; start again\n"
+
+
+def test_ends_of_the_log_that_are_not_told_are_not_asked_for_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each time may hold up the loop."""
+    monkeypatch.setattr(loop, "BOUNDS_SECONDS", 0.0)
+    engine, asked = member(filled_log(), tmp_path), 0
+    bounds = engine.source.bounds
+
+    def silent(partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        nonlocal asked
+        if not set(partitions) <= engine.tasks.keys():  # one is opened
+            return bounds(partitions)
+        asked += 1
+        raise UnavailableError("no answer")
+
+    monkeypatch.setattr(engine.source, "bounds", silent)
+    engine.run()
+    assert asked <= len(engine.tasks) + 1
+    assert "the lag of partitions" in caplog.text
