@@ -27,6 +27,18 @@ _FENCED = (
 _FINAL = (errors.AuthorizationError, errors.UnsupportedVersionError, errors.IllegalStateError)
 
 
+# Texts of the client for what it has no class of error.
+_MEANINGS = {
+    "Could not execute transactional request for unknown reasons": (
+        "the broker that keeps our transactions went away in the middle of a request; if it comes again, look at "
+        "that broker's log"
+    ),
+    "InitProducerIdResponse: [Error 50]": (
+        "the brokers allow no transaction of 60 s; raise their transaction.max.timeout.ms to 60000 or more"
+    ),
+}
+
+
 @contextmanager
 def as_log_error(settings: KafkaSettings, doing: str, *, commits: bool = False) -> Iterator[None]:
     """Turn what the client raises into one LogError: what was tried, why it failed, and the way out.
@@ -79,6 +91,9 @@ def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
                 "(`make kafka` in the source tree starts one on localhost:9092)"
             )
         return f"no broker answers there; check the address, and that the broker speaks {settings.security_protocol}"
+    for text, meaning in _MEANINGS.items():
+        if text in str(error):
+            return meaning
     return f"{type(error).__name__} ({error})"
 
 

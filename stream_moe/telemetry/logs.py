@@ -18,6 +18,29 @@ from stream_moe.shown import MASK, printable, without_secrets
 
 OUR_LOGGERS = ("stream_moe", "connectors")
 REPEAT_SECONDS = 60.0  # between two records of one kind of the Kafka client
+# What the Kafka client says to its programmers, and what that means to whoever runs us.
+KAFKA_ALARMS = (
+    (
+        r"ran for ([\d.]+)s .*blocking the event loop",
+        "the Kafka client got no processor for {} s: this process or machine was busy, short of memory or stopped. "
+        "Nothing is lost; if it comes again, give it more CPU or memory, or fewer partitions a process",
+    ),
+    (
+        r"Could not execute transactional request for unknown reasons",
+        "the broker that keeps our transactions went away in the middle of a request. The block is taken again with "
+        "a new writer; if it comes again, look at that broker's log",
+    ),
+    (
+        r"Unexpected error in InitProducerIdResponse: \[Error 50\]",
+        "the brokers allow no transaction as long as ours (60 s): raise their transaction.max.timeout.ms to 60000 or "
+        "more",
+    ),
+    (
+        r"Unexpected error in InitProducerIdResponse: (.*)",
+        "no writer of transactions could be opened: {}. It is tried again; if it comes again, look at the brokers' "
+        "logs",
+    ),
+)
 
 # A name with one of these words holds a secret, unless it is only the place of the secret (`..._file`).
 _SECRET_NAME = re.compile(r"passw|passphrase|secret|token|credential|api_?key|private_?key|jaas|authorization")
@@ -88,6 +111,8 @@ class _Handler(logging.StreamHandler[TextIO]):
 class _Keep(logging.Filter):
     """Drop DEBUG records of kafka-python even where somebody lowered one of its loggers, and its repetitions.
 
+    What it says to its programmers alone is said in words for whoever runs us.
+
     Without rights on its group, say, the client writes the same line ten times a second for as long as it lives.
     """
 
@@ -105,6 +130,11 @@ class _Keep(logging.Filter):
         if last is not None and record.created - last < REPEAT_SECONDS:
             return False
         self._last[kind] = record.created
+        said = record.getMessage()
+        for alarm, ours in KAFKA_ALARMS:
+            if (found := re.search(alarm, said)) is not None:
+                record.msg, record.args = ours.format(*found.groups()), ()
+                break
         return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +20,15 @@ from kafka.future import Future
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from connectors.kafka import internals
+from connectors.kafka.failures import as_log_error
+from connectors.kafka.reader import KafkaReader
+from connectors.kafka.settings import KafkaSettings
+from stream_moe.errors import LogError, UnavailableError
 
 FOLDER = Path(internals.__file__).parent
 PLACE = TopicPartition("events", 3)
 NOWHERE = "127.0.0.1:1"
+SETTINGS = KafkaSettings(bootstrap=NOWHERE, topic="events", group="group")
 PUBLIC = {"kafka", "kafka.errors", "kafka.structs", "kafka.admin", "kafka.partitioner"}
 
 
@@ -218,3 +224,59 @@ def test_a_refresh_of_the_topics_that_ended_begins_again(consumer: KafkaConsumer
     assert cluster._refresh_loop_future is running, "the client starts it again by itself now: drop keep_refreshing"
     internals.keep_refreshing(consumer)
     assert cluster._refresh_loop_future is not running
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("Unexpected error in InitProducerIdResponse: [Error 50] InvalidTransactionTimeoutError", "transaction.max"),
+        ("Could not execute transactional request for unknown reasons: None", "look at that broker's log"),
+    ],
+)
+def test_errors_that_the_client_has_no_class_for_get_a_meaning(text: str, meaning: str) -> None:
+    with pytest.raises(LogError, match=meaning), as_log_error(SETTINGS, "opening the writer of partition 3"):
+        raise errors.KafkaError(text)
+
+
+class _Slow:
+    """A consumer whose broker does not answer."""
+
+    def __init__(self) -> None:
+        self.patience: list[float] = []
+
+    def beginning_offsets(self, places: object, timeout_ms: float) -> dict[TopicPartition, int]:
+        self.patience.append(timeout_ms / 1000)
+        raise errors.KafkaTimeoutError("no answer")
+
+
+def test_a_report_waits_a_second_for_the_ends_of_the_log_and_an_opening_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, consumer = KafkaReader(SETTINGS, "events"), _Slow()
+    asked: list[str] = []
+    monkeypatch.setattr("connectors.kafka.reader.require_topic", lambda _, topic: asked.append(topic))
+    reader._consumer = consumer
+    with pytest.raises(UnavailableError):
+        reader.bounds([3])
+    assert consumer.patience[-1] > 10
+    reader._positions[3] = 7  # it is being read
+    with pytest.raises(UnavailableError):
+        reader.bounds([3])
+    assert consumer.patience[-1] <= 1
+
+
+def test_a_topic_that_is_gone_is_told_after_the_report_that_had_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = KafkaReader(SETTINGS, "events")
+
+    def gone(*_: object) -> None:
+        raise LogError("topic 'events' does not exist")
+
+    monkeypatch.setattr("connectors.kafka.reader.require_topic", gone)
+    reader._consumer, reader._positions = _Slow(), {3: 7}
+    with pytest.raises(UnavailableError):
+        reader.bounds([3])
+    for thread in threading.enumerate():
+        if thread.name == "kafka: topic":
+            thread.join(5)
+    with pytest.raises(LogError, match="does not exist"):
+        reader.bounds([3])

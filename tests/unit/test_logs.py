@@ -142,3 +142,36 @@ def test_settings_line_masks_secrets_wherever_they_are() -> None:
 
 def test_escaping_keeps_what_people_read() -> None:
     assert printable("größe 5 µs, 語\ttab") == "größe 5 µs, 語\\ttab"
+
+
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [
+        (
+            "Task <Task x> ran for 2.314s (>0.500s threshold). It is blocking the event loop -- likely a tight sync "
+            "loop inside a coroutine. Other pollers will time out.",
+            "no processor for 2.314 s: this process or machine was busy, short of memory or stopped",
+        ),
+        (
+            "Fatal Error handling request AddPartitionsToTxnRequest: KafkaError: Could not execute transactional "
+            "request for unknown reasons: Cancelled",
+            "the broker that keeps our transactions went away in the middle of a request",
+        ),
+        (
+            "Fatal Error handling request InitProducerIdRequest: KafkaError: Unexpected error in "
+            "InitProducerIdResponse: [Error 50] InvalidTransactionTimeoutError",
+            "raise their transaction.max.timeout.ms",
+        ),
+        (
+            "Fatal Error handling request InitProducerIdRequest: KafkaError: Unexpected error in "
+            "InitProducerIdResponse: [Error -1] UnknownError",
+            "no writer of transactions could be opened: [Error -1] UnknownError. It is tried again",
+        ),
+    ],
+)
+def test_alarms_of_the_kafka_client_are_said_in_our_words(said: str, ours: str) -> None:
+    stream, _ = logged(False)
+    logging.getLogger("kafka.net.selector").warning(said)
+    assert ours in stream.getvalue()
+    assert "coroutine" not in stream.getvalue()
+    assert "unknown reasons" not in stream.getvalue()
