@@ -19,7 +19,17 @@ from stream_moe.shown import printable
 class Rows(s.Source):
     """A file, all of it."""
 
-    flags: ClassVar = ("stream", "label", "nominal", "drop", "missing", "decimal", "thousands", "separator")
+    flags: ClassVar = (
+        "stream",
+        "label",
+        "nominal",
+        "drop",
+        "missing",
+        "decimal",
+        "thousands",
+        "separator",
+        "unpacked",
+    )
 
 
 class SchemaSettings(Settings):

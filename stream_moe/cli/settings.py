@@ -75,6 +75,11 @@ class Source(Settings):
     decimal: Annotated[str | None, Option(metavar=".|,", help="What parts decimals in a file.")] = None
     thousands: Annotated[str | None, Option(metavar="CHAR", help="What parts thousands in a file.")] = None
     separator: Annotated[str | None, Option(metavar="CHAR", help="What parts the columns of a CSV.")] = None
+    unpacked: Annotated[
+        int | None,
+        AT_LEAST_1,
+        Option(metavar="MB", help="What a file may become in memory.  [default: 256, or 100 times its size]"),
+    ] = None
 
     def open(self, seed: int, delay: str | None = None) -> Stream:
         """Open it; `delay` names the column that says how late each label is."""
@@ -91,6 +96,7 @@ class Source(Settings):
             decimal=self.decimal,
             thousands=self.thousands,
             separator=self.separator,
+            unpacked=self.unpacked,
         )
 
 

@@ -46,6 +46,7 @@ def open_stream(
     decimal: str | None = None,
     thousands: str | None = None,
     separator: str | None = None,
+    unpacked: int | None = None,
 ) -> Stream:
     """Open a stream by the name of a benchmark or the path of a file.
 
@@ -84,6 +85,9 @@ def open_stream(
         What parts decimals and thousands, as "," and "." in 2.986,93; None = each column's values decide. Files only.
     separator
         What parts the columns of a CSV, as ";"; None = its lines decide.
+    unpacked
+        Megabytes that a file may become in memory; None = 256 or 100 times its size on disk, whichever is more, but
+        16,384 at most if it is packed.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def open_stream(
     _check_separators(decimal, thousands, separator)
     # Tuples, so that it equals `Reading()` where nothing was said, whatever kind of list said it.
     named, left_out, texts = tuple(nominal), tuple(drop), tuple(missing)
-    reading = Reading(label, named, delay, left_out, texts, decimal, thousands, separator)
+    reading = Reading(label, named, delay, left_out, texts, decimal, thousands, separator, unpacked=unpacked)
     if is_generated(name_or_path):
         if replace(reading, delay=None) != Reading():
             raise ConfigError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from stream_moe.errors import DataError
+from stream_moe.streams.allowance import Allowance
 from stream_moe.streams.readers import empty
 from stream_moe.streams.tables import Column, Table, gather
 from stream_moe.streams.text import open_text
@@ -28,7 +29,7 @@ DATE_LETTERS = {
 }  # fmt: skip
 
 
-def read_arff(path: Path) -> Table:
+def read_arff(path: Path, allowance: Allowance) -> Table:
     """Read an ARFF file; nominal attributes keep their declared order, strings become nominal, dates seconds.
 
     Raises
@@ -36,7 +37,7 @@ def read_arff(path: Path) -> Table:
     DataError
         If the header is not one, or (while rows are read) a row does not fit it.
     """
-    lines = _lines(path)
+    lines = _lines(path, allowance)
     columns: list[Column] = []
     notes: list[str] = []
     for number, line in lines:
@@ -45,7 +46,8 @@ def read_arff(path: Path) -> Table:
             columns.append(_attribute(path, number, _whole(line, lines)))
         elif keyword == "@data":
             notes += [f"{c.name!r} is a date: read as seconds since 1970" for c in columns if c.time_format]
-            return Table(path, columns, gather(path, _rows(path, lines, columns, notes), len(columns)), notes=notes)
+            rows = _rows(path, lines, columns, notes)
+            return Table(path, columns, gather(path, rows, len(columns), allowance=allowance), notes=notes)
         elif keyword != "@relation":
             raise DataError(
                 f"{path}: line {number}: {line[:40]!r} is not ARFF; the header has @relation, @attribute and @data"
@@ -55,9 +57,9 @@ def read_arff(path: Path) -> Table:
     raise DataError(f"{path}: no @data line; the file may have been cut off")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, allowance: Allowance) -> Iterator[tuple[int, str]]:
     with open_text(path) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(allowance.lines(file), 1):
             text = line.strip()
             if text and not text.startswith("%"):
                 yield number, text

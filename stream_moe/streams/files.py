@@ -15,6 +15,7 @@ import numpy as np
 import zstandard
 
 from stream_moe.errors import ConfigError, DataError, one_line
+from stream_moe.streams.allowance import Allowance
 from stream_moe.streams.arff import read_arff
 from stream_moe.streams.encoders import DelayColumn, FeatureColumn, Kind, LabelColumn
 from stream_moe.streams.libsvm import SUFFIXES, read_libsvm
@@ -23,11 +24,12 @@ from stream_moe.streams.parquet import read_parquet
 from stream_moe.streams.readers import read_csv, read_jsonl
 from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import Table
+from stream_moe.streams.text import is_packed
 from stream_moe.types import Block, Float32, Int32, Int64, Schema
 
 _log = logging.getLogger(__name__)
 
-TEXT_READERS: dict[str, Callable[[Path], Table]] = {
+TEXT_READERS: dict[str, Callable[[Path, Allowance], Table]] = {
     ".csv": read_csv,
     ".arff": read_arff,
     ".jsonl": read_jsonl,
@@ -150,11 +152,13 @@ def read_file(path: Path, name: str | None = None, reading: Reading = Reading())
 
 
 def _open(path: Path, suffix: str, reading: Reading) -> Table:
+    packed = suffix == ".parquet" or is_packed(path)
+    allowance = Allowance(path, reading.unpacked, packed=packed)
     if suffix.startswith(".csv"):
-        return read_csv(path, reading.separator)
+        return read_csv(path, allowance, reading.separator)
     if reading.separator is not None:
         raise DataError(f"{path}: separator {reading.separator!r} is for .csv; leave it out")
-    return READERS[suffix](path)
+    return READERS[suffix](path, allowance)
 
 
 def read_table(open_table: Callable[[], Table], name: str, reading: Reading) -> FileStream:

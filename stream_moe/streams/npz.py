@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from stream_moe.errors import ConfigError, DataError, one_line
 from stream_moe.ports import Stream
 from stream_moe.runtime.files import whole_file
+from stream_moe.streams.allowance import Allowance
 from stream_moe.streams.blocks import labelled_blocks
 from stream_moe.streams.encoders import MAX_CLASSES
 from stream_moe.streams.numbers import base_of, distances
@@ -59,7 +61,7 @@ def read_npz(path: Path, reading: Reading) -> tuple[Schema, Float32, Int32, None
     if reading.delay is not None:
         raise DataError(f"{path}: an .npz file has no column {reading.delay!r}; give one delay for all labels")
     nominal, notes = reading.nominal, list[str]()
-    stored = _arrays(path)
+    stored = _arrays(path, Allowance(path, reading.unpacked))
     x, y = stored.get("x"), stored.get("y")
     if x is None or y is None:
         raise DataError(f"{path}: holds {sorted(stored)}; it needs arrays x [n, d] and y [n]")
@@ -124,11 +126,13 @@ def _without(
     return schema, x, y, None, tuple(notes)
 
 
-def _arrays(path: Path) -> dict[str, Any]:
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
+def _arrays(path: Path, allowance: Allowance) -> dict[str, Any]:
+    with path.open("rb") as file:
+        if file.read(6) == np.lib.format.MAGIC_PREFIX:
             raise DataError(f"{path}: a single array; it needs an archive (numpy.savez) of x [n, d] and y [n]")
+    try:
+        _check_sizes(path, allowance)
+        archive = np.load(path, allow_pickle=False)
         with archive:
             return {name: archive[name] for name in ("x", "y", "schema") if name in archive.files}
     except DAMAGED as error:
@@ -136,6 +140,25 @@ def _arrays(path: Path) -> dict[str, Any]:
             f"{path}: not a readable .npz archive of plain numbers ({one_line(error)}); "
             "write it again with numpy.savez"
         ) from None
+
+
+def _check_sizes(path: Path, allowance: Allowance) -> None:
+    """Raise DataError, or what a damaged archive raises, before memory is taken for what an array claims to be."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename not in {"x.npy", "y.npy", "schema.npy"}:
+                continue
+            allowance.text(entry.file_size)  # no more of it is unpacked, whatever it holds
+            with archive.open(entry) as file:
+                version = np.lib.format.read_magic(file)
+                read = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read(file)
+            values = math.prod(shape)
+            if values * dtype.itemsize > entry.file_size:
+                raise ValueError(f"{entry.filename} says that it is larger than it is")
+            allowance.values(values)  # of a byte each, maybe; they become float32
 
 
 def _nominal(name: str, column: Float32) -> Feature:

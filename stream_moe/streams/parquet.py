@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from stream_moe.errors import DataError, one_line
-from stream_moe.streams.tables import Chunk, Column, Table
+from stream_moe.streams.allowance import Allowance
+from stream_moe.streams.tables import CHUNK_CELLS, Chunk, Column, Table
 
+BATCH_ROWS = 65_536
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a time, in a second
 
 
-def read_parquet(path: Path) -> Table:
+def read_parquet(path: Path, allowance: Allowance) -> Table:
     """Read Parquet; strings, booleans and dictionaries are nominal, numbers and times numeric."""
     try:
         import pyarrow as pa
@@ -28,6 +30,13 @@ def read_parquet(path: Path) -> Table:
         if isinstance(error, OSError) and error.errno:
             raise  # the file system's word, not Parquet's
         raise DataError(f"{path}: not a readable Parquet file ({one_line(error)}); write it again") from None
+    # Its head says so, before anything of it is unpacked; and a text that comes a million times is there once.
+    groups = [file.metadata.row_group(g) for g in range(file.metadata.num_row_groups)]
+    allowance.text(sum(max(group.total_byte_size, 0) for group in groups))
+    allowance.values(max(file.metadata.num_rows, 0) * max(file.metadata.num_columns, 1))
+    texts = [field.name for field in file.schema_arrow if _is_text(field.type, pa.types)]
+    file = pq.ParquetFile(path, read_dictionary=texts)
+    rows = max(1, min(BATCH_ROWS, CHUNK_CELLS // max(file.metadata.num_columns, 1)))
     index = _index_columns(file.schema_arrow)
     fields = [field for field in file.schema_arrow if field.name not in index]
     kinds = [_kind(path, field, pa.types) for field in fields]
@@ -37,7 +46,7 @@ def read_parquet(path: Path) -> Table:
     def chunks() -> Iterator[Chunk]:
         row = 1
         try:
-            for batch in file.iter_batches():
+            for batch in file.iter_batches(rows):
                 wanted = [
                     column
                     for name, column in zip(file.schema_arrow.names, batch.columns, strict=True)
@@ -64,8 +73,11 @@ def _index_columns(schema: Any) -> list[str]:
 
 def _kind(path: Path, field: Any, types: Any) -> Any:
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    if text or types.is_boolean(kind) or (types.is_dictionary(field.type) and types.is_integer(kind)):
+    if (
+        _is_text(kind, types)
+        or types.is_boolean(kind)
+        or (types.is_dictionary(field.type) and types.is_integer(kind))
+    ):
         return "nominal"
     number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
     if number or _is_time(kind, types):
@@ -73,11 +85,18 @@ def _kind(path: Path, field: Any, types: Any) -> Any:
     raise DataError(f"{path}: column {field.name!r} holds {field.type}; cast it to a number or a string, or drop it")
 
 
+def _is_text(kind: Any, types: Any) -> bool:
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
 def _is_time(kind: Any, types: Any) -> bool:
     return bool(types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind) or types.is_duration(kind))
 
 
 def _cells(column: Any, kind: str, pa: Any) -> Sequence[Any]:
+    if kind == "nominal" and pa.types.is_dictionary(column.type):
+        known = column.dictionary.to_pylist()
+        return [None if code is None else known[code] for code in column.indices.to_pylist()]
     if kind == "nominal":
         return cast(list[Any], column.to_pylist())
     if _is_time(column.type, pa.types):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_moe.errors import DataError
+from stream_moe.streams.allowance import MOST_LINE, Allowance
 from stream_moe.streams.tables import Column, Table, gather, is_number
 from stream_moe.streams.text import open_text
 
@@ -24,11 +25,11 @@ def empty(path: Path) -> DataError:
     return DataError(f"{path}: the file is empty; it needs a header and at least one row")
 
 
-def read_csv(path: Path, separator: str | None = None) -> Table:
+def read_csv(path: Path, allowance: Allowance, separator: str | None = None) -> Table:
     """Read values in columns, parted by commas, semicolons, tabs or bars, with a header line."""
     notes: list[str] = []
     separator, begin, stray = _dialect(path, separator, notes)
-    rows = _csv_rows(path, separator, begin, stray)
+    rows = _csv_rows(path, allowance, separator, begin, stray)
     _, names = next(rows, (0, None))
     if names is None:
         raise empty(path)
@@ -43,13 +44,20 @@ def read_csv(path: Path, separator: str | None = None) -> Table:
             f"line 1 is taken as names of columns, {numbers[0]!r} among them; put a header line before it if it is "
             "an event"
         )
-    return Table(path, [Column(name) for name in names], gather(path, rows, len(names), notes), notes=notes)
+    chunks = gather(path, rows, len(names), notes, allowance)
+    return Table(path, [Column(name) for name in names], chunks, notes=notes)
 
 
 def _dialect(path: Path, wanted: str | None, notes: list[str]) -> tuple[str, int, bool]:
     """Find the separator, how many lines come before the header, and whether a stray semicolon ends the rows."""
     with open_text(path) as file:
-        lines = [line for line in islice(file, SAMPLE_LINES) if line.strip()]
+        lines, left = list[str](), MOST_LINE
+        for line in islice(Allowance(path, None).lines(file), SAMPLE_LINES):
+            left -= len(line)
+            if left < 0 and lines:
+                break
+            if line.strip():
+                lines.append(line)
     if lines and (named := _SEPARATOR_LINE.fullmatch(lines[0])):
         return wanted or named[1], 1, False
     widths = {each: _width(lines, each) for each in SEPARATORS}
@@ -79,13 +87,27 @@ def _width(lines: list[str], separator: str) -> int:
     return width if fits else 0
 
 
-def _csv_rows(path: Path, separator: str, begin: int, stray: bool) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(
+    path: Path, allowance: Allowance, separator: str, begin: int, stray: bool
+) -> Iterator[tuple[int, list[str]]]:
+    length = 0  # of the row that is being read
+
+    def counted(lines: Iterator[str]) -> Iterator[str]:
+        nonlocal length
+        for line in lines:
+            length += len(line)
+            if length > MOST_LINE:
+                raise allowance.too_long()
+            yield line
+
     with open_text(path) as file:
+        lines = allowance.lines(file)
         for _ in range(begin):
-            next(file)
-        reader = csv.reader(file, strict=True, skipinitialspace=True, delimiter=separator)
+            next(lines)
+        reader = csv.reader(counted(lines), strict=True, skipinitialspace=True, delimiter=separator)
         try:
             for row in reader:
+                length = 0
                 if row:
                     if stray:
                         row[-1] = row[-1].removesuffix(";")
@@ -97,9 +119,9 @@ def _csv_rows(path: Path, separator: str, begin: int, stray: bool) -> Iterator[t
             ) from None
 
 
-def read_jsonl(path: Path) -> Table:
+def read_jsonl(path: Path, allowance: Allowance) -> Table:
     """Read one JSON object a line; the first names the columns, a later one may lack some of them."""
-    objects = _json_objects(path)
+    objects = _json_objects(path, allowance)
     line, first = next(objects, (0, None))
     if first is None:
         raise empty(path)
@@ -114,17 +136,18 @@ def read_jsonl(path: Path) -> Table:
                 )
             yield number, [plain.get(key) for key in first]
 
-    return Table(path, [Column(name) for name in first], gather(path, rows(), len(first)), typed=True)
+    chunks = gather(path, rows(), len(first), allowance=allowance)
+    return Table(path, [Column(name) for name in first], chunks, typed=True)
 
 
-def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_objects(path: Path, allowance: Allowance) -> Iterator[tuple[int, dict[str, Any]]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(plain := dict(pairs)) < len(pairs):
             raise ValueError("a key appears twice")
         return plain
 
     with open_text(path) as file:
-        for number, text in enumerate(file, 1):
+        for number, text in enumerate(allowance.lines(file), 1):
             if not text.strip():
                 continue
             try:

@@ -28,6 +28,8 @@ class Reading:
         What parts thousands, as "," in 2,986.93; None = each column's values decide.
     separator
         What parts the columns of a CSV; None = its lines decide.
+    unpacked
+        Megabytes that the file may become in memory; None = as `stream_moe.streams.allowance` has it.
     usually_nominal
         As `nominal`, but a column that is not there is no error.
     """
@@ -41,3 +43,4 @@ class Reading:
     thousands: str | None = None
     separator: str | None = None
     usually_nominal: Sequence[str] = ()
+    unpacked: int | None = None

@@ -11,9 +11,11 @@ from typing import Any, Literal
 import numpy as np
 
 from stream_moe.errors import DataError
+from stream_moe.streams.allowance import Allowance
 from stream_moe.types import Float32
 from stream_moe.values import number_of_text
 
+CHUNK_CELLS = 1 << 20  # of a chunk at most, as each is an object of Python
 CHUNK_ROWS = 1024  # few enough that a chunk's strings stay in cache: 8 s for covtype, 13 s at 16,384
 
 
@@ -58,9 +60,13 @@ class Table:
 
 
 def gather(
-    path: Path, rows: Iterable[tuple[int, Sequence[Any]]], width: int, notes: list[str] | None = None
+    path: Path,
+    rows: Iterable[tuple[int, Sequence[Any]]],
+    width: int,
+    notes: list[str] | None = None,
+    allowance: Allowance | None = None,
 ) -> Iterator[Chunk]:
-    """Turn numbered rows into chunks; DataError at the first row that has not `width` cells.
+    """Turn numbered rows into chunks; DataError at the first row that has not `width` cells, or is not allowed.
 
     A separator that ends a row, and with `notes` a row of nothing but separators, is left out; `notes` say so.
     """
@@ -79,9 +85,11 @@ def gather(
         if notes is not None and not any(row):
             void += 1
             continue
+        if allowance is not None:
+            allowance.values(width)
         lines.append(line)
         cells.append(row)
-        if len(lines) == CHUNK_ROWS:
+        if len(lines) == CHUNK_ROWS or len(lines) * width >= CHUNK_CELLS:
             yield Chunk(lines, list(zip(*cells, strict=True)))
             lines, cells = [], []
     if lines:

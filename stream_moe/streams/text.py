@@ -38,6 +38,13 @@ MARKS = {
 }
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file's first bytes, or its name, say that it is packed."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head.startswith(tuple(PACKED)) or path.suffix.lower() in BY_NAME
+
+
 def open_text(path: Path) -> IO[str]:
     """Open a text file: packed (gzip, xz, bzip2, zstd) or not, in UTF-8, or in UTF-16 or UTF-32 as it shows itself.
 
