@@ -34,6 +34,7 @@ class Allowance:
         usual = max(FREE, TIMES * self._disk)
         self.most = megabytes << 20 if megabytes is not None else min(usual, MOST) if packed else usual
         self._text = self._values = 0
+        self.row = 0  # characters of the row that is being read
 
     def text(self, more: int) -> None:
         """Count bytes, or characters, that were unpacked; DataError beyond what is allowed."""
@@ -47,16 +48,26 @@ class Allowance:
         if self._values > self.most:
             raise self._beyond("becomes a table of")
 
-    def lines(self, file: IO[str]) -> Iterator[str]:
-        """Yield the lines of a file, counted; DataError for one that is longer than any may be."""
-        while line := file.readline(MOST_LINE + 1):
-            if len(line) > MOST_LINE:
-                raise self.too_long()
-            self.text(len(line))
-            yield line
+    def lines(self, file: IO[str], *, rows_go_on: bool = False) -> Iterator[str]:
+        """Yield the lines of a file, counted.
 
-    def too_long(self) -> DataError:
-        return DataError(f"{self._path}: a row of more than {MOST_LINE:,} characters; it is no table of events")
+        DataError for a row that is longer than any may be; where `rows_go_on` over lines, whoever reads them sets
+        `row` to 0 at the end of each.
+        """
+        readline, most = file.readline, self.most
+        while line := readline(MOST_LINE + 1):
+            length = len(line)
+            self._text += length
+            self.row += length
+            if self.row > MOST_LINE:
+                raise DataError(
+                    f"{self._path}: a row of more than {MOST_LINE:,} characters; it is no table of events"
+                )
+            if self._text > most:
+                raise self._beyond("unpacks to")
+            if not rows_go_on:
+                self.row = 0
+            yield line
 
     def _beyond(self, what: str) -> DataError:
         return DataError(

@@ -15,10 +15,11 @@ import numpy as np
 
 from stream_moe.errors import DataError
 from stream_moe.sparse_rows import SparseRows, bucket_of
+from stream_moe.streams.allowance import Allowance
 from stream_moe.streams.encoders import MAX_CLASSES
 from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import vocabulary
-from stream_moe.streams.text import open_text
+from stream_moe.streams.text import is_packed, open_text
 from stream_moe.types import UNLABELLED, Float32, Int32, Int64, Schema
 from stream_moe.values import is_missing_text, number_of_text
 
@@ -41,8 +42,9 @@ def read_libsvm(path: Path, reading: Reading) -> tuple[Schema, Float32, Int32, N
             "missing out"
         )
     entries = _Entries(path, {QUERY, *reading.drop})
+    allowance = Allowance(path, reading.unpacked, packed=is_packed(path))
     with open_text(path) as file:
-        numbered = enumerate(file, 1)
+        numbered = enumerate(allowance.lines(file), 1)
         while chunk := list(islice(numbered, LINES)):
             entries.read(chunk)
     if not entries.labels:
@@ -51,7 +53,7 @@ def read_libsvm(path: Path, reading: Reading) -> tuple[Schema, Float32, Int32, N
         raise DataError(f"{path}: no line has a {min(unknown)!r}; leave it out of drop")
     notes = list[str]()
     y, classes = _classes(path, entries.labels, reading.missing, notes)
-    x, names = entries.rows(notes)
+    x, names = entries.rows(notes, allowance)
     schema = Schema.numeric(len(names), classes, names) if names else Schema((), classes, sparse=True)
     return schema, x, y, None, tuple(notes)
 
@@ -120,7 +122,7 @@ class _Entries:
     def _bad(self, line: int, token: str) -> DataError:
         return DataError(f"{self._path}: line {line}: {token[:40]!r} is no NAME:NUMBER; mend or remove it")
 
-    def rows(self, notes: list[str]) -> tuple[Float32, tuple[str, ...]]:
+    def rows(self, notes: list[str], allowance: Allowance) -> tuple[Float32, tuple[str, ...]]:
         """Return the rows, sparse or as columns, and the names of the columns, () where they are sparse."""
         code = np.concatenate([part for part, _ in self._parts])
         value = np.concatenate([part for _, part in self._parts])
@@ -141,6 +143,7 @@ class _Entries:
         if names and all(name.isdecimal() and name.isascii() and int(name) <= MOST_COLUMNS for name in names):
             numbers = sorted({int(name) for name in names})
             first = min(1, numbers[0])
+            allowance.values(n * (numbers[-1] + 1 - first))
             x = np.zeros((n, numbers[-1] + 1 - first), np.float32)
             places = np.array([int(name) - first if name.isdecimal() else 0 for name in self.codes], np.int64)
             np.add.at(x, (row, places[code]), value.astype(np.float32))

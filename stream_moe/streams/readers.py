@@ -90,24 +90,14 @@ def _width(lines: list[str], separator: str) -> int:
 def _csv_rows(
     path: Path, allowance: Allowance, separator: str, begin: int, stray: bool
 ) -> Iterator[tuple[int, list[str]]]:
-    length = 0  # of the row that is being read
-
-    def counted(lines: Iterator[str]) -> Iterator[str]:
-        nonlocal length
-        for line in lines:
-            length += len(line)
-            if length > MOST_LINE:
-                raise allowance.too_long()
-            yield line
-
     with open_text(path) as file:
-        lines = allowance.lines(file)
+        lines = allowance.lines(file, rows_go_on=True)
         for _ in range(begin):
             next(lines)
-        reader = csv.reader(counted(lines), strict=True, skipinitialspace=True, delimiter=separator)
+        reader = csv.reader(lines, strict=True, skipinitialspace=True, delimiter=separator)
         try:
             for row in reader:
-                length = 0
+                allowance.row = 0
                 if row:
                     if stray:
                         row[-1] = row[-1].removesuffix(";")

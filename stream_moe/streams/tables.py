@@ -73,6 +73,7 @@ def gather(
     lines: list[int] = []
     cells: list[Sequence[Any]] = []
     void, longer = 0, 0
+    most = min(CHUNK_ROWS, CHUNK_CELLS // max(width, 1) + 1)
     for line, found in rows:
         row = found
         if len(row) == width + 1 and row[-1] in ("", None):
@@ -85,11 +86,11 @@ def gather(
         if notes is not None and not any(row):
             void += 1
             continue
-        if allowance is not None:
-            allowance.values(width)
         lines.append(line)
         cells.append(row)
-        if len(lines) == CHUNK_ROWS or len(lines) * width >= CHUNK_CELLS:
+        if len(lines) >= most:
+            if allowance is not None:
+                allowance.values(width * len(lines))
             yield Chunk(lines, list(zip(*cells, strict=True)))
             lines, cells = [], []
     if lines:

@@ -81,6 +81,12 @@ def sparse_arff(folder: Path) -> Path:
     return path
 
 
+def wide_libsvm(folder: Path) -> Path:
+    path = folder / "wide.libsvm"
+    path.write_text("1 256:1\n" + "0\n" * 10_000)
+    return path
+
+
 def npz(folder: Path) -> Path:
     path = folder / "bomb.npz"
     np.savez_compressed(path, x=np.zeros((2_000_000, 200), np.int8), y=np.zeros(2_000_000, np.int8))
@@ -159,7 +165,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("little")
-@pytest.mark.parametrize("sparse", [wide_jsonl, sparse_arff], ids=lambda sparse: sparse.__name__)
+@pytest.mark.parametrize("sparse", [wide_jsonl, sparse_arff, wide_libsvm], ids=lambda sparse: sparse.__name__)
 def test_rows_that_stand_for_many_values_are_counted(sparse: Callable[[Path], Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="becomes a table of more than 1 MiB"):
         open_stream(str(sparse(tmp_path)))
