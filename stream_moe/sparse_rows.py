@@ -105,6 +105,10 @@ class SparseRows:
             raise DataError("rows: a value is 0, NaN or infinite; leave it out")
         return SparseRows(start, bucket, value)
 
+    def copy(self) -> SparseRows:
+        """Return the same rows in arrays of their own."""
+        return SparseRows(self.start.copy(), self.bucket.copy(), self.value.copy())
+
     def without_zeros(self) -> SparseRows:
         """Return the rows without entries that float32 cannot tell from 0."""
         there = self.value != 0

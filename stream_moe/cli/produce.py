@@ -64,6 +64,8 @@ def produce(settings: ProduceSettings) -> None:
     if settings.source.events is None and source.n_events is None and settings.rate is None:
         name = settings.source.stream
         raise ConfigError(f"stream {name!r} is endless; say how many events with --events, or how fast with --rate")
+    if source.schema.sparse:
+        raise ConfigError(f"{source.name}: sparse rows do not keep their names, so no records can be made of them")
     if settings.key is not None:
         check_feature(source.schema, settings.key)
     kafka, partitions = settings.kafka.settings(), settings.partitions

@@ -98,11 +98,6 @@ class JsonCodec:
         keys: KeyRule | None = None,
         inputs: InputCounts | None = None,
     ) -> None:
-        if schema.sparse:
-            raise ConfigError(
-                "schema: its rows are sparse, which records cannot be yet; replay a libsvm file, or learn dicts with "
-                "SparseDriftMoE"
-            )
         self.schema = schema
         self._max_bytes, self._key_rule, self._inputs = max_bytes, keys, inputs
         self._members = Members(schema, inputs)
@@ -111,7 +106,7 @@ class JsonCodec:
         self._categories = [None if f.categories is None else Index(f.categories, math.nan) for f in schema.features]
         self._all_numeric = all(index is None for index in self._categories)
         self._base = np.array([feature.base for feature in schema.features])
-        self._nothing = (None,) * schema.n_features
+        self._nothing: tuple[Any, ...] = (None,) * schema.n_features
 
     # ---- reading
 
@@ -222,9 +217,12 @@ class JsonCodec:
         if len(value) > self._max_bytes:
             reject("too-large", f"The value has {len(value):,} bytes; the limit is {self._max_bytes:,}.")
         try:
-            return self._members.read(value)
+            return self._read_compiled(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._careful(value)
+
+    def _read_compiled(self, value: bytes) -> Any:
+        return self._members.read(value)
 
     def _beside(self, value: bytes | None) -> tuple[Any, ...] | None:
         """Return the features that stand beside ``id`` and ``y``, None where there are none."""
@@ -289,18 +287,7 @@ class JsonCodec:
             reject("bad-json", f"The value is not JSON: {error}.")
         if not isinstance(plain, dict):
             reject("not-object", f"The value is a JSON {kind_of(plain)}; an event is an object.")
-        x, y, name = plain.get("x"), plain.get("y"), plain.get("id")
-        features = self.schema.features
-        if isinstance(x, dict):
-            self._members.count(x)
-            self._check_known(x)
-            x = [x.get(feature.name) for feature in features]
-        if isinstance(x, list):
-            if len(x) != len(features):
-                reject("bad-length", f"x has {len(x):,} values; the schema has {len(features):,} features.")
-            x = tuple(cell_of(v, f.name, names) for v, (f, names) in zip(x, self._named(features), strict=True))
-        elif x is not None:
-            reject("bad-feature", f"x is a {kind_of(x)}; give an array or an object.")
+        x, y, name = self._careful_row(plain.get("x")), plain.get("y"), plain.get("id")
         if isinstance(y, bool | float):
             y = self._label.name(y)
         elif y is not None and not isinstance(y, str | int):
@@ -310,6 +297,21 @@ class JsonCodec:
         if isinstance(name, str) and not is_text(name):
             reject("bad-id", "id holds half a surrogate pair, which no UTF-8 text can.")
         return self._members.event(x, y, name)
+
+    def _careful_row(self, x: Any) -> Any:
+        """Return the features of `_careful`'s record."""
+        features = self.schema.features
+        if isinstance(x, dict):
+            self._members.count(x)
+            self._check_known(x)
+            x = [x.get(feature.name) for feature in features]
+        if isinstance(x, list):
+            if len(x) != len(features):
+                reject("bad-length", f"x has {len(x):,} values; the schema has {len(features):,} features.")
+            return tuple(cell_of(v, f.name, names) for v, (f, names) in zip(x, self._named(features), strict=True))
+        if x is not None:
+            reject("bad-feature", f"x is a {kind_of(x)}; give an array or an object.")
+        return None
 
     # ---- writing
 

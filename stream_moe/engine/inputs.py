@@ -109,6 +109,8 @@ class InputCounts:
     def update(self, x: Float32) -> None:
         """Count the missing values of events, float32 [n, d]; the windows do not depend on the blocks."""
         start = 0
+        if self._schema.sparse:  # what is not there is 0, and not missing
+            return
         while start < len(x):
             part = x[start : start + WINDOW - self._events]
             missing = np.isnan(part)

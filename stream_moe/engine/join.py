@@ -20,16 +20,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from stream_moe.engine.waiting import Joined, Matches, WaitingEvents
-from stream_moe.errors import CheckpointError
+from stream_moe.errors import CheckpointError, DataError
 from stream_moe.ranges import ANY, COUNT, INPUT, Range, expect, index, number
 from stream_moe.report import LabelCounts
 from stream_moe.snapshot import Arrays, Snapshot, keys_from_arrays, keys_to_arrays
-from stream_moe.types import SHARED, UNLABELLED, Block
+from stream_moe.sparse_rows import BUCKETS, SparseRows
+from stream_moe.types import SHARED, UNLABELLED, Block, Float32
 
 MAX_WAITING = 100_000  # ids of 20 characters and 10 features: about 100 MB when all is full
 TIMEOUT_SECONDS = 86_400.0
@@ -95,6 +97,8 @@ class LabelJoin:
         oldest goes first.
     timeout
         Seconds of event time after which an event stops waiting for its label, and a label for its event.
+    sparse
+        Whether rows are `SparseRows`.
 
     Attributes
     ----------
@@ -111,16 +115,22 @@ class LabelJoin:
     """
 
     def __init__(
-        self, n_features: int, n_classes: int, *, max_waiting: int = MAX_WAITING, timeout: float = TIMEOUT_SECONDS
+        self,
+        n_features: int,
+        n_classes: int,
+        *,
+        max_waiting: int = MAX_WAITING,
+        timeout: float = TIMEOUT_SECONDS,
+        sparse: bool = False,
     ):
-        self._shape = (n_features, n_classes)
+        self._shape, self._sparse = (n_features, n_classes), sparse
         self._max_waiting, self._timeout = max_waiting, int(timeout * 1000)
         # Ordered ones give up their oldest at once; a dict looks for it behind all that were deleted before.
         self._events: OrderedDict[str, _Held] = OrderedDict()
         self._labels: OrderedDict[str, tuple[int, int]] = OrderedDict()  # id -> (class, timestamp)
         self._done: OrderedDict[str, int] = OrderedDict()  # id -> class, or UNLABELLED where the event gave up
         self.counts = LabelCounts()
-        self._waiting = WaitingEvents(n_features, n_classes)
+        self._waiting = WaitingEvents(n_features, n_classes, sparse=sparse)
         self._block = _Block()
 
     @property
@@ -249,7 +259,7 @@ class LabelJoin:
         events, waiting = list(self._events.values()), self._waiting
         slots = np.array([event.place for event in events], np.int64)
         arrays: Arrays = {
-            "x": waiting.x[slots],
+            **_rows_to_arrays(waiting.x[slots]),
             "proba": waiting.proba[slots],
             "tickets": waiting.tickets[slots],
             "timestamps": np.array([event.timestamp for event in events], np.int64),
@@ -269,14 +279,12 @@ class LabelJoin:
         arrays, plain = snapshot[0], msgspec.convert(snapshot[1], _Plain)
         self._check(plain)
         n, (d, c) = len(plain.events), self._shape
-        x, proba = (
-            expect("join", arrays, name, dtype, (n, width), allowed)
-            for name, dtype, width, allowed in (("x", np.float32, d, INPUT), ("proba", np.float64, c, ANY))
-        )
+        x = _rows_from_arrays(arrays, n) if self._sparse else expect("join", arrays, "x", np.float32, (n, d), INPUT)
+        proba = expect("join", arrays, "proba", np.float64, (n, c), ANY)
         tickets = expect("join", arrays, "tickets", np.int64, (n,), Range(-1, plain.next_ticket - 1))
         times = expect("join", arrays, "timestamps", np.int64, (n,), ANY)  # which are the producers'
         keys: Sequence[bytes | None] = keys_from_arrays(arrays) if "keys" in arrays else [None] * n
-        self._waiting = WaitingEvents(*self._shape)
+        self._waiting = WaitingEvents(*self._shape, sparse=self._sparse)
         self._waiting.next_ticket = plain.next_ticket
         slots = self._waiting.put(x, tickets)
         self._waiting.proba[slots] = proba
@@ -298,3 +306,20 @@ class LabelJoin:
             number("join", {name: value}, name, allowed)
         if len(set(plain.events)) != len(plain.events):
             raise CheckpointError(f"join: of {len(plain.events)} events that wait some have the same id")
+
+
+def _rows_to_arrays(rows: Float32 | SparseRows) -> Arrays:
+    if not isinstance(rows, SparseRows):
+        return {"x": rows}
+    return {"x.start": rows.start, "x.bucket": rows.bucket, "x.value": rows.value}
+
+
+def _rows_from_arrays(arrays: Arrays, n: int) -> Any:
+    """Undo `_rows_to_arrays` for n sparse rows; CheckpointError where they are none."""
+    start = expect("join", arrays, "x.start", np.int64, (n + 1,), COUNT)
+    bucket = expect("join", arrays, "x.bucket", np.int32, (None,), index(BUCKETS))
+    value = expect("join", arrays, "x.value", np.float32, bucket.shape, INPUT)
+    try:
+        return SparseRows(start, bucket, value).checked()
+    except DataError as error:
+        raise CheckpointError(f"join: {error}") from None

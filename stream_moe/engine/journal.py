@@ -15,11 +15,13 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from stream_moe.errors import ConfigError, EndOfLogError, LogError, UnavailableError
 from stream_moe.ports import Change, Reader, Source
+from stream_moe.sparse_rows import SparseRows
 from stream_moe.types import Block, JournalEntry, RecordBatch
 
 JOURNAL_SECONDS = 60.0  # without a record of the journal after which its reading is given up
@@ -302,7 +304,7 @@ def merged(events: Block, labels: Block) -> Block:
     ids = events.ids + labels.ids
     keys = None if events.keys is None else [*events.keys, *(labels.keys or [b""] * len(labels))]
     return Block(
-        np.concatenate([events.x, labels.x])[order],
+        _one_behind_the_other(events.x, labels.x)[order],
         np.concatenate([events.y, labels.y])[order],
         [ids[i] for i in order],
         np.concatenate([flags for _, flags in parts])[order],
@@ -310,3 +312,7 @@ def merged(events: Block, labels: Block) -> Block:
         np.concatenate([block.timestamps for block, _ in parts if block.timestamps is not None])[order],
         None if keys is None else [keys[i] for i in order],
     )
+
+
+def _one_behind_the_other(first: Any, second: Any) -> Any:
+    return SparseRows.joined([first, second]) if isinstance(first, SparseRows) else np.concatenate([first, second])

@@ -75,8 +75,9 @@ class PartitionState:
         schema = learner.schema
         self.learner = learner
         self.join = LabelJoin(
-            schema.n_features, schema.n_classes, max_waiting=settings.max_waiting, timeout=settings.label_seconds
-        )
+            schema.n_features, schema.n_classes, max_waiting=settings.max_waiting, timeout=settings.label_seconds,
+            sparse=schema.sparse,
+        )  # fmt: skip
         self.quality = Prequential(schema.n_classes)
         self.watch = DriftWatch(schema)
         self.inputs = InputCounts(schema)

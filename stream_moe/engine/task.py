@@ -19,12 +19,13 @@ import numpy as np
 
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner
 from stream_moe.engine.checkpoint import CheckpointWriter, stored_schema
-from stream_moe.engine.codec import JsonCodec, schema_from_headers
+from stream_moe.engine.codec import schema_from_headers
 from stream_moe.engine.commit import CommitPoint
 from stream_moe.engine.dead_letters import count_dead
 from stream_moe.engine.journal import merged
 from stream_moe.engine.recovery import Recovery
 from stream_moe.engine.settings import EngineSettings
+from stream_moe.engine.sparse_codec import codec_for
 from stream_moe.engine.state import PartitionState
 from stream_moe.engine.warm import compile_beside
 from stream_moe.errors import CheckpointError, ConfigError
@@ -181,7 +182,7 @@ class Task:
         learner.attach(self._store)
         self._writer.files = learner.files
         self.learnt = PartitionState(learner, self.settings)
-        self._codec = JsonCodec(schema, keys=self.settings.keys, inputs=self.learnt.inputs)
+        self._codec = codec_for(schema, keys=self.settings.keys, inputs=self.learnt.inputs)
         source = f"{self._source.group}/{self._source.topic}/{self.partition}"
         self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters())
         self._version = f"{self.settings.model}/{self._owner.fingerprint[:8]}"

@@ -35,7 +35,13 @@ def compile_beside(learner: BlockClassifier) -> None:
     learner
         The one that is about to learn. Of others than `DriftMoE` there is too little to share.
     """
-    if _helper or not isinstance(learner, DriftMoE) or (os.cpu_count() or 1) < 2 or not is_cold():
+    if (
+        _helper
+        or not isinstance(learner, DriftMoE)
+        or learner.schema.sparse
+        or (os.cpu_count() or 1) < 2
+        or not is_cold()
+    ):
         return
     command = [sys.executable, "-P", "-m", __name__]
     with suppress(OSError):  # without it all is compiled here

@@ -90,9 +90,8 @@ def check_law(
         answer = run(make(), x[:end], flipped[:end])
         own += _differences(answer, proba, t, f"the label of event {t + 1:,}")
         moved += not np.array_equal(answer[t + 1 :], proba[t + 1 : end])
-        other_x, other_y = x.copy(), flipped
+        other_x, other_y = x[np.append(np.arange(t + 1), np.arange(len(y) - 1, t, -1))], flipped
         other_y[t:] = np.where(y[t:] >= 0, (y[t:] + 1) % n_classes, y[t:])
-        other_x[t + 1 :] = x[t + 1 :][::-1]
         answer = run(make(), other_x[:end], other_y[:end])
         later += _differences(answer, proba, t, f"all that follows the features of event {t + 1:,}")
         moved += not np.array_equal(answer[t + 1 :], proba[t + 1 : end])

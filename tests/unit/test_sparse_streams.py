@@ -355,6 +355,8 @@ def test_the_program_says_what_it_does_with_sparse_rows(tmp_path: Path, capsys: 
     assert code == 0
     assert "300 events, sparse rows of 1" in out
     assert "linear experts and naive Bayes take all names" in out
+    code, out, _ = run(capsys, "audit", str(path), "--events", "300", "--probes", "3")
+    assert (code, "Honest: every check that could fail passed." in out) == (0, True)
     code, out, _ = run(capsys, "schema", str(path), "--out", str(tmp_path / "s.json"))
     assert (code, '"sparse": true' in (tmp_path / "s.json").read_text()) == (0, True)
     for arguments, said in (

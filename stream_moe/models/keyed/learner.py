@@ -78,6 +78,8 @@ class KeyedLearner(BlockClassifier):
         memory: KeyMemory | None = None,
         key_feature: str | None = None,
     ) -> None:
+        if schema.sparse:
+            raise ConfigError("model per key: takes no sparse rows; have one model for each partition")
         if key_feature is not None:
             check_feature(schema, key_feature)
         self.make, self.max_keys, self.key_feature = make, max_keys, key_feature
