@@ -30,7 +30,9 @@ def inspect(
         try:
             content = read()
             with understood(name):
-                shown = list(_lines(Checkpoint.from_bytes(content, name), len(content)))
+                checkpoint_found = Checkpoint.from_bytes(content, name)
+                shown = list(_lines(checkpoint_found, len(content)))
+                _try(checkpoint_found)
             say("\n".join(shown) if len(found) == 1 and checkpoint.endswith(name) else f"{name}: {shown[0]}")
         except (CheckpointError, OSError) as error:
             bad += 1
@@ -38,6 +40,23 @@ def inspect(
             say(f"stream-moe: {' '.join(why.split())}", err=True)
     if bad:
         raise typer.Exit(1)
+
+
+def _try(found: Checkpoint) -> None:
+    """Raise CheckpointError where no state can be made of what a checkpoint holds, as far as it says how to."""
+    from stream_moe.checkpoints.checkpoint import understood
+    from stream_moe.engine.settings import EngineSettings
+    from stream_moe.engine.state import PartitionState
+    from stream_moe.models.catalogue import rebuild_model
+    from stream_moe.ranges import of
+    from stream_moe.snapshot import unpack
+    from stream_moe.types import Schema
+
+    name, schema = found.plain["model"]["name"], Schema.from_dict(found.plain["schema"])
+    model = rebuild_model(name, schema, found.owner.parameters)
+    if model is not None:
+        with of(found.name), understood("its state"):
+            PartitionState(model, EngineSettings(name)).restore(unpack((found.arrays, found.plain)))
 
 
 def _lines(found: Checkpoint, size: int) -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -11,7 +13,7 @@ from stream_moe.errors import ConfigError
 from stream_moe.experts.kinds import FORMER, KINDS, current_kind, expert_class
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from stream_moe.models.contract import BlockClassifier
     from stream_moe.types import Schema
@@ -25,6 +27,7 @@ _MIXTURES = {
 }
 _FORMER_SETTINGS = {"home": "executor"}
 _NOT_SETTINGS = {"schema", "seed", "threads", "device"}  # have a way of their own
+MOST_TEXT = 10_000  # characters of a literal
 _LARGEST = 2**53  # beyond it a number no longer fits every array's type
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -112,6 +115,49 @@ def _over_sparse_rows(name: str, schema: Schema, seed: int, threads: int, option
     if name != "driftmoe":
         raise ConfigError(f"{name}: takes no sparse rows, which only driftmoe does; leave --model out")
     return SparseDriftMoE(schema, seed=seed, threads=threads, **_settings(name, SparseDriftMoE, options))
+
+
+def rebuild_model(name: str, schema: Schema, parameters: Mapping[str, str]) -> BlockClassifier | None:
+    """Make the model of a checkpoint anew.
+
+    Parameters
+    ----------
+    name, schema
+        As the checkpoint has them.
+    parameters
+        Of its owner: Python literals by name.
+
+    Returns
+    -------
+    BlockClassifier or None
+        None = the parameters do not tell how: those of an older program, or of a model for each key.
+
+    Examples
+    --------
+    >>> from stream_moe.types import Schema
+    >>> schema = Schema.numeric(1, ["no", "yes"])
+    >>> rebuild_model("knn", schema, {"expert": "'knn'", "parameters": "{'k': 5}"}).parameters
+    {'k': 5}
+    >>> rebuild_model("knn", schema, {}) is None
+    True
+    """
+    given: dict[str, Any] = {}
+    for key, text in parameters.items():
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):  # a class, in files of older programs
+            given[key] = ast.literal_eval(text[:MOST_TEXT])
+    if name not in _MIXTURES and type(given.get("parameters", "")) in (dict, type(None)):
+        given = given["parameters"] or {}
+    elif name not in _MIXTURES or "seed" not in given:
+        return None
+    if "model_per" in parameters:
+        return None
+    try:
+        factory = _mixture_class(name) if name in _MIXTURES else expert_class(current_kind(name))
+        known = set(inspect.signature(factory).parameters) - _NOT_SETTINGS
+        options = {key: str(value) for key, value in given.items() if key in known}
+        return build_model(name, schema, seed=int(given.get("seed", 1)), options=options)
+    except (ConfigError, TypeError, ValueError, LookupError):
+        return None
 
 
 def warning(name: str, options: dict[str, str], events: int | None) -> str | None:
