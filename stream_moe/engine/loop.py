@@ -17,6 +17,7 @@ from stream_moe.engine.task import BlockReport, Task
 from stream_moe.errors import EndOfLogError, FencedError, LogError, StuckError, UnavailableError
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.ports import Change, CheckpointStore, Sink, Source
+from stream_moe.ranges import of
 from stream_moe.report import GroupReport, PartitionReport
 from stream_moe.types import RecordBatch, Schema
 
@@ -211,7 +212,8 @@ class Engine:
             ports = self.source, self.sink, store
             task = Task(partition, *ports, self._make_learner, self.settings, self._outcomes)
         try:
-            task.open(self._schema)
+            with of(f"partition {partition}"):
+                task.open(self._schema)
         except (FencedError, UnavailableError) as error:
             self._drop(task, error)
             return
@@ -243,7 +245,8 @@ class Engine:
     def _process(self, task: Task, batch: RecordBatch) -> None:
         committed = self._outcomes["committed"]
         try:
-            block = task.process(batch)
+            with of(f"partition {task.partition}"):
+                block = task.process(batch)
         except (FencedError, UnavailableError) as error:
             self._drop(task, error)
             return

@@ -199,7 +199,8 @@ def test_a_changed_file_is_refused_when_it_is_read() -> None:
     more.extend("events", [*items, *items, EOF])
     more.commit("events", "group", 0, more.fence("events", "group"), EVENTS)
     with pytest.raises(
-        CheckpointError, match=r"a key's model in .*\.models is not the one that the checkpoint names"
+        CheckpointError,
+        match=r"partition 0: the model of key '.+' in .*\.models is not the one that the check",
     ):
         engine(more, store, keys).run()
 

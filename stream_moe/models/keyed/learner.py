@@ -25,7 +25,7 @@ from stream_moe.models.keyed.settings import MAX_KEYS
 from stream_moe.models.parts import Part
 from stream_moe.models.state import model_class
 from stream_moe.ports import CheckpointStore
-from stream_moe.ranges import number
+from stream_moe.ranges import number, of
 from stream_moe.report import KeyReport, LearnerReport
 from stream_moe.rows import RowEncoder
 from stream_moe.runtime.failpoints import reach
@@ -210,7 +210,7 @@ class KeyedLearner(BlockClassifier):
         if key not in self._index.slots:
             return self._template
         model = self.make(self.schema)
-        with understood("a key's model"):
+        with of(f"the model of key {ascii(key)[1:][:60]}"), understood("its state"):
             model.restore(next(self._read([key])))
         return model
 
@@ -232,8 +232,8 @@ class KeyedLearner(BlockClassifier):
     def _read(self, keys: Sequence[bytes]) -> Iterator[Snapshot]:
         index, slots = self._index, [self._index.slots[key] for key in keys]
         spans = [(int(index.segment[s]), int(index.offset[s]), int(index.length[s])) for s in slots]
-        for slot, (segment, _, _), packed in zip(slots, spans, self.files.read(spans), strict=True):
-            where = f"a key's model in {self.files.names[segment]}"
+        for key, slot, (segment, _, _), packed in zip(keys, slots, spans, self.files.read(spans), strict=True):
+            where = f"the model of key {ascii(key)[1:][:60]} in {self.files.names[segment]}"
             yield record.from_bytes(packed, index.digest[slot].tobytes(), where)
 
     def _save_due(self, keys: Iterable[bytes]) -> None:

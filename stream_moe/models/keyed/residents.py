@@ -11,6 +11,7 @@ import numpy as np
 
 from stream_moe.checkpoints.checkpoint import understood
 from stream_moe.models.contract import BlockClassifier
+from stream_moe.ranges import of
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import UNLABELLED, Schema
 
@@ -76,7 +77,7 @@ class Residents:
         """Take a model in: a fresh one, or the one of a snapshot."""
         model, size = self._make(), self._fresh
         if snapshot is not None:
-            with understood("a key's model"):
+            with of(f"the model of key {ascii(key)[1:][:60]}"), understood("its state"):
                 model.restore(snapshot)
             size = self._besides + array_bytes(snapshot)
         self.held[key] = Resident(model, size, now)
