@@ -129,7 +129,14 @@ def test_the_security_page_has_every_setting_and_option() -> None:
     page = (ROOT / "docs" / "security.md").read_text()
     secure = [key.name for key in fields(Kafka) if key.name.startswith(("s", "allow"))]
     assert len(secure) == 11
-    for name in [*secure, "--metrics-host", "--metrics-cert", "--metrics-key", "--metrics-auth-file"]:
+    for name in [
+        *secure,
+        "--metrics-host",
+        "--metrics-name",
+        "--metrics-cert",
+        "--metrics-key",
+        "--metrics-auth-file",
+    ]:
         assert f"`{name}`" in page, name
 
 
