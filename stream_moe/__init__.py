@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stream_moe.engine.replay import replay
     from stream_moe.models.catalogue import build_model
     from stream_moe.models.contract import BlockClassifier
+    from stream_moe.models.cost_sensitive import CostSensitiveClassifier
     from stream_moe.models.driftmoe import DriftMoE
     from stream_moe.models.keyed.learner import KeyedLearner
     from stream_moe.models.published.data import DriftMoEData
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Block", "BlockClassifier", "DriftMoE", "DriftMoEData", "DriftMoETask", "DriftMoETwoStage", "Feature",
-    "KeyedLearner", "Schema", "SingleExpert", "SparseDriftMoE", "SparseRows", "__version__", "build_model",
+    "Block", "BlockClassifier", "CostSensitiveClassifier", "DriftMoE", "DriftMoEData", "DriftMoETask",
+    "DriftMoETwoStage", "Feature", "KeyedLearner", "Schema", "SingleExpert", "SparseDriftMoE", "SparseRows",
+    "__version__", "build_model",
     "open_stream", "replay", "restore_state", "state_to_bytes",
 ]  # fmt: skip
 
 _MODULES = {
     "Block": "types",
     "BlockClassifier": "models.contract",
+    "CostSensitiveClassifier": "models.cost_sensitive",
     "DriftMoE": "models.driftmoe",
     "DriftMoEData": "models.published.data",
     "DriftMoETask": "models.published.task",

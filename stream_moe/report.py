@@ -75,6 +75,8 @@ class QualityReport:
     majority_right: int = 0  # events that naming the majority class so far gets right
     no_change_right: int = 0  # events that repeating the previous label gets right
     confusion: Int64 | None = None  # [C, C] true by predicted class; None = more than 64 classes
+    cost: float | None = None  # of all answers; None = all errors are alike
+    class_costs: Float64 | None = None  # [C] of having named each class always
 
     @property
     def class_recall(self) -> Float64:
@@ -237,6 +239,7 @@ class PartitionReport:
     drift: DriftReport = field(default_factory=DriftReport)
     keys: KeyReport | None = None  # with a model for each key
     inputs: InputReport | None = None  # of a log
+    answers: str = ""  # how they follow from the probabilities; empty = the most probable class
 
 
 @dataclass(slots=True)
@@ -295,6 +298,29 @@ def majority_only(accuracy: float, kappa_majority: float, class_labels: Sequence
     events, largest = int(sum(class_labels)), int(np.argmax(class_labels))
     is_no_better = kappa_majority <= 0 or round(accuracy * events) <= class_labels[largest]
     return largest if is_no_better and events >= ENOUGH_LABELS else None
+
+
+def no_better(
+    accuracy: float,
+    kappa_majority: float,
+    class_labels: Sequence[int] | Int64,
+    cost: float | None = None,
+    class_costs: Sequence[float] | Float64 | None = None,
+) -> int | None:
+    """Return the class that, always named, does as well as the answers, else None.
+
+    Where answers have costs (total, and of always naming each class) it is the cheapest class, once there are 1,000
+    labels; else as `majority_only` says.
+
+    Examples
+    --------
+    >>> no_better(0.99, 0.0, [993, 7], 30.0, [70.0, 993.0]), no_better(0.99, 0.0, [993, 7], 70.0, [70.0, 993.0])
+    (None, 0)
+    """
+    if cost is None or class_costs is None:
+        return majority_only(accuracy, kappa_majority, class_labels)
+    best = int(np.argmin(class_costs))
+    return best if cost >= class_costs[best] and int(sum(class_labels)) >= ENOUGH_LABELS else None
 
 
 def geometric_mean(recall: Float64) -> float:

@@ -20,7 +20,7 @@ _WIDTHS = (6, 12, 10, 9, 15, 9, 9, 9)
 def replay_fold(settings: ReplaySettings, fold: Fold) -> dict[str, Any]:
     """Replay one fold; a process of its own opens the stream there."""
     source = settings.open()
-    result = replay(source, settings.model.factory(), fold=fold, **settings.cut)
+    result = replay(source, settings.model.factory(), fold=fold, answers=settings.answers.rule(), **settings.cut)
     return {"stream": source.name, **result.to_dict()}
 
 

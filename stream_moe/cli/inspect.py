@@ -84,6 +84,7 @@ def _lines(found: Checkpoint, size: int) -> Iterator[str]:
         "next offset": f"{found.offset:,}",
         "schema": f"{schema.n_features} features ({', '.join(f.name for f in schema.features[:8])}"
         f"{', ...' if schema.n_features > 8 else ''}), classes {', '.join(schema.classes[:8])}",
+        "answers": found.plain["model"].get("answers") or "the most probable class",
         "labelled events": f"{report.events:,}",
         "accuracy": f"{report.accuracy:.4%} (recent {report.window_accuracy:.2%})",
         "labels": ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.plain["join"]["counts"].items()),

@@ -76,7 +76,7 @@ class ReplayOutput(s.Output):
         if self.serve_port is not None and not self.serve:
             raise ConfigError(f"--serve-port {self.serve_port}: nothing is served; add --serve, or leave it out")
 
-    def open(self, title: str, source: Stream, events: int | None) -> OutputList:
+    def open(self, title: str, source: Stream, events: int | None, answers: str) -> OutputList:
         """Return the outputs of a replay, the page last, as it may be held."""
         outputs: list[Output] = [make_display(title, events, self.quiet, self.json_logs), JsonFile(self.json)]
         writers = {CsvFile: self.csv, DriftLog: self.drift_log, ReportPage: self.report}
@@ -84,7 +84,7 @@ class ReplayOutput(s.Output):
         if self.serve:
             from stream_moe.cli.replay_page import ReplayPage
 
-            outputs.append(ReplayPage(source, events, self.serve_port, self.hold, self.speaks))
+            outputs.append(ReplayPage(source, events, self.serve_port, self.hold, self.speaks, answers))
         return OutputList(outputs)
 
 
@@ -111,6 +111,7 @@ class ReplaySettings(Settings):
     workers: Annotated[int, Interval(ge=1, le=256), Option(help="Processes over the folds; changes no result.")] = 1
     source: s.Source
     model: s.Model = s.Model()
+    answers: s.Answers = s.Answers()
     keys: Keys = Keys()
     output: ReplayOutput = ReplayOutput()
 
@@ -171,7 +172,7 @@ def replay(settings: ReplaySettings) -> None:
         cross_validate(settings, settings.folds)
         return
     start_logs(output.quiet, output.json_logs)
-    make_learner = settings.keys.factory(model.factory())
+    make_learner, rule = settings.keys.factory(model.factory()), settings.answers.rule()
     from stream_moe.engine import replay as prequential
     from stream_moe.runtime.slow import said_if_slow
 
@@ -179,25 +180,27 @@ def replay(settings: ReplaySettings) -> None:
         source = settings.open()
     _say_what_was_read(settings, source)
     wanted = min((n for n in (settings.source.events, source.n_events) if n is not None), default=None)
-    outputs = output.open(f"{source.name}   {model.name}, seed {model.seed}", source, wanted)
+    outputs = output.open(f"{source.name}   {model.name}, seed {model.seed}", source, wanted, rule.text)
 
     def progress(at: Progress) -> None:
         outputs.progress(Standing(at.events, at.seconds, at.quality, at.learner, None, at.drift, at.scores))
 
+    before = time.perf_counter() - started
     with outputs:
         result = prequential.replay(
             source,
             make_learner,
             **settings.cut,
             metrics=settings.metrics,
+            answers=rule,
             on_start=lambda: _log_start(settings, wanted),
             on_progress=progress,
             progress_at=outputs.marks(),
-            started=started,
         )
+        result.startup_seconds += before
         about = {"model": model.name, "stream": source.name, "seed": model.seed, "label_delay": settings.delay}
         about |= {"window": settings.window, "classes": list(source.schema.classes)}
-        about |= {"bayes_accuracy": source.bayes_accuracy}
+        about |= {"bayes_accuracy": source.bayes_accuracy, "answers": rule.text}
         outputs.end(Ended(about | result.to_dict(), result))
 
 

@@ -26,11 +26,14 @@ _log = logging.getLogger(__name__)
 class ReplayPage(Output):
     """Serves a replay of at most so many events, None = all, on 127.0.0.1; ConfigError when the port is taken.
 
-    With `hold` it serves on at the end, until Ctrl-C; `spoken` says that a person reads stdout.
+    With `hold` it serves on at the end, until Ctrl-C; `spoken` says that a person reads stdout, `answers` by which
+    rule is answered.
     """
 
-    def __init__(self, stream: Stream, events: int | None, port: int | None, hold: bool, spoken: bool) -> None:
-        self._stream, self._hold, self._spoken = stream, hold, spoken
+    def __init__(
+        self, stream: Stream, events: int | None, port: int | None, hold: bool, spoken: bool, answers: str = ""
+    ) -> None:
+        self._stream, self._hold, self._spoken, self._answers = stream, hold, spoken, answers
         self._done = 0
         self._board = Board()
         wanted = min((n for n in (events, stream.n_events) if n is not None), default=0)
@@ -76,6 +79,7 @@ class ReplayPage(Output):
                 events_consumed=at.events,
                 block_size=at.events - self._done,
                 drift=at.drift or DriftReport(),
+                answers=self._answers,
             )
         )
         self._done = at.events

@@ -106,6 +106,7 @@ class RunSettings(Settings):
         str | None, Option(help="Schema: JSON file, or name of a benchmark; else the producer's, from the log.")
     ] = None
     model: s.Model = s.Model()
+    answers: s.Answers = s.Answers()
     metrics: Metrics = Metrics()
     engine: Engine = Engine()
     keys: Keys = Keys()
@@ -117,7 +118,7 @@ class RunSettings(Settings):
         from stream_moe.engine.loop import EngineSettings
 
         loop = {each.name: getattr(self.engine, each.name) for each in fields(self.engine)}
-        return EngineSettings(self.model.name, **loop, keys=self.keys.settings())
+        return EngineSettings(self.model.name, **loop, keys=self.keys.settings(), answers=self.answers.rule())
 
 
 def run(settings: RunSettings) -> None:
@@ -144,7 +145,7 @@ def run(settings: RunSettings) -> None:
     from stream_moe.cli.serving import KafkaServing, ended_if_stuck
     from stream_moe.engine import loop
 
-    make_learner = model.factory()
+    make_learner, rule = model.factory(), settings.answers.rule()
     if (keys := settings.keys.settings()) is not None:  # a wrong word is an error before anything is opened
         from stream_moe.models.keyed.factory import for_each_key
 
@@ -169,9 +170,10 @@ def run(settings: RunSettings) -> None:
             settings.engine_settings(),
             schema=load_schema(settings.schema) if settings.schema else None,
         )
-        about = {"metrics": serving.server.url, "set": model.parameters, "device": model.find_device()}
-        log_settings("run", shown(settings) | _kafka_settings(kafka) | about)
-        serving.run(make_engine, {"model": model.name, "stream": kafka.topic, "seed": model.seed}, started)
+        where = {"metrics": serving.server.url, "set": model.parameters, "device": model.find_device()}
+        log_settings("run", shown(settings) | _kafka_settings(kafka) | where)
+        about = {"model": model.name, "stream": kafka.topic, "seed": model.seed, "answers": rule.text}
+        serving.run(make_engine, about, started)
 
 
 def _journaled(kafka: KafkaSettings, events: KafkaSource) -> Source:

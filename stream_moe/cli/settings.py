@@ -28,6 +28,7 @@ from stream_moe.telemetry import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from connectors.kafka import KafkaSettings
+    from stream_moe.answers import AnswerRule
     from stream_moe.models.contract import BlockClassifier
     from stream_moe.ports import Stream
     from stream_moe.types import Schema
@@ -114,6 +115,12 @@ class Model(Settings):
     set: Annotated[
         list[str], Option("--set", metavar="KEY=VALUE", help="A parameter of the model; may be repeated.")
     ] = field(default_factory=list)
+    class_weight: Annotated[
+        list[str],
+        Option(
+            metavar="CLASS=W", help="How much events of a class count in learning, 1 unless said; may be repeated."
+        ),
+    ] = field(default_factory=list)
     threads: Annotated[int, Interval(ge=1, le=1024), Option(help="Threads over the experts; changes no result.")] = 1
     device: Annotated[str, Option(help="Where the router lives: cpu, cuda (needs the extra torch) or auto.")] = "auto"
 
@@ -128,15 +135,35 @@ class Model(Settings):
             found[key.strip()] = value.strip()
         return found
 
+    @property
+    def class_weights(self) -> dict[str, float]:
+        """The words of --class-weight taken apart."""
+        found: dict[str, float] = {}
+        for setting in self.class_weight:
+            name, equals, weight = setting.rpartition("=")
+            try:
+                found[name.strip()] = float(weight)
+            except ValueError:
+                equals = ""
+            if not (name.strip() and equals):
+                raise ConfigError(f"--class-weight {setting!r}: write it as CLASS=W, W a number")
+        return found
+
     def factory(self) -> MakeLearner:
         """Return what builds the model for a schema; ConfigError for a model or parameter that does not exist."""
         check_name(self.name)
-        options, device, threads = self.parameters, self.find_device(), self.threads
+        options, device, threads, class_weight = self.parameters, self.find_device(), self.threads, self.class_weights
         if threads > (cores := os.cpu_count() or threads):
             say(f"stream-moe: --threads {threads}: this machine has {cores} cores; {cores} are used", err=True)
             threads = cores
         return lambda schema: build_model(
-            self.name, schema, seed=self.seed, threads=threads, device=device, options=options
+            self.name,
+            schema,
+            seed=self.seed,
+            threads=threads,
+            device=device,
+            options=options,
+            class_weight=class_weight,
         )
 
     def find_device(self) -> str:
@@ -154,6 +181,27 @@ class CpuModel(Model):
     """A model that stays on the CPU."""
 
     device: str = "cpu"
+
+
+class Answers(Settings):
+    """Which class is answered; what is learnt does not depend on it."""
+
+    cost: Annotated[
+        str | None,
+        Option(
+            metavar="TRUTH:ANSWER=COST,...|FILE",
+            help="Answer the class of least expected cost; or a .toml or .csv file. What is not named costs 1.",
+        ),
+    ] = None
+    threshold: Annotated[
+        str | None, Option(metavar="CLASS=P", help="Answer this class from this probability on, 0 to 1.")
+    ] = None
+
+    def rule(self) -> AnswerRule:
+        """Return how a class follows from the probabilities; ConfigError where the options are no such rule."""
+        from stream_moe.answers import AnswerRule
+
+        return AnswerRule.read(self.cost, self.threshold)
 
 
 class Kafka(Settings):

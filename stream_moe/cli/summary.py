@@ -25,6 +25,7 @@ def print_summary(result: dict[str, Any]) -> None:
         f"  kappa           {result['kappa']:.4f}     kappa_M {result['kappa_majority']:.4f}, "
         f"kappa_temporal {result['kappa_temporal']:.4f}",
         f"  log-loss        {result['log_loss']:.4f}" + calibration,
+        *_answers(result),
         f"  balanced        {result['balanced_accuracy']:.4%}   (mean recall; G-mean {result['g_mean']:.4f})",
         *_rare(result),
         f"  speed           {_speed(result)}start-up {result['startup_seconds']:.2f} s)",
@@ -68,11 +69,25 @@ def _rare(result: dict[str, Any]) -> Iterator[str]:
     """How well the probabilities rank, and that a model is no better than a fixed answer."""
     if "window_roc_auc" in result:  # a daemon keeps none
         yield f"  ranking         {_ranking(result)}"
-    from stream_moe.report import majority_only
+    from stream_moe.report import no_better
 
-    if (largest := majority_only(result["accuracy"], result["kappa_majority"], result["class_labels"])) is not None:
+    scores = result["accuracy"], result["kappa_majority"], result["class_labels"]
+    if (largest := no_better(*scores, result.get("mean_cost"), result.get("class_costs"))) is not None:
         share = result["class_labels"][largest] / sum(result["class_labels"])
         yield f"  warning         no better than always naming {result['classes'][largest]} ({share:.2%} right)"
+
+
+def _answers(result: dict[str, Any]) -> Iterator[str]:
+    """By which rule was answered, and what the answers cost."""
+    if not result.get("answers"):
+        return
+    yield f"  answers         {result['answers']}"
+    costs = result["class_costs"]
+    best = min(range(len(costs)), key=costs.__getitem__)
+    yield (
+        f"  cost            {result['mean_cost']:.4f} an answer ({result['cost']:,.1f} in all); always naming "
+        f"{result['classes'][best]} costs {costs[best]:.4f}"
+    )
 
 
 def _ranking(result: dict[str, Any]) -> str:

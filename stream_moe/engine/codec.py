@@ -43,6 +43,7 @@ from stream_moe.types import (
     Feature,
     Float32,
     Float64,
+    Int32,
     Int64,
     RecordBatch,
     Schema,
@@ -351,11 +352,12 @@ class JsonCodec:
         proba: Float64,
         weights: Float64 | None,
         model_version: str | int,
+        answers: Int32 | None = None,
     ) -> list[bytes]:
         """Write one prediction per event.
 
         ``{"id": "e1", "class": "UP", "proba": [0.4, 0.6], "model": 7, "offset": 41, "experts": [0.9, 0.1]}``:
-        `class` is the most probable class, `proba` is in the schema's class order, `experts` (absent without
+        `class` is the answer, `proba` is in the schema's class order, `experts` (absent without
         `weights`) the router's weights in expert order, `offset` the event's position in the input log.
         Probabilities and weights have 6 significant digits (20 decimals at most); NaN is null.
 
@@ -371,8 +373,11 @@ class JsonCodec:
             float [n, E], or None.
         model_version
             Which model made them.
+        answers
+            int32 [n], the classes that are answered; None = the most probable ones.
         """
-        names = [self.schema.classes[c] for c in proba.argmax(axis=1)]
+        answered = proba.argmax(axis=1) if answers is None else answers
+        names = [self.schema.classes[c] for c in answered.tolist()]
         experts = [None] * len(names) if weights is None else _six_digits(weights)
         columns = zip(ids, names, _six_digits(proba), offsets.tolist(), experts, strict=True)
         return [self._encode(_Prediction(i, c, p, model_version, at, e)) for i, c, p, at, e in columns]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stream_moe.answers import MOST_PROBABLE, AnswerRule
 from stream_moe.drift.watch import DriftWatch
 from stream_moe.engine.delays import LONGEST, DelayedLabels
 from stream_moe.engine.step import step
@@ -117,10 +118,10 @@ def replay(
     window: int = WINDOW,
     fold: Fold | None = None,
     metrics: Sequence[str] = (),
+    answers: AnswerRule = MOST_PROBABLE,
     on_start: Callable[[], None] = lambda: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     progress_at: Iterator[int] | None = None,
-    started: float | None = None,
 ) -> ReplayResult:
     """Score a learner prequentially on a stream.
 
@@ -143,12 +144,12 @@ def replay(
         Score the events of this fold alone, and learn all others; None = every event is scored, then learnt.
     metrics
         Names of river's metrics to compute as well; see `stream_moe.evaluation.river_metrics`.
+    answers
+        How the class that is answered, and scored, follows from the probabilities; the state does not depend on it.
     on_start
         Called when learner and scores are made, so that nothing of the settings is wrong, and before the warm-up.
     on_progress, progress_at
         Called at each of these ascending event counts.
-    started
-        `time.perf_counter()` when the start-up began; None = now.
 
     Examples
     --------
@@ -158,15 +159,15 @@ def replay(
     >>> result.events, 0.7 < result.quality.accuracy < 0.9
     (5000, True)
     """
-    started = time.perf_counter() if started is None else started
+    started = time.perf_counter()
     if events is None and stream.n_events is None:
         raise DataError(f"stream {stream.name!r} is endless; say how many events with --events")
     wanted = min(n for n in (events, stream.n_events, 2**62) if n is not None)
+    scores = Scoreboard(stream.schema, window, metrics, answers.over(stream.schema.classes))
     wide = f"{stream.schema.n_features:,} features and {stream.schema.n_classes:,} classes"
     with said_if_slow(f"making a model of {wide}"):
         learner = make_learner(stream.schema)
-    run = _Run(learner, Scoreboard(stream.schema, window, metrics), fold, min(label_delay, LONGEST))
-    scores = run.scores
+    run = _Run(learner, scores, fold, min(label_delay, LONGEST))
     blocks = stream.blocks(chunk)
     on_start()
     with said_if_slow("compiling the model, or reading its machine code"):

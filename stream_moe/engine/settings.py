@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stream_moe.answers import MOST_PROBABLE, AnswerRule
 from stream_moe.engine.fields import KeyRule
 from stream_moe.engine.join import MAX_WAITING, TIMEOUT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How the loop runs; only the last three change what is learnt."""
+    """How the loop runs; only the limits of waiting and the keys change what is learnt."""
 
     model: str
     block_rows: int = 4096  # a poll hands out at most so many records
@@ -21,6 +22,7 @@ class EngineSettings:
     max_waiting: int = MAX_WAITING  # events without a label, and labels without an event
     label_seconds: float = TIMEOUT_SECONDS  # of event time; no longer do they wait
     keys: KeyRule | None = None  # where each record key has its own model: which keys there may be
+    answers: AnswerRule = MOST_PROBABLE  # how the class that is answered follows from the probabilities
 
     def learning_parameters(self) -> dict[str, object]:
         """Return those that change what is learnt, without the usual ones, of which older checkpoints say nothing."""

@@ -78,7 +78,8 @@ class PartitionState:
             schema.n_features, schema.n_classes, max_waiting=settings.max_waiting, timeout=settings.label_seconds,
             sparse=schema.sparse,
         )  # fmt: skip
-        self.quality = Prequential(schema.n_classes)
+        self.answers = settings.answers.over(schema.classes)
+        self.quality = Prequential(schema.n_classes, self.answers)
         self.watch = DriftWatch(schema)
         self.inputs = InputCounts(schema)
         self.counts = LogCounts()

@@ -278,7 +278,9 @@ class Task:
         assert block.offsets is not None  # the codec gives them
         ids = list(compress(block.ids, has_features))
         experts = weights.astype(np.float64) if self.settings.emit_weights else None
-        values = self._codec.encode_predictions(ids, block.offsets[has_features], proba, experts, self._version)
+        answers = self.learnt.answers.of(proba)
+        offsets = block.offsets[has_features]
+        values = self._codec.encode_predictions(ids, offsets, proba, experts, self._version, answers)
         return [(name.encode(), value) for name, value in zip(ids, values, strict=True)]
 
     def _commit(
@@ -342,7 +344,7 @@ class Task:
         self.save(math.inf)
         parts: dict[str, Snapshot] = self.learnt.parts() | {
             "schema": ({}, self.learner.schema.to_dict()),
-            "model": ({}, {"name": self.settings.model}),
+            "model": ({}, {"name": self.settings.model, "answers": self.learnt.answers.text}),
         }
         self._saving = Saving(self.position, parts, self.learner.begin_snapshot())
         self._saved, self._saved_at = self.position, time.monotonic()
@@ -404,4 +406,5 @@ class Task:
             drift=learnt.watch.report(block.drifts),
             keys=self.learner.keys,
             inputs=learnt.inputs.report(),
+            answers=learnt.answers.text,
         )

@@ -1,4 +1,4 @@
-"""Calibration of the answer given: how often it is right, by how sure the model was of it.
+"""Calibration of the most probable class: how often it is right, by how sure the model was of it.
 
 Source: Guo, Pleiss, Sun & Weinberger, On Calibration of Modern Neural Networks, ICML 2017, section 2.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_moe.evaluation.metrics import highest
+from stream_moe.answers import highest
 from stream_moe.runtime.compiled import compiled
 from stream_moe.types import Float64, Int32
 

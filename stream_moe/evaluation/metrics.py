@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stream_moe.answers import Answers
 from stream_moe.ranges import ANY, COUNT, MOST, Range, named
 from stream_moe.report import MOST_CONFUSED, QualityReport
 from stream_moe.runtime.compiled import compiled
@@ -28,17 +29,7 @@ class Scores(NamedTuple):
 
 
 @compiled(_nrt=False)
-def highest(proba: Float64, t: int) -> tuple[int, float]:
-    """Return the class of highest probability in row t, the first of several, and that probability."""
-    best, top = 0, proba[t, 0]
-    for c in range(1, proba.shape[1]):
-        if proba[t, c] > top:  # the value is kept, so that no branch has to be predicted
-            best, top = c, proba[t, c]
-    return best, top
-
-
-@compiled(_nrt=False)
-def score(scores: Scores, labels: Int64, proba: Float64, y: Int32, seen: Int32) -> None:
+def score(scores: Scores, labels: Int64, proba: Float64, answers: Int32, y: Int32, seen: Int32) -> None:
     """`labels` int64 [C] counts the labels so far; scratch."""
     majority = -1
     for c in range(labels.shape[0]):
@@ -50,7 +41,7 @@ def score(scores: Scores, labels: Int64, proba: Float64, y: Int32, seen: Int32) 
             scores.counts[LAST_LABEL] = seen[t]
         if y[t] < 0:
             continue
-        predicted, _ = highest(proba, t)
+        predicted = answers[t]
         scores.confusion[y[t], predicted] += 1
         scores.counts[EVENTS] += 1
         if majority == y[t]:
@@ -78,6 +69,8 @@ class Prequential:
     ----------
     n_classes
         C.
+    answers
+        How an answer follows from the probabilities.
 
     Examples
     --------
@@ -93,7 +86,8 @@ class Prequential:
     (0.75, [0.5, 1.0], [[1, 0], [1, 1]])
     """
 
-    def __init__(self, n_classes: int) -> None:
+    def __init__(self, n_classes: int, answers: Answers | None = None) -> None:
+        self._answers = answers or Answers()
         counts = np.zeros(4, np.int64)
         counts[LAST_LABEL] = -1
         self._scores = Scores(np.zeros((n_classes, n_classes), np.int64), np.zeros(2), counts)
@@ -113,7 +107,8 @@ class Prequential:
 
         `seen` int32 [n] are all labels of the stream, for the no-change reference, where `y` has only some of them.
         """
-        score(self._scores, self._scores.confusion.sum(1), proba, y, y if seen is None else seen)
+        answers = self._answers.of(proba)
+        score(self._scores, self._scores.confusion.sum(1), proba, answers, y, y if seen is None else seen)
 
     def report(self) -> QualityReport:
         """Return all scores of the events so far."""
@@ -132,6 +127,8 @@ class Prequential:
             class_predictions=confusion.sum(0),
             class_labels=confusion.sum(1),
             class_right=confusion.diagonal().copy(),
+            cost=self._answers.total(confusion),
+            class_costs=self._answers.fixed(confusion.sum(1)),
             majority_right=int(counts[MAJORITY_RIGHT]),
             no_change_right=int(counts[NO_CHANGE_RIGHT]),
             confusion=confusion.copy() if len(confusion) <= MOST_CONFUSED else None,

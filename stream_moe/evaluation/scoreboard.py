@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from stream_moe.answers import Answers
 from stream_moe.evaluation.calibration import Calibration
 from stream_moe.evaluation.metrics import Prequential
 from stream_moe.evaluation.river_metrics import RiverMetrics
@@ -31,6 +32,8 @@ class Scoreboard:
         Events of the sliding window.
     metrics
         Names of river's metrics to keep as well.
+    answers
+        How an answer follows from the probabilities.
 
     Examples
     --------
@@ -42,9 +45,15 @@ class Scoreboard:
     ([1.0, 0.5], 0.707, 3)
     """
 
-    def __init__(self, schema: Schema, window: int = WINDOW, metrics: Sequence[str] = ()) -> None:
-        self.quality = Prequential(schema.n_classes)
-        self.window = SlidingWindow(schema.n_classes, window)
+    def __init__(
+        self,
+        schema: Schema,
+        window: int = WINDOW,
+        metrics: Sequence[str] = (),
+        answers: Answers | None = None,
+    ) -> None:
+        self.quality = Prequential(schema.n_classes, answers)
+        self.window = SlidingWindow(schema.n_classes, window, answers)
         self.calibration = Calibration()
         self.metrics = RiverMetrics(metrics, schema) if metrics else None
 
@@ -100,7 +109,16 @@ def quality_dict(quality: QualityReport) -> dict[str, Any]:
             for name in ("class_recall", "class_precision", "class_f1")
         },
         **({} if quality.confusion is None else {"confusion": quality.confusion.tolist()}),
+        **_costs(quality),
     }
+
+
+def _costs(quality: QualityReport) -> dict[str, Any]:
+    """Cost of the answers, and of naming each class always; nothing where all errors are alike."""
+    if quality.cost is None or quality.class_costs is None:
+        return {}
+    n = max(quality.events, 1)
+    return {"cost": quality.cost, "mean_cost": quality.cost / n, "class_costs": (quality.class_costs / n).tolist()}
 
 
 def _or_none(value: float) -> float | None:

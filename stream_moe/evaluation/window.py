@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stream_moe.answers import Answers
 from stream_moe.errors import ConfigError
-from stream_moe.evaluation.metrics import above, highest
+from stream_moe.evaluation.metrics import above
 from stream_moe.evaluation.ranking import ranked
 from stream_moe.report import geometric_mean, mean_known, shares
 from stream_moe.runtime.compiled import compiled
@@ -34,7 +35,7 @@ class Ring(NamedTuple):
 
 
 @compiled(_nrt=False)
-def remember(ring: Ring, proba: Float64, y: Int32, seen: Int32) -> None:
+def remember(ring: Ring, proba: Float64, answers: Int32, y: Int32, seen: Int32) -> None:
     counts, labels = ring.counts, ring.labels
     first = proba.shape[1] - ring.proba.shape[1]
     for t in range(y.shape[0]):
@@ -43,9 +44,8 @@ def remember(ring: Ring, proba: Float64, y: Int32, seen: Int32) -> None:
             counts[LAST_LABEL] = seen[t]
         if label < 0:
             continue
-        best, _ = highest(proba, t)
         place = counts[EVENTS] % ring.classes.shape[0]
-        ring.classes[place, LABEL], ring.classes[place, PREDICTED] = label, best
+        ring.classes[place, LABEL], ring.classes[place, PREDICTED] = label, answers[t]
         ring.reference[place, BY_MAJORITY] = counts[MAJORITY] == label
         ring.reference[place, BY_NO_CHANGE] = previous == label
         for c in range(ring.proba.shape[1]):
@@ -105,7 +105,8 @@ class SlidingWindow:
     (3, 0.667, 1.0)
     """
 
-    def __init__(self, n_classes: int, window: int = WINDOW) -> None:
+    def __init__(self, n_classes: int, window: int = WINDOW, answers: Answers | None = None) -> None:
+        self._answers = answers or Answers()
         if not 1 <= window <= LARGEST:
             raise ConfigError(f"window: {window} events; give 1 to {LARGEST:,}")
         self._ring = Ring(
@@ -121,7 +122,7 @@ class SlidingWindow:
 
         `seen` int32 [n] are all labels of the stream, for the no-change reference, where `y` has only some of them.
         """
-        remember(self._ring, proba, y, y if seen is None else seen)
+        remember(self._ring, proba, self._answers.of(proba), y, y if seen is None else seen)
 
     @property
     def accuracy(self) -> float:

@@ -26,7 +26,7 @@ _MIXTURES = {
     _TWO_STAGE: "published.two_stage.DriftMoETwoStage",
 }
 _FORMER_SETTINGS = {"home": "executor"}
-_NOT_SETTINGS = {"schema", "seed", "threads", "device"}  # have a way of their own
+_NOT_SETTINGS = {"schema", "seed", "threads", "device", "class_weight"}  # have a way of their own
 MOST_TEXT = 10_000  # characters of a literal
 _LARGEST = 2**53  # beyond it a number no longer fits every array's type
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -62,6 +62,7 @@ def build_model(
     threads: int = 1,
     device: str = "cpu",
     options: dict[str, str] | None = None,
+    class_weight: dict[str, float] | None = None,
 ) -> BlockClassifier:
     """Make a model.
 
@@ -75,6 +76,8 @@ def build_model(
         Of a mixture; a single expert takes at most the seed, has one thread and runs on the CPU.
     options
         Settings by name, as text: keyword parameters of the mixture's or the expert's constructor.
+    class_weight
+        How much an event of a class counts in learning, by name; of the default mixture, or of a single expert.
 
     Raises
     ------
@@ -92,7 +95,11 @@ def build_model(
     stream_moe.errors.ConfigError: knn: no setting 'neighbours'; its settings are k, window
     """
     check_name(name, options or {})
-    if schema is not None and schema.sparse:
+    weighed = {"class_weight": class_weight} if class_weight else {}
+    is_sparse = schema is not None and schema.sparse
+    if weighed and (is_sparse or ":" in name or (name in _MIXTURES and name != "driftmoe")):
+        raise ConfigError(f"{name}: takes no class weights here; driftmoe and the single experts do, over dense rows")
+    if schema is not None and is_sparse:
         return _over_sparse_rows(name, schema, seed, threads, options or {})
     if ":" in name:
         from stream_moe.models.foreign import build_baseline
@@ -105,8 +112,8 @@ def build_model(
             settings["device"] = device
         elif name == _TASK and device != "cpu":
             raise ConfigError(f"device: {device!r}; {name}'s router learns event by event, on the CPU only")
-        return mixture(schema, seed=seed, threads=threads, **settings)
-    return _single_expert(current_kind(name), schema, seed, options or {})
+        return mixture(schema, seed=seed, threads=threads, **settings, **weighed)
+    return _single_expert(current_kind(name), schema, seed, options or {}, class_weight)
 
 
 def _over_sparse_rows(name: str, schema: Schema, seed: int, threads: int, options: dict[str, str]) -> BlockClassifier:
@@ -186,7 +193,9 @@ def _mixture_class(name: str) -> Callable[..., BlockClassifier]:
     return found
 
 
-def _single_expert(name: str, schema: Schema | None, seed: int, options: dict[str, str]) -> BlockClassifier:
+def _single_expert(
+    name: str, schema: Schema | None, seed: int, options: dict[str, str], class_weight: dict[str, float] | None
+) -> BlockClassifier:
     from stream_moe.models.single import SingleExpert
     from stream_moe.types import Schema
 
@@ -196,7 +205,7 @@ def _single_expert(name: str, schema: Schema | None, seed: int, options: dict[st
         settings["seed"] = seed
     if schema is None:  # a wrong value must be told now, not at the first event
         expert(Schema.numeric(1, ["any"]), **settings)
-    return SingleExpert(schema, expert=expert, parameters=settings or None)
+    return SingleExpert(schema, expert=expert, parameters=settings or None, class_weight=class_weight)
 
 
 def _settings(name: str, factory: Callable[..., Any], options: dict[str, str]) -> dict[str, Any]:

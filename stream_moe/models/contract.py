@@ -16,12 +16,14 @@ from stream_moe.models.events import EventClassifier
 from stream_moe.models.parts import Part, PendingSnapshot, StateFiles, Taken
 from stream_moe.models.state import read_model, write_model
 from stream_moe.models.tickets import Tickets, no_tickets
+from stream_moe.models.weights import checked_importance
 from stream_moe.ports import CheckpointStore
 from stream_moe.report import KeyReport, LearnerDrift, LearnerReport
 from stream_moe.rows import RowEncoder, are_labels, clean
 from stream_moe.runtime.phases import Phases
 from stream_moe.snapshot import Snapshot, digest_of, pack, unpack
-from stream_moe.types import NO_TICKET, Float32, Float64, Int32, Int64, Schema
+from stream_moe.types import NO_TICKET, UNLABELLED, Float32, Float64, Int32, Int64, Schema
+from stream_moe.values import Names
 
 
 class BlockClassifier(EventClassifier):
@@ -56,6 +58,7 @@ class BlockClassifier(EventClassifier):
         self._lock = RLock()  # one thread at a time: growth gives arrays away that a prediction may be reading
         self.phases = Phases()
         if schema is not None:
+            self._class_weights()  # one of another class is an error now, not at the first event
             self._start(schema)
 
     # What a subclass provides, beside `_start`, `_grow` and `_predict` of `EventClassifier`.
@@ -75,6 +78,9 @@ class BlockClassifier(EventClassifier):
     """Whether what was predicted is kept for the label, under the event's ticket."""
     newest_ticket = NO_TICKET
     """The latest ticket under which something is kept."""
+
+    class_weight: Mapping[str, float] | None = None
+    """How much an event of a class counts in learning, by name; 1 for those not named."""
 
     files: StateFiles | None = None
     """The files in the store that hold a part of the state; None = all of it is in `snapshot`."""
@@ -119,6 +125,7 @@ class BlockClassifier(EventClassifier):
         *,
         tickets: Int64 | None = None,
         keys: Sequence[bytes] | None = None,
+        w: Float64 | None = None,
     ) -> Float64:
         """Test then train, event by event inside the block.
 
@@ -136,6 +143,9 @@ class BlockClassifier(EventClassifier):
             it was predicted under, -1 = it is predicted now. None = -1 throughout.
         keys
             n record keys, for a learner with a model for each key; others ignore them.
+        w
+            float64 [n], how much each event counts in learning, beside the weight of its class; 0 = its label is not
+            learnt. None = 1 each.
 
         Returns
         -------
@@ -143,7 +153,33 @@ class BlockClassifier(EventClassifier):
             Class probabilities of each event, made BEFORE it was learnt.
         """
         with self._lock:
-            return self._step(*self._checked_rows(x, y, weights, tickets))
+            return self._step_rows(*self._checked_rows(x, y, weights, tickets), w)
+
+    def _step_rows(self, x: Float32, y: Int32, weights: Float32, tickets: Int64, w: Float64 | None = None) -> Float64:
+        """Step through checked rows, each with its weight and that of its class."""
+        if w is None and not self.class_weight:
+            return self._step(x, y, weights, tickets)
+        counts = np.ones(len(y)) if w is None else checked_importance(w, len(y))
+        if self.class_weight:
+            counts = np.where(y == UNLABELLED, 1.0, counts * self._class_weights()[y])
+        if (idle := (counts == 0) & (y != UNLABELLED)).any():
+            y, tickets = np.where(idle, UNLABELLED, y).astype(np.int32), np.where(idle, NO_TICKET, tickets)
+        return self._step_weighted(x, y, weights, tickets, counts)
+
+    def _step_weighted(self, x: Float32, y: Int32, weights: Float32, tickets: Int64, w: Float64) -> Float64:
+        """As `_step`, where events count differently: float64 [n]."""
+        raise ConfigError(f"{type(self).__name__}: its events all count the same; leave w and class weights out")
+
+    def _class_weights(self) -> Float64:
+        """float64 [C], of `class_weight`; ConfigError where a schema was given that lacks a class of it."""
+        names, found = Names(self.schema.classes), np.ones(self.schema.n_classes)
+        for label, weight in (self.class_weight or {}).items():
+            if (c := names.find(label)) is not None:
+                found[c] = weight
+            elif self._rows.fixed:
+                known = ", ".join(self.schema.classes[:8])
+                raise ConfigError(f"class weight: {label[:60]!r} is no class; the classes are {known}")
+        return found
 
     # The state.
     def snapshot(self) -> Snapshot:
@@ -279,6 +315,8 @@ class BlockClassifier(EventClassifier):
     def learning_parameters(self) -> dict[str, Any]:
         """Return the parameters that change what is learnt, by name: not where and how fast it runs."""
         elsewhere = {"schema", "threads", "device", "executor", "shards"}
+        if not self.class_weight:  # of which those who learnt before there was such a thing say nothing
+            elsewhere.add("class_weight")
         return {k: v for k, v in self._get_params().items() if k not in elsewhere}
 
     def __repr__(self) -> str:

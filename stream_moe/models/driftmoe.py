@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ from stream_moe.experts.trees.adaptive import AdaptiveTree
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.parts import Part
 from stream_moe.models.specialization import DriftsFound, Specialization, labelled_errors, learner_report
+from stream_moe.models.weights import checked_weights
 from stream_moe.ranges import Range, check
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.router.gates.online import OnlineGates
@@ -80,6 +82,8 @@ class DriftMoE(BlockClassifier):
         Threads over the experts; the result does not depend on it.
     executor, shards
         Where the experts run, and in how many parts; changes no result. See `stream_moe.experts.executors`.
+    class_weight
+        How much an event of a class counts in learning, by label; 1 for those not named. None = all count as one.
 
     Notes
     -----
@@ -107,6 +111,7 @@ class DriftMoE(BlockClassifier):
         threads: int = 1,
         executor: Executor = "threads",
         shards: int = 0,
+        class_weight: Mapping[Any, float] | None = None,
     ) -> None:
         if not (1 <= trees <= 1000 and window >= 4 and prototypes >= 1 and 0 < budget <= 100 and threads >= 1):
             raise ConfigError(
@@ -119,21 +124,25 @@ class DriftMoE(BlockClassifier):
         self._absent: tuple[str, ...] = ()
         if schema is None:  # a wrong kind is an error now, not at the first event
             self.make_experts(Schema.numeric(1, ["any"]))
+        self.class_weight = checked_weights(class_weight)
         super().__init__(schema)
 
     _not_learnt = ("waiting", "pool")
     keeps_tickets = True
 
     def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
+        return self._step_weighted(x, y, weights, tickets, np.ones(len(x)))
+
+    def _step_weighted(self, x: Float32, y: Int32, weights: Float32, tickets: Int64, w: Float64) -> Float64:
         proba = np.empty((len(x), self.schema.n_classes))
         start = 0
         while start < len(x):  # run by run of events, in which the same experts sleep
             run = slice(start, start + self.sleep.before_decision(y[start : start + TILE]))
-            proba[run] = self._run(x[run], y[run], weights[run], tickets[run])
+            proba[run] = self._run(x[run], y[run], weights[run], tickets[run], w[run])
             start = run.stop
         return proba
 
-    def _run(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
+    def _run(self, x: Float32, y: Int32, weights: Float32, tickets: Int64, w: Float64) -> Float64:
         self.phases.begin()
         # 1. Which experts are active: all that are awake, and on the sample the others too.
         sampled = self.sleep.sample(y)  # [n]
@@ -145,12 +154,12 @@ class DriftMoE(BlockClassifier):
             chosen = np.ascontiguousarray(active[:, part])
             # 2. Each expert predicts an event, then learns it.
             opinions = self.pool.step(  # [E, n, C], NaN where it is not active
-                x[part], y[None, part], np.ones((1, len(y[part]))), chosen, beside=settle
+                x[part], y[None, part], w[None, part], chosen, beside=settle
             )
             self.phases.end("experts")
             settle = partial(
                 self._settle, opinions, y[part], tickets[part], chosen, sampled[part], proba[part],
-                weights[part],
+                weights[part], w[part],
             )  # fmt: skip
             begin = part.stop
         if settle is not None:
@@ -166,11 +175,12 @@ class DriftMoE(BlockClassifier):
         sampled: Bool,
         proba: Float64,
         weights: Float32,
+        w: Float64,
         phases: Phases | None = None,
     ) -> None:
         """Answer with what the experts said of n events, and learn from it; `proba` and `weights` are written."""
         # 3. The gates mix the predictions of an event, then learn; of a late label, from those made at the time.
-        proba[...], shares, right, scored = self.gates.step(opinions, y, tickets, self.waiting)
+        proba[...], shares, right, scored = self.gates.step(opinions, y, tickets, self.waiting, w)
         weights[...] = shares  # [n, E] of the answer
         if phases is not None:
             phases.end("route")

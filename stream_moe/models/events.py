@@ -16,6 +16,7 @@ from river import base
 
 from stream_moe.errors import DataError
 from stream_moe.models.tickets import Ticket, Tickets
+from stream_moe.models.weights import checked_importance
 from stream_moe.rows import RowEncoder
 from stream_moe.types import NO_TICKET, UNLABELLED, Float32, Float64, Int64, Schema
 from stream_moe.values import is_missing
@@ -54,6 +55,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         X: Any = None,  # river's name
         tickets: Int64 | None = None,
         keys: Sequence[bytes] | None = None,
+        w: Float64 | None = None,
     ) -> None:
         """Learn a block; the same as `step`, without an answer.
 
@@ -71,7 +73,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         tickets
             int64 [n], what `predict_tickets` gave for rows whose labels come later, -1 = of the others; None = -1
             throughout. `learn_one` says what happens to a ticket.
-        keys
+        keys, w
             As in `step`.
 
         Raises
@@ -82,11 +84,11 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         x = X if x is None else x
         with self._lock:
             if (columns := _columns_of(x)) is not None:
-                self._learn_columns(*columns, y, tickets, keys)
+                self._learn_columns(*columns, y, tickets, keys, w)
                 return
             y = self._class_indices(y)
             if tickets is None:
-                self.step(x, y, keys=keys)
+                self.step(x, y, keys=keys, w=w)
                 return
             tickets = np.asarray(tickets)
             if tickets.shape != np.shape(y) or tickets.dtype.kind not in "iu":
@@ -95,7 +97,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
                 )
             tickets = np.where(np.asarray(y) == UNLABELLED, NO_TICKET, tickets)
             self._tickets.check(tickets)
-            self.step(x, y, tickets=tickets, keys=keys)
+            self.step(x, y, tickets=tickets, keys=keys, w=w)
             self._tickets.use(tickets)
 
     def _class_indices(self, y: Any) -> Any:
@@ -113,6 +115,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         y: Any,
         tickets: Int64 | None,
         keys: Sequence[bytes] | None,
+        w: Float64 | None,
     ) -> None:
         """Learn a frame: in one block what the vocabulary knows, and an event by itself that brings something new."""
         labels = y.tolist() if hasattr(y, "tolist") else list(y)
@@ -120,23 +123,25 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
             raise DataError(f"y: {len(labels)} labels for {n} rows; give one per row")
         if self._rows.fixed:
             indices = self._rows.classes_of(labels)
-            self.learn_many(self._rows.encode_many(columns, n), indices, tickets=tickets, keys=keys)
+            self.learn_many(self._rows.encode_many(columns, n), indices, tickets=tickets, keys=keys, w=w)
             return
         if tickets is not None or keys is not None:
             raise DataError("tickets and keys go with a frame where the model was given a schema; give one")
+        counts = None if w is None else checked_importance(w, n)
         start = 0
         for t in range(n):
             event = {name: column[t] for name, column in columns.items()}
             if not self._rows.brings_nothing_new(event, labels[t]):
-                self._learn_known(columns, labels, slice(start, t))
-                self.learn_one(event, labels[t])
+                self._learn_known(columns, labels, counts, slice(start, t))
+                self.learn_one(event, labels[t], 1.0 if counts is None else float(counts[t]))
                 start = t + 1
-        self._learn_known(columns, labels, slice(start, n))
+        self._learn_known(columns, labels, counts, slice(start, n))
 
-    def _learn_known(self, columns: dict[Any, Any], labels: list[Any], rows: slice) -> None:
+    def _learn_known(self, columns: dict[Any, Any], labels: list[Any], w: Float64 | None, rows: slice) -> None:
         if n := rows.stop - rows.start:
             part = {name: column[rows] for name, column in columns.items()}
-            self.step(self._rows.encode_many(part, n), self._rows.classes_of(labels[rows]))
+            indices = self._rows.classes_of(labels[rows])
+            self.step(self._rows.encode_many(part, n), indices, w=None if w is None else w[rows])
 
     def predict_tickets(self, x: Float32, *, keys: Sequence[bytes] | None = None) -> tuple[Int64, Float64]:
         """Predict a block whose labels come later.
@@ -215,13 +220,17 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         return self._predict(self._rows.encode_many(*columns)), True
 
     # One event.
-    def learn_one(self, x: dict[Any, Any], y: base.typing.ClfTarget, *, ticket: Ticket | int | None = None) -> None:
+    def learn_one(
+        self, x: dict[Any, Any], y: base.typing.ClfTarget, w: float = 1.0, *, ticket: Ticket | int | None = None
+    ) -> None:
         """Learn an event and its label.
 
         Parameters
         ----------
         x, y
             Features by name, and the label.
+        w
+            How much the event counts in learning, 0 to 1,000,000: as river has it.
         ticket
             What `predict_ticket` gave, or its number, where the label comes later than the prediction. The model then
             learns from what it predicted at the time. None = label and event come together.
@@ -237,6 +246,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         older one is learnt as if it came with its event. So is every label in a model without gates.
         """
         number = NO_TICKET if ticket is None else self._tickets.number_of(ticket)
+        counts = None if w == 1 else checked_importance(w, 1)
         with self._lock:
             if is_missing(y) and not self._rows.knows_label(y):
                 if not self._said_unlabelled:
@@ -253,7 +263,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
                 self._rows.undo()
                 raise
             tickets = None if number == NO_TICKET else np.array([number])
-            self.learn_many(row, np.array([self._rows.class_of(y)], np.int32), tickets=tickets)
+            self.learn_many(row, np.array([self._rows.class_of(y)], np.int32), tickets=tickets, w=counts)
 
     def predict_ticket(self, x: dict[Any, Any]) -> Ticket:
         """Predict an event whose label comes later.

@@ -16,6 +16,7 @@ from stream_moe.experts.trees.hoeffding import HoeffdingTree
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.parts import Part
 from stream_moe.models.specialization import DriftsFound, Specialization, learner_report
+from stream_moe.models.weights import checked_weights
 from stream_moe.report import LearnerDrift, LearnerReport
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
@@ -32,6 +33,8 @@ class SingleExpert(BlockClassifier):
         What makes the expert: called with the schema, then `parameters` by keyword.
     parameters
         Keyword arguments of `expert`; None = its defaults.
+    class_weight
+        How much an event of a class counts in learning, by label; 1 for those not named. None = all count as one.
 
     Examples
     --------
@@ -48,8 +51,10 @@ class SingleExpert(BlockClassifier):
         *,
         expert: Callable[..., Expert] = HoeffdingTree,
         parameters: dict[str, Any] | None = None,
+        class_weight: Mapping[Any, float] | None = None,
     ) -> None:
         self.expert, self.parameters = expert, parameters
+        self.class_weight = checked_weights(class_weight)
         super().__init__(schema)
 
     def _start(self, schema: Schema) -> None:
@@ -59,10 +64,13 @@ class SingleExpert(BlockClassifier):
         self._drifts = DriftsFound()
 
     def _step(self, x: Float32, y: Int32, weights: Float32, tickets: Int64) -> Float64:
+        return self._step_weighted(x, y, weights, tickets, np.ones(len(x)))
+
+    def _step_weighted(self, x: Float32, y: Int32, weights: Float32, tickets: Int64, w: Float64) -> Float64:
         n = len(x)
         proba = np.empty((n, self._expert.n_classes))
         self.phases.begin()
-        self._expert.step(x, y, np.ones(n), proba)
+        self._expert.step(x, y, w, proba)
         self.phases.end("experts")
         right = (proba.argmax(1) == y).astype(np.float32)[:, None]
         weights[...] = 1.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stream_moe.report import GroupReport, PartitionReport, majority_only
+from stream_moe.report import GroupReport, PartitionReport, no_better
 from stream_moe.telemetry.alerts import ALERT
 from stream_moe.telemetry.health import Verdict
 from stream_moe.telemetry.history import WINDOW, Past
@@ -194,12 +194,18 @@ def _learning(report: PartitionReport, past: Past | None, day: Past | None, is_r
 def _rare(report: PartitionReport) -> Iterator[Finding]:
     """Tell that a fixed answer would do as well, and which class is found least."""
     quality = report.quality
-    largest = majority_only(quality.accuracy, quality.kappa_majority, quality.class_labels)
+    scores = quality.accuracy, quality.kappa_majority, quality.class_labels
+    largest = no_better(*scores, quality.cost, quality.class_costs)
     if largest is None:
         return
     least, share = int(np.nanargmin(quality.class_recall)), quality.class_labels[largest] / quality.class_labels.sum()
     found = f"; of {report.classes[least]} {quality.class_recall[least]:.1%} are found" if least != largest else ""
     reason = f"{quality.accuracy:.2%} right, and always naming {report.classes[largest]} is {share:.2%} right{found}"
+    if quality.cost is not None and quality.class_costs is not None:
+        n, each = quality.events, quality.class_costs[largest]
+        reason = (
+            f"answers cost {quality.cost / n:.4f} each, always naming {report.classes[largest]} {each / n:.4f}{found}"
+        )
     yield _of("MajorityOnly", "majority only", reason)
 
 

@@ -82,6 +82,14 @@ def _scored(read: Reader) -> Reader:
     return lambda report: read(report) if report.quality.events > 0 else None
 
 
+def _costs(report: PartitionReport) -> Samples | None:
+    quality = report.quality
+    if quality.cost is None or quality.class_costs is None:
+        return None
+    n = quality.events
+    return [(("answers",), quality.cost / n), (("one class",), float(quality.class_costs.min()) / n)]
+
+
 def _routed(value: Callable[[LearnerReport], float]) -> Reader:
     """How a router spreads its load is unknown before it had any; a zero would look like a collapse."""
     return lambda report: value(report.learner) if any(x.routed for x in report.learner.experts) else None
@@ -236,6 +244,12 @@ METRICS: tuple[MetricSpec, ...] = (
     _counter("class_right_total", "Labelled events predicted right, by class: recall is this / class_labels_total, "
              "precision this / class_predictions_total.",
              _per_class(lambda r: r.quality.class_right), "class"),
+    _gauge("mean_cost", "Where answers have costs: the mean of them, and of always naming the one class that is "
+           "cheapest.", _scored(_costs), "of",
+           page=[Shown("cost of an answer", partial(number, digits=4), ("answers",)),
+                 Shown("cost of always naming one class", partial(number, digits=4), ("one class",))]),
+    _gauge("answers_info", "How answers follow from the probabilities; always 1.",
+           lambda r: [((r.answers or "most probable class",), 1.0)], "rule"),
     _gauge("balanced_accuracy_ratio", "Mean recall of the classes seen.",
            _scored(lambda r: r.quality.balanced_accuracy),
            page=[Shown("balanced accuracy", percent)]),

@@ -94,7 +94,7 @@ def gate_scores(x: Float32, y: Int32, schema: Schema, seed: int, delay: int) -> 
             if label != UNLABELLED:
                 said = waiting.popleft()
                 right += said.p.argmax(1) == label
-                kernel.learn(arrays, said, label, delay)
+                kernel.learn(arrays, said, label, delay, 1.0)
     first = len(GATES)
     return [100 * float(n) / is_label.sum() for n in (*right[:first], right[-1], right[first:-1].max())]
 

@@ -81,6 +81,7 @@ def test_promtool_accepts(arguments: tuple[str, ...]) -> None:
         ("(job, instance, partition) (increase(stream_moe_drift", "(job, instance) (increase(stream_moe_drift"),
         ("> 0.05\n    ", "> 0.001\n    "),
         ("(job, instance, partition) (increase(stream_moe_class", "(job, instance) (increase(stream_moe_class"),
+        ("unless on (job, instance, partition) stream_moe_mean_cost", ""),
         ("limit_bytes > 0.9", "limit_bytes > 0.75"),
         ("features_gone > 0", "features_gone > 4"),
         ("delta(stream_moe_unknown_names[1h]) > 0", "delta(stream_moe_unknown_names[1h]) >= 0"),

@@ -65,7 +65,8 @@ class Watched:
         self._log = KafkaProducerLog(settings, [schema_header(stream.schema)], create=True, partitions=PARTITIONS)
         self.sent = self.labelled = 0
         arguments = run_arguments(settings, self.state, "--json", str(self.result), "--max-waiting", "500",
-                                  "--block-rows", "250", "--checkpoint-seconds", "1")  # fmt: skip
+                                  "--block-rows", "250", "--checkpoint-seconds", "1",
+                                  "--cost", "groupB:groupA=2")  # fmt: skip
         arguments[arguments.index("--metrics-port") + 1] = str(self.port)
         self.daemon: subprocess.Popen[str] = stream_moe(*arguments)
         (folder / "prometheus").mkdir()

@@ -60,6 +60,8 @@ def make_report(experts: int = 3, classes: int = 3, features: int = 2, **changes
         class_predictions=expert_class.sum(0),
         class_labels=expert_class.sum(0),
         class_right=expert_class[0],
+        cost=30.0,
+        class_costs=np.arange(40.0, 40.0 + classes),
     )
     names = tuple("abc") if classes == 3 else tuple(f"class-{c}" for c in range(classes))
     fields: dict[str, Any] = {

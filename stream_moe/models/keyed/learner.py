@@ -128,11 +128,14 @@ class KeyedLearner(BlockClassifier):
         *,
         tickets: Int64 | None = None,
         keys: Sequence[bytes] | None = None,
+        w: Float64 | None = None,
     ) -> Float64:
         """Test then train as `BlockClassifier.step` does, each row with the model of its key.
 
         `keys` are n byte strings; None = the rows' values of `key_feature`.
         """
+        if w is not None:
+            raise ConfigError("w: with a model for each key all events count the same; weigh classes instead")
         if keys is not None and len(keys) != len(y):  # before any ticket is taken note of
             raise DataError(f"keys: {len(keys)} for {len(y)} rows; give one to each row")
         rows = self._checked_rows(x, y, weights, tickets)
@@ -187,7 +190,7 @@ class KeyedLearner(BlockClassifier):
                 if resident is None or key in fresh:  # before a key's first label nothing is kept for it
                     known = np.flatnonzero(y[rows] != UNLABELLED)
                     tickets[begin : begin + known[0] if len(known) else end] = NO_TICKET
-                proba[rows] = model._step(x[rows], y[rows], said_by[rows], tickets[rows])
+                proba[rows] = model._step_rows(x[rows], y[rows], said_by[rows], tickets[rows])
                 if resident is not None and n:
                     self.residents.learnt(resident, n)
             self.memory.shrink()

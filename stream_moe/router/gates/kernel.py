@@ -209,9 +209,9 @@ def mix(g: GateArrays, proba: Float64, t: int, row: Row, spare: Float64) -> None
 
 @compiled
 def share_posterior(
-    weight: Float64, p: Float64, y: int, trust: float, floor: float, switch: float, first: float, blame: float
+    weight: Float64, p: Float64, y: int, power: float, floor: float, switch: float, first: float, blame: float
 ) -> None:
-    """Bayes' rule on weight, likelihoods to the power `trust`; then a part `switch` of it goes back to the prior.
+    """Bayes' rule on weight, likelihoods to this power; then a part `switch` of it goes back to the prior.
 
     A part that names another class than y loses `blame` nats of likelihood besides. The prior is `first` for part 0
     and equal for the rest. A part that abstains keeps its weight; the others share theirs.
@@ -227,7 +227,7 @@ def share_posterior(
         likelihood = (p[i, y] + floor) / scale
         if blame > 0.0 and np.argmax(p[i]) != y:
             likelihood *= math.exp(-blame)
-        weight[i] *= likelihood if trust == 1.0 else likelihood**trust
+        weight[i] *= likelihood if power == 1.0 else likelihood**power
         total += weight[i]
     for i in range(n):
         if math.isnan(p[i, 0]):
@@ -237,24 +237,29 @@ def share_posterior(
 
 
 @compiled
-def learn(g: GateArrays, row: Row, y: int, delay: int) -> None:
-    """Update every level on the label of the event that `row` was filled with, `delay` labels ago."""
+def learn(g: GateArrays, row: Row, y: int, delay: int, weight: float) -> None:
+    """Update every level on the label of the event that `row` was filled with, `delay` labels ago.
+
+    The label counts as `weight` of one, in 0..1: in the steps, and in the exponents of the posteriors. At 1.0 that
+    changes no bit. A weight above would break the bound, and let one label decide.
+    """
     n_experts = g.accuracy.shape[0]
     first, experts = row.p[1 : 1 + N_GATES], row.p[1 + N_GATES : 1 + N_GATES + n_experts]
     logs = row.log[N_GATES:]
     trust = 1.0 / math.sqrt(1.0 + delay)
-    rate = RATE * trust
-    share_posterior(g.last, row.p, y, trust, FLOOR, SWITCH * trust, FIRST_PRIOR, BLAME * (1.0 - trust))
+    power = trust * weight
+    rate = RATE * power
+    share_posterior(g.last, row.p, y, power, FLOOR, SWITCH * trust, FIRST_PRIOR, BLAME * (1.0 - trust))
     descend(g.second, g.second_square, row.log, row.p[0], y, rate)
     descend(g.geometric[0], g.square[0], logs, first[ALL], y, rate)
     descend(g.geometric[1], g.square[1], logs, first[KINDS], y, rate)
     for k in range(2):
-        share_posterior(g.share[k], experts, y, trust, LEAST, SHARES[k] * trust, 1.0 / n_experts, 0.0)
+        share_posterior(g.share[k], experts, y, power, LEAST, SHARES[k] * trust, 1.0 / n_experts, 0.0)
     for e in range(n_experts):
         if math.isnan(experts[e, 0]):
             continue
         right = 1.0 if np.argmax(experts[e]) == y else 0.0
-        g.accuracy[e] += ACCURACY_RATE * trust * (right - g.accuracy[e])
+        g.accuracy[e] += ACCURACY_RATE * power * (right - g.accuracy[e])
     loss = -math.log(row.answer[y])
     g.loss[0] = loss if math.isnan(g.loss[0]) else g.loss[0] + LOSS_RATE * (loss - g.loss[0])
     g.learnt[0] += 1
@@ -313,6 +318,7 @@ def run(
     ring: Ring,
     proba: Float64,
     y: Int32,
+    weight: Float64,
     tickets: Int64,
     answers: Float64,
     shares: Float64,
@@ -323,10 +329,10 @@ def run(
 ) -> None:
     """Answer, then learn or keep for later, event by event.
 
-    proba [E, n, C] what the experts say before they learn the event; y [n], -1 = not known yet; tickets [n], by
-    which an event is kept and found again, -1 = it is not. Out: answers [n, C], shares [n, E]; and of what was said
-    when the event was predicted, right [n, E], which experts named y (NaN: it abstained), and scored [n], the class
-    answered. spare [E] is scratch.
+    proba [E, n, C] what the experts say before they learn the event; y [n], -1 = not known yet; weight [n], how much
+    each label counts, 0..1; tickets [n], by which an event is kept and found again, -1 = it is not. Out: answers
+    [n, C], shares [n, E]; and of what was said when the event was predicted, right [n, E], which experts named y
+    (NaN: it abstained), and scored [n], the class answered. spare [E] is scratch.
     """
     parts = row.p.shape[0]
     for t in range(y.shape[0]):
@@ -355,4 +361,4 @@ def run(
         for e in range(right.shape[1]):
             said = row.p[1 + N_GATES + e]
             right[t, e] = np.nan if math.isnan(said[0]) else np.float32(np.argmax(said) == y[t])
-        learn(g, row, y[t], delay)
+        learn(g, row, y[t], delay, weight[t])

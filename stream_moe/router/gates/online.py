@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stream_moe.errors import CheckpointError
-from stream_moe.ranges import ANY, COUNT, SHARE, Range, named
+from stream_moe.ranges import ANY, COUNT, MOST, SHARE, Range, expect, named
 from stream_moe.router.gates import kernel
 from stream_moe.router.gates.waiting import Waiting
 from stream_moe.snapshot import Snapshot, fill
@@ -37,6 +37,7 @@ class OnlineGates:
 
     def __init__(self, member: Bool, n_classes: int) -> None:
         self._arrays = kernel.new_gates(member)
+        self._largest = 1.0  # weight of a label
         self.grow(n_classes)
 
     @property
@@ -55,7 +56,7 @@ class OnlineGates:
         return len(self._arrays.last) + 1
 
     def step(
-        self, opinions: Float64, y: Int32, tickets: Int64, waiting: Waiting
+        self, opinions: Float64, y: Int32, tickets: Int64, waiting: Waiting, weight: Float64 | None = None
     ) -> tuple[Float64, Float32, Float32, Int32]:
         """Answer, then learn, event by event.
 
@@ -69,6 +70,9 @@ class OnlineGates:
             int64 [n] as `BlockClassifier.step` has them: by its ticket an event is known again when its label comes.
         waiting
             The events that wait for their labels; takes in new ones.
+        weight
+            float64 [n], how much the labels count, above 0; None = all the same. The largest so far counts as one
+            label, the others as their share of it.
 
         Returns
         -------
@@ -82,13 +86,20 @@ class OnlineGates:
             int32 [n], the class that was answered when the event was predicted.
         """
         n, e = len(y), len(opinions)
+        counts = np.ones(n) if weight is None else self._shares_of_largest(y, weight)
         answers, shares = np.empty((n, opinions.shape[2])), np.empty((n, e))
         right, scored = np.empty((n, e), np.float32), np.empty(n, np.int32)
         kernel.run(
-            self._arrays, waiting.ring, opinions, y, tickets, answers, shares, right, scored,
+            self._arrays, waiting.ring, opinions, y, counts, tickets, answers, shares, right, scored,
             self._row, self._spare,
         )  # fmt: skip
         return answers, shares.astype(np.float32), right, scored
+
+    def _shares_of_largest(self, y: Int32, weight: Float64) -> Float64:
+        """Return weights of labels, float64 [n], as shares of the largest that came before or with each."""
+        largest = np.maximum.accumulate(np.append(self._largest, np.where(y >= 0, weight, 0.0)))
+        self._largest = float(largest[-1])
+        return np.where(y >= 0, weight / largest[1:], 1.0)
 
     def answer(self, opinions: Float64) -> Float64:
         """Answers float64 [n, C] to opinions [E, n, C]; changes nothing."""
@@ -101,7 +112,8 @@ class OnlineGates:
         self._row, self._spare = kernel.new_row(e, n_classes), np.empty(e)
 
     def snapshot(self) -> Snapshot:
-        return {name: array.copy() for name, array in self._arrays._asdict().items()}, {}
+        largest = {} if self._largest == 1.0 else {"largest": np.array([self._largest])}
+        return {name: array.copy() for name, array in self._arrays._asdict().items()} | largest, {}
 
     def restore(self, snapshot: Snapshot) -> None:
         for name, mine in self._arrays._asdict().items():
@@ -117,3 +129,7 @@ class OnlineGates:
             second_square=weight, last=weight, loss=ANY, learnt=COUNT, member=SHARE,
         )  # fmt: skip
         fill(self._arrays._asdict(), snapshot[0], "gates", ranges)
+        self._largest = 1.0
+        if "largest" in snapshot[0]:
+            allowed = Range(1.0, MOST)
+            self._largest = float(expect("gates", snapshot[0], "largest", np.dtype(np.float64), (1,), allowed)[0])
