@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
 import traceback
 import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import cramjam
+import lz4.frame
 import numpy as np
 import pytest
 from kafka import KafkaProducer, errors
@@ -185,6 +189,45 @@ def test_a_corrupt_batch_is_noted_record_by_record(
     batches = read(source, 6)
     assert [at for b in batches for at in b.offsets.tolist()] == [0, 1, 5]
     assert [at for b in batches for at in b.corrupt] == [2, 3, 4]
+
+
+def claims_a_terabyte(payload: bytes, **_: object) -> bytes:
+    """A frame of lz4 that a broker takes, as it looks at what is in it alone, whose header says 2^40 bytes."""
+    plain = lz4.frame.compress(bytes(payload), store_size=False, block_linked=False)
+    head = plain[:4] + bytes([plain[4] | 8, plain[5]]) + (1 << 40).to_bytes(8, "little")
+    for check in range(256):
+        with contextlib.suppress(RuntimeError):
+            lz4.frame.get_frame_info(head + bytes([check]) + plain[7:])
+            return head + bytes([check]) + plain[7:]
+    raise AssertionError
+
+
+@pytest.mark.parametrize("codec", ["snappy", "lz4"])
+def test_what_other_producers_pack_is_read_or_passed(
+    codec: str, settings: KafkaSettings, closing: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Java's snappy is read; a batch of lz4 whose header claims a terabyte was the end of each start."""
+    produce(settings, [b"before"])
+    if codec == "snappy":
+        packer = SimpleNamespace(compress=lambda text: bytes(cramjam.snappy.compress_raw(text)))
+        monkeypatch.setattr("kafka.codec.snappy", packer)
+    else:
+        monkeypatch.setattr("kafka.record.default_records.lz4_encode", claims_a_terabyte)
+    other = KafkaProducer(**settings.client(), compression_type=codec, linger_ms=200)
+    values = [digit * 1000 for digit in (b"1", b"2", b"3")]  # short ones the client would not pack
+    for value in values:
+        other.send(settings.topic, value)
+    other.flush()
+    other.close()
+    monkeypatch.undo()
+    produce(settings, [b"after"])
+    source, _, _ = opened(settings, closing)
+    source.seek(0, 0)
+    batches = read(source, 5)
+    packed, lost = (values, []) if codec == "snappy" else ([], [1, 2, 3])
+    assert [v for b in batches for v in b.values] == [b"before", *packed, b"after"]
+    assert [at for b in batches for at in b.corrupt] == lost
+    assert batches[-1].next_offset == 5
 
 
 def test_aborted_records_are_not_seen(settings: KafkaSettings, closing: Callable[[Any], Any]) -> None:
