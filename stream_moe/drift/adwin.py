@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_moe.errors import CheckpointError
-from stream_moe.ranges import ANY, COUNT, MOST, Range, index, named
+from stream_moe.ranges import ANY, COUNT, MOST, Range, named
 from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Float32, Float64, Int64
@@ -261,10 +261,13 @@ class DriftMonitor:
         return arrays, {}
 
     def restore(self, snapshot: Snapshot, group: int = GROUP) -> None:
-        """Go on from a snapshot, of windows that take so many events as one entry."""
+        """Go on from a snapshot, of windows that take so many events as one entry.
+
+        A full group may wait: a tree that looks at its first events at the end of a block takes it in with the next.
+        """
         ranges = named(
             WindowArrays, total=ANY, square=ANY, filled=Range(0, BUCKETS), width=COUNT, partial=Range(0.0, group),
-            waiting=index(group), level=Range(STABLE, WARNING), warnings=COUNT, drifts=COUNT,
+            waiting=Range(0, group), level=Range(STABLE, WARNING), warnings=COUNT, drifts=COUNT,
             last_drift=Range(-1, MOST), events=COUNT,
         )  # fmt: skip
         fill(self.windows._asdict(), snapshot[0], "drift monitor", ranges)

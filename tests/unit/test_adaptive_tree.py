@@ -84,6 +84,18 @@ def test_restored_between_a_warning_and_its_drift_it_goes_on_the_same() -> None:
     assert same(tree, other)
 
 
+@pytest.mark.parametrize("group", [1, 2, 8])
+def test_restored_after_any_number_of_events_it_goes_on_the_same(group: int) -> None:
+    """At its hundredth event a tree looks at its columns, and a group that is full waits for the next block."""
+    x, y = turning_stream(300)
+    for stop in (99, 100, 101, 104):
+        tree, other = AdaptiveTree(SCHEMA, group=group), AdaptiveTree(SCHEMA, group=group)
+        replay(tree, x[:stop], y[:stop])
+        other.restore(tree.snapshot())
+        assert np.array_equal(replay(tree, x[stop:], y[stop:]), replay(other, x[stop:], y[stop:]))
+        assert same(tree, other)
+
+
 def test_members_differ_and_equal_keys_agree() -> None:
     x, y = turning_stream(1000)
     first, again, second, other = (
