@@ -55,6 +55,7 @@ class BlockClassifier(EventClassifier):
         self._given = {"schema": schema, **given}
         self._rows = self._encoder(schema)
         self._tickets = Tickets()
+        self._weights: Float64 = np.empty(0)  # of the classes, as long as there are so many
         self._lock = RLock()  # one thread at a time: growth gives arrays away that a prediction may be reading
         self.phases = Phases()
         if schema is not None:
@@ -172,6 +173,8 @@ class BlockClassifier(EventClassifier):
 
     def _class_weights(self) -> Float64:
         """float64 [C], of `class_weight`; ConfigError where a schema was given that lacks a class of it."""
+        if len(self._weights) == self.schema.n_classes:
+            return self._weights
         names, found = Names(self.schema.classes), np.ones(self.schema.n_classes)
         for label, weight in (self.class_weight or {}).items():
             if (c := names.find(label)) is not None:
@@ -179,6 +182,7 @@ class BlockClassifier(EventClassifier):
             elif self._rows.fixed:
                 known = ", ".join(self.schema.classes[:8])
                 raise ConfigError(f"class weight: {label[:60]!r} is no class; the classes are {known}")
+        self._weights = found
         return found
 
     # The state.
