@@ -29,7 +29,7 @@ from stream_moe.checkpoints.migrations import MIGRATIONS, State
 from stream_moe.errors import CheckpointError
 from stream_moe.snapshot import Arrays
 
-MAGIC, VERSION = b"SMOE", 7
+MAGIC, VERSION = b"SMOE", 8
 MAX_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 MAX_AXES, MAX_AXIS = 8, 2**40  # of an array; ours have 4, and one axis is never longer than memory has bytes
 _FRAME = len(MAGIC) + 4 + 32

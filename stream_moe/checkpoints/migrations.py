@@ -109,6 +109,23 @@ def _count_no_values(state: dict[str, Any], arrays: Arrays) -> State:
     return state, arrays
 
 
+def _keep_votes(state: dict[str, Any], arrays: Arrays) -> State:
+    """7 -> 8: a waiting event keeps what the gates for late labels said, and how their parts voted."""
+    if "waiting" in state["plain"]["learner"]:
+        name = "learner/waiting/said"
+        arrays[name] = with_votes(arrays[name], len(arrays["learner/gates/last"]))
+    return state, arrays
+
+
+def with_votes(said: Array, parts: int) -> Array:
+    """7 -> 8 of float32 [k, parts + 1, C]: where there were no late gates, they all say the answer, and vote it."""
+    if said.shape[1] != parts + 1:
+        return said
+    answer = said[:, -1:]
+    votes = np.equal(np.arange(said.shape[2]), answer.argmax(2)[..., None]).astype(said.dtype)
+    return np.concatenate([said, answer, answer, votes, answer], 1)
+
+
 def forget_waiting(arrays: Arrays) -> Arrays:
     """5 -> 6 of one key's model: its label brings no ticket, and counts as one that comes with its event."""
     waiting = {"ticket": np.int64, "open": np.bool_, "learnt": np.int64}
@@ -138,4 +155,5 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any], Arrays], State]] = {
     4: _begin_to_watch,
     5: _give_tickets,
     6: _count_no_values,
+    7: _keep_votes,
 }

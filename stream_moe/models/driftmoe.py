@@ -188,7 +188,8 @@ class DriftMoE(BlockClassifier):
         self.specialization.update(shares.argmax(1), shares, active, right, y)
         self.monitor.update(labelled_errors(right, scored, y))
         # 5. Decide, where it is due, which experts sleep from here on.
-        self.sleep.update(shares, right, sampled, y, int(self.monitor.drifts[-1]))
+        drifts = int(self.monitor.drifts[-1])
+        self.sleep.update(shares, right, sampled, y, drifts, late=self.gates.late)
         if phases is not None:
             phases.end("account")
 

@@ -242,7 +242,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
 
         Notes
         -----
-        `DriftMoE` keeps its latest 8,192 tickets (fewer with many experts and classes: 32 MB in all); the label of an
+        `DriftMoE` keeps its latest 65,536 tickets (fewer with many experts or classes: 32 MB); the label of an
         older one is learnt as if it came with its event. So is every label in a model without gates.
         """
         number = NO_TICKET if ticket is None else self._tickets.number_of(ticket)

@@ -51,7 +51,7 @@ MIXTURES = {
     "driftmoe": Mixture(
         "driftmoe",
         {"trees": "2", "window": "100", "prototypes": "8"},
-        "ca4d4d8f285c81f916437a99c85ab583192450a85ff90eb3fcd5b04e924d96a1",
+        "5a7baad098c8296bde986c727d80570a3e27ecf735601993d553f80b2f77641d",
         "6e2962406c4e86f8bc14d7ab6ca7084f5cbdea0adb5a19956ff1440956d34599",
     ),
     "driftmoe-data": Mixture(

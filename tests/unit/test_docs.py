@@ -63,7 +63,7 @@ def test_the_python_page_says_what_python_says() -> None:
     """All its examples, as one session."""
     path = ROOT / "docs" / "python.md"
     blocks = re.findall(r"```python\n(>>>.*?)```", path.read_text(), re.S)
-    assert len(blocks) == 15
+    assert len(blocks) == 16
     session = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, path.name, str(path), 0)
     told: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(session, out=told.append)

@@ -166,3 +166,91 @@ def test_a_checkpoint_of_other_experts_is_refused() -> None:
         OnlineGates(np.zeros(4, np.bool_), 2).restore(gates.snapshot())
     with pytest.raises(CheckpointError, match="other experts"):
         OnlineGates(np.array([True, False, False]), 2).restore(gates.snapshot())
+
+
+@pytest.mark.parametrize("delay", [1, 20, 300])
+@pytest.mark.parametrize("kind", ["noise", "one good", "takes turns", "turns with the delay"])
+def test_late_answers_are_within_the_stated_bound_of_every_part(delay: int, kind: str) -> None:
+    n, n_classes = 4000, 2
+    y = labels(n, n_classes)
+    turn = np.arange(n) // {"takes turns": 1, "turns with the delay": delay}.get(kind, n) % 2 == 0
+    right = {
+        "noise": np.full((5, n), 0.5),
+        "one good": np.repeat([[0.95], *[[0.4]] * 4], n, 1),
+    }.get(kind, np.stack([turn, ~turn, turn, ~turn, np.full(n, 0.5)]).astype(float))
+    opinions = opinions_of(y, right, n_classes)
+    gates = OnlineGates(np.array([True, True, False, False, False]), n_classes)
+    waiting = Waiting(gates.n_parts, n_classes)
+    drawn, parts = 0.0, np.zeros(len(gates.excess))
+    for t in range(n + delay):
+        if t < n:
+            step(gates, opinions[:, t : t + 1], np.full(1, -1, np.int32), waiting, np.array([t]))
+        if t >= delay:
+            s = t - delay
+            said = waiting.ring.said[s % len(waiting.ring.ticket)].copy()
+            drawn += 1.0 - said[len(parts), y[s]]
+            parts += said[: len(parts)].argmax(1) != y[s]
+            step(gates, opinions[:, s : s + 1], y[s : s + 1], waiting, np.array([s]))
+    assert gates.late
+    assert (drawn <= parts + gates.excess).all()
+    most, q = n * (1 + 2 * delay), math.log(len(parts))
+    scale = float(gates._late.scale[0])
+    assert scale <= max(1.0, 2 * math.sqrt(most / (8 * q)) + 2 * (delay + 1) / q)
+    if kind == "one good":  # and it is far from the bound where there is something to be found
+        assert drawn < parts.min() + 0.05 * n
+
+
+def test_late_gates_rest_until_a_label_comes_late_and_again_when_none_does() -> None:
+    y = labels(2000)
+    opinions = opinions_of(y, np.array([[0.9], [0.5]]))
+    gates = OnlineGates(np.zeros(2, np.bool_), 3)
+    waiting = Waiting(gates.n_parts, 3)
+    step(gates, opinions[:, :500], y[:500], waiting)
+    assert not any(name.startswith("late_") for name in gates.snapshot()[0])
+    for t in range(500, 700, 10):  # ten events, then their labels
+        rows, tickets = slice(t, t + 10), np.arange(t, t + 10)
+        step(gates, opinions[:, rows], np.full(10, -1, np.int32), waiting, tickets)
+        step(gates, opinions[:, rows], y[rows], waiting, tickets)
+    assert gates.late
+    other = OnlineGates(np.zeros(2, np.bool_), 3)
+    other.restore(gates.snapshot())
+    assert np.array_equal(other.answer(opinions), gates.answer(opinions))
+    step(gates, opinions[:, 700:], y[700:], waiting)
+    assert not gates.late
+    rests = gates.snapshot()[0]
+    step(gates, opinions[:, :500], y[:500], waiting)
+    assert np.array_equal(gates.snapshot()[0]["late_power"], rests["late_power"])
+
+
+def test_a_part_whose_probabilities_are_too_sure_is_taken_less_sure() -> None:
+    y = labels(2000, 2)
+    opinions = np.repeat(opinions_of(y, np.array([[0.7]]), 2), 2, 0)
+    opinions = np.where(opinions > 0.5, 0.999, 0.001)  # right in 7 of 10
+    gates = OnlineGates(np.zeros(2, np.bool_), 2)
+    waiting = Waiting(gates.n_parts, 2)
+    answers = []
+    for t in range(0, 2000, 50):
+        rows, tickets = slice(t, t + 50), np.arange(t, t + 50)
+        answers.append(step(gates, opinions[:, rows], np.full(50, -1, np.int32), waiting, tickets)[0])
+        step(gates, opinions[:, rows], y[rows], waiting, tickets)
+    said = np.concatenate(answers)[1000:].max(1).mean()
+    assert 0.6 < said < 0.8
+
+
+def test_waiting_events_move_into_a_ring_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Waiting(2, 2)
+    for k in range(10):
+        store.ring.said[put(store.ring, 10 + k, k)] = k
+    for k in (4, 8):
+        take(store.ring, 10 + k)
+    for size in (6, 16):  # the latest six, and from there into a larger one
+        monkeypatch.setattr("stream_moe.router.gates.waiting.MOST_EVENTS", size)
+        other = Waiting(2, 2)
+        other.restore(store.snapshot())
+        assert int(other.ring.head[0]) == 10
+        store = other
+    put(store.ring, 20, 10)
+    found = {ticket: take(store.ring, ticket) for ticket in range(10, 21)}
+    assert [ticket for ticket, slot in found.items() if slot >= 0] == [15, 16, 17, 19, 20]
+    assert [float(store.ring.said[found[ticket]].max()) for ticket in (15, 16, 17, 19)] == [5, 6, 7, 9]
+    assert [int(store.ring.learnt[found[ticket]]) for ticket in (15, 19)] == [5, 9]

@@ -169,15 +169,17 @@ def test_no_ticket_and_the_wrong_one_is_one_line_and_learns_nothing() -> None:
         model.step(ROWS, UNKNOWN, tickets=np.array([4, 4]))
 
 
-def test_a_ticket_that_was_forgotten_is_learnt_as_one_that_comes_with_its_event() -> None:
+def test_a_ticket_that_was_forgotten_is_learnt_as_one_that_comes_with_its_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream_moe.router.gates.waiting.MOST_EVENTS", 200)
     x, y = mixed_stream(100)
     y = np.abs(y)
     forgetful, prompt = MODELS["driftmoe"](), MODELS["driftmoe"]()
     for model in (forgetful, prompt):
         model.learn_many(x[:50], y[:50])
     tickets, _ = forgetful.predict_tickets(x[50:])
-    for _ in range(2):
-        forgetful.predict_tickets(np.resize(x, (5000, x.shape[1])))
+    forgetful.predict_tickets(np.resize(x, (200, x.shape[1])))
     forgetful.learn_many(x[50:], y[50:], tickets=tickets)
     prompt.learn_many(x[50:], y[50:])
     assert forgetful.digest == prompt.digest

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from stream_moe.checkpoints.checkpoint import understood
-from stream_moe.checkpoints.migrations import forget_waiting
+from stream_moe.checkpoints.migrations import forget_waiting, with_votes
 from stream_moe.errors import CheckpointError
 from stream_moe.snapshot import Snapshot
 
@@ -64,4 +64,6 @@ def from_bytes(packed: bytes, expected: bytes, where: str) -> Snapshot:
         arrays = {name: np.frombuffer(raw, dtype).reshape(shape).copy() for name, dtype, shape, raw in listed}
         if "waiting/key" in arrays:  # of a program up to format 5
             arrays = forget_waiting(arrays)
+        if "waiting/said" in arrays:  # of a program up to format 7
+            arrays["waiting/said"] = with_votes(arrays["waiting/said"], len(arrays["gates/last"]))
     return arrays, plain

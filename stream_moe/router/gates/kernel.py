@@ -35,9 +35,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_moe.router.gates.waiting import Ring, put, take
 from stream_moe.runtime.compiled import compiled
-from stream_moe.types import Bool, Float32, Float64, Int32, Int64
+from stream_moe.types import Bool, Float64, Int64
 
 N_GATES = 5
 ALL, KINDS, FAST, SLOW, RECENT = range(N_GATES)
@@ -263,102 +262,3 @@ def learn(g: GateArrays, row: Row, y: int, delay: int, weight: float) -> None:
     loss = -math.log(row.answer[y])
     g.loss[0] = loss if math.isnan(g.loss[0]) else g.loss[0] + LOSS_RATE * (loss - g.loss[0])
     g.learnt[0] += 1
-
-
-@compiled
-def expert_shares(g: GateArrays, experts: Float64, spare: Float64, out: Float64) -> None:
-    """Write each expert's share of the answer, [E], summing to 1: its weights through all levels.
-
-    A committee's weight is its members'. A negative weight counts as none. An expert that abstains (NaN
-    in experts [E, C]) has no share.
-    """
-    n_experts = out.shape[0]
-    out[:] = 0.0
-    members = 0
-    for e in range(n_experts):
-        members += g.member[e] and not math.isnan(experts[e, 0])
-    for e in range(n_experts + 1):  # an input's weight from level 3 and from level 2 itself
-        direct = g.last[1 + N_GATES + e] + g.last[0] * max(g.second[N_GATES + e], 0.0)
-        for k in range(2):
-            carried = g.last[1 + k] + g.last[0] * max(g.second[k], 0.0)
-            direct += carried * max(g.geometric[k, e], 0.0)
-        if e < n_experts:
-            out[e] += direct
-        else:
-            for m in range(n_experts):
-                if g.member[m] and members > 0:
-                    out[m] += direct / members
-    recent_weights(g.accuracy, spare)
-    total = 0.0
-    for e in range(n_experts):
-        total += 0.0 if math.isnan(experts[e, 0]) else spare[e]
-    for e in range(n_experts):
-        if math.isnan(experts[e, 0]):
-            out[e] = 0.0
-            continue
-        for k in range(2):
-            out[e] += (g.last[1 + FAST + k] + g.last[0] * max(g.second[FAST + k], 0.0)) * g.share[k, e]
-        out[e] += (g.last[1 + RECENT] + g.last[0] * max(g.second[RECENT], 0.0)) * spare[e] / total
-    total = out.sum()
-    for e in range(n_experts):
-        out[e] = out[e] / total if total > 0.0 else 1.0 / n_experts
-
-
-@compiled
-def answer_all(g: GateArrays, proba: Float64, answers: Float64, row: Row, spare: Float64) -> None:
-    """Write answers [n, C] to proba [E, n, C]; changes nothing but `row` and `spare`."""
-    for t in range(answers.shape[0]):
-        mix(g, proba, t, row, spare)
-        answers[t] = row.answer
-
-
-@compiled
-def run(
-    g: GateArrays,
-    ring: Ring,
-    proba: Float64,
-    y: Int32,
-    weight: Float64,
-    tickets: Int64,
-    answers: Float64,
-    shares: Float64,
-    right: Float32,
-    scored: Int32,
-    row: Row,
-    spare: Float64,
-) -> None:
-    """Answer, then learn or keep for later, event by event.
-
-    proba [E, n, C] what the experts say before they learn the event; y [n], -1 = not known yet; weight [n], how much
-    each label counts, 0..1; tickets [n], by which an event is kept and found again, -1 = it is not. Out: answers
-    [n, C], shares [n, E]; and of what was said when the event was predicted, right [n, E], which experts named y
-    (NaN: it abstained), and scored [n], the class answered. spare [E] is scratch.
-    """
-    parts = row.p.shape[0]
-    for t in range(y.shape[0]):
-        mix(g, proba, t, row, spare)
-        answers[t] = row.answer
-        expert_shares(g, row.p[1 + N_GATES : 1 + N_GATES + right.shape[1]], spare, shares[t])
-        right[t], scored[t] = 0.0, 0
-        if y[t] < 0:
-            if tickets[t] < 0:
-                continue
-            slot = put(ring, tickets[t], g.learnt[0])
-            for c in range(row.answer.shape[0]):
-                for i in range(parts):
-                    ring.said[slot, i, c] = row.p[i, c]
-                ring.said[slot, parts, c] = row.answer[c]
-            continue
-        slot, delay = take(ring, tickets[t]) if tickets[t] >= 0 else -1, 0
-        if slot >= 0:
-            for c in range(row.answer.shape[0]):
-                for i in range(parts):
-                    row.p[i, c] = ring.said[slot, i, c]
-                row.answer[c] = max(np.float64(ring.said[slot, parts, c]), FLOOR)
-            logarithms(row, 0, row.log.shape[0])
-            delay = g.learnt[0] - ring.learnt[slot]
-        scored[t] = np.argmax(row.answer)
-        for e in range(right.shape[1]):
-            said = row.p[1 + N_GATES + e]
-            right[t, e] = np.nan if math.isnan(said[0]) else np.float32(np.argmax(said) == y[t])
-        learn(g, row, y[t], delay, weight[t])

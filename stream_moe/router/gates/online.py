@@ -1,15 +1,17 @@
-"""The online gates as an object: owns the arrays that `stream_moe.router.gates.kernel` works on."""
+"""The online gates as an object: owns the arrays that `stream_moe.router.gates.loop` works on."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from stream_moe.errors import CheckpointError
-from stream_moe.ranges import ANY, COUNT, MOST, SHARE, Range, expect, named
-from stream_moe.router.gates import kernel
+from stream_moe.ranges import AMOUNT, ANY, COUNT, MOST, SHARE, Range, expect, named
+from stream_moe.router.gates import kernel, late, loop
 from stream_moe.router.gates.waiting import Waiting
 from stream_moe.snapshot import Snapshot, fill
 from stream_moe.types import Bool, Float32, Float64, Int32, Int64
+
+LATE = "late_"  # before the names of the late gates' arrays in a snapshot
 
 
 class OnlineGates:
@@ -38,6 +40,7 @@ class OnlineGates:
     def __init__(self, member: Bool, n_classes: int) -> None:
         self._arrays = kernel.new_gates(member)
         self._largest = 1.0  # weight of a label
+        self._late = late.new_late(self._arrays)
         self.grow(n_classes)
 
     @property
@@ -51,9 +54,20 @@ class OnlineGates:
         return int(self._arrays.learnt[0])
 
     @property
+    def late(self) -> bool:
+        """Whether most labels come late, so that the gates for late labels answer."""
+        return bool(self._late.share[0] > late.ENOUGH)
+
+    @property
+    def excess(self) -> Float64:
+        """By how many errors drawn answers may exceed those of each part so far: the bound of `late`, float64 [Q]."""
+        scale, prior = float(self._late.scale[0]), self._late_row.prior
+        return scale * (2.0 * np.log(len(prior)) - np.log(prior)) + np.log2(scale)
+
+    @property
     def n_parts(self) -> int:
         """How many answers `Waiting` must keep of each event."""
-        return len(self._arrays.last) + 1
+        return len(self._late.power) + 2  # the late gates' parts, how they vote, and the answer
 
     def step(
         self, opinions: Float64, y: Int32, tickets: Int64, waiting: Waiting, weight: Float64 | None = None
@@ -89,9 +103,9 @@ class OnlineGates:
         counts = np.ones(n) if weight is None else self._shares_of_largest(y, weight)
         answers, shares = np.empty((n, opinions.shape[2])), np.empty((n, e))
         right, scored = np.empty((n, e), np.float32), np.empty(n, np.int32)
-        kernel.run(
-            self._arrays, waiting.ring, opinions, y, counts, tickets, answers, shares, right, scored,
-            self._row, self._spare,
+        loop.run(
+            self._arrays, self._late, waiting.ring, opinions, y, counts, tickets, answers, shares, right, scored,
+            self._row, self._late_row, self._spare,
         )  # fmt: skip
         return answers, shares.astype(np.float32), right, scored
 
@@ -104,23 +118,34 @@ class OnlineGates:
     def answer(self, opinions: Float64) -> Float64:
         """Answers float64 [n, C] to opinions [E, n, C]; changes nothing."""
         answers = np.empty(opinions.shape[1:])
-        kernel.answer_all(self._arrays, opinions, answers, self._row, self._spare)
+        loop.answer_all(self._arrays, self._late, opinions, answers, self._row, self._late_row, self._spare)
         return answers
 
     def grow(self, n_classes: int) -> None:
         e = len(self._arrays.member)
         self._row, self._spare = kernel.new_row(e, n_classes), np.empty(e)
+        self._late_row = late.new_late_row(e, n_classes)
 
     def snapshot(self) -> Snapshot:
-        largest = {} if self._largest == 1.0 else {"largest": np.array([self._largest])}
-        return {name: array.copy() for name, array in self._arrays._asdict().items()} | largest, {}
+        """Return what has been learnt; of labels that come late there is nothing before the first one."""
+        arrays = {name: array.copy() for name, array in self._arrays._asdict().items()}
+        if self._late.share[0] > 0.0:
+            arrays |= {LATE + name: array.copy() for name, array in self._late._asdict().items()}
+        if self._largest != 1.0:
+            arrays["largest"] = np.array([self._largest])
+        return arrays, {}
 
     def restore(self, snapshot: Snapshot) -> None:
-        for name, mine in self._arrays._asdict().items():
-            found = snapshot[0][name]
-            if found.shape != mine.shape or (name == "member" and not np.array_equal(found, mine)):
+        found = snapshot[0]
+        ours = self._arrays._asdict() | {LATE + name: array for name, array in self._late._asdict().items()}
+        if LATE + "share" not in found:  # no label has come late
+            fresh = late.new_late(kernel.new_gates(self._arrays.member))._asdict()
+            found = found | {LATE + name: array for name, array in fresh.items()}
+        for name, mine in ours.items():
+            other = found[name]
+            if other.shape != mine.shape or (name == "member" and not np.array_equal(other, mine)):
                 raise CheckpointError(
-                    f"gates: array {name!r} of shape {found.shape} is of other experts, here it is {mine.shape}; "
+                    f"gates: array {name!r} of shape {other.shape} is of other experts, here it is {mine.shape}; "
                     "set trees and budget to what they were"
                 )
         weight = Range(0.0, nan=True)  # and a pool whose predictions ran off may spoil it
@@ -128,8 +153,12 @@ class OnlineGates:
             kernel.GateArrays, geometric=ANY, square=weight, share=weight, accuracy=SHARE, second=ANY,
             second_square=weight, last=weight, loss=ANY, learnt=COUNT, member=SHARE,
         )  # fmt: skip
-        fill(self._arrays._asdict(), snapshot[0], "gates", ranges)
+        of_late = named(
+            late.LateArrays, geometric=ANY, square=weight, power=Range(late.LOWEST, late.HIGHEST),
+            curvature=Range(1.0), errors=AMOUNT, scale=Range(1.0, MOST), gap=AMOUNT, share=SHARE,
+        )  # fmt: skip
+        fill(ours, found, "gates", ranges | {LATE + name: range_ for name, range_ in of_late.items()})
         self._largest = 1.0
-        if "largest" in snapshot[0]:
+        if "largest" in found:
             allowed = Range(1.0, MOST)
-            self._largest = float(expect("gates", snapshot[0], "largest", np.dtype(np.float64), (1,), allowed)[0])
+            self._largest = float(expect("gates", found, "largest", np.dtype(np.float64), (1,), allowed)[0])

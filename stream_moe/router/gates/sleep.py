@@ -27,6 +27,7 @@ PERIOD = 1024  # labels between two decisions
 THIN = 8  # a sleeper is active on one event in so many
 RATE = 0.5  # of the moving share, a period
 LEAST_SHARE = 0.01  # of the answer: below it an expert falls asleep; a quarter of an even share of 22 is 0.011
+LATE = 2.0  # times that where labels come late: an expert predicts twice as often as it learns, and shares are evener
 HYSTERESIS = 1.5  # times that share wakes it
 AWAKE_PERIODS = 12  # at least so long from waking to sleep: trees that are still growing get their time
 MEMBER = 2**31  # key of the sample among all random numbers
@@ -131,7 +132,9 @@ class SleepSchedule:
         draw_sample(self._seed, int(self._arrays.learnt[0]), y, sampled)
         return sampled
 
-    def update(self, shares: Float32, right: Float32, sampled: Bool, y: Int32, drifts: int) -> None:
+    def update(
+        self, shares: Float32, right: Float32, sampled: Bool, y: Int32, drifts: int, *, late: bool = False
+    ) -> None:
         """Take events up to at most the next decision, and make it if it is due.
 
         Parameters
@@ -146,22 +149,24 @@ class SleepSchedule:
             int32 [n], -1 = no label.
         drifts
             Alarms of the mixture so far; a new one wakes everybody.
+        late
+            Whether labels come late.
         """
         before = int(self._arrays.learnt[0])
         count(self._arrays, shares, right, sampled, y)
         if int(self._arrays.learnt[0]) // PERIOD > before // PERIOD:
-            self._decide(drifts)
+            self._decide(drifts, self._least_share * (LATE if late else 1.0))
 
-    def _decide(self, drifts: int) -> None:
+    def _decide(self, drifts: int, least_share: float) -> None:
         a = self._arrays
         active = a.asked > 0
         a.share[active] += RATE * (a.total[active] / a.asked[active] - a.share[active])
         a.total[:], a.asked[:] = 0.0, 0
         a.awake[:] += 1
-        rising = a.asleep & (a.share > HYSTERESIS * self._least_share)
+        rising = a.asleep & (a.share > HYSTERESIS * least_share)
         woken = a.asleep.copy() if drifts > a.drifts[0] else rising
         a.drifts[0] = drifts
-        tired = self.may_sleep & ~a.asleep & (a.share < self._least_share) & (a.awake >= AWAKE_PERIODS)
+        tired = self.may_sleep & ~a.asleep & (a.share < least_share) & (a.awake >= AWAKE_PERIODS)
         tired[a.share.argmax()] = False  # one expert must answer
         a.wakes[:] += woken
         a.awake[woken] = 0

@@ -17,7 +17,7 @@ from stream_moe.runtime.compiled import compiled
 from stream_moe.snapshot import Snapshot
 from stream_moe.types import Bool, Float32, Int64
 
-MOST_EVENTS, MOST_BYTES = 8192, 2**25
+MOST_EVENTS, MOST_BYTES = 2**16, 2**25
 
 
 class Ring(NamedTuple):
@@ -102,7 +102,7 @@ class Waiting:
     def restore(self, snapshot: Snapshot) -> None:
         """Take over a snapshot; CheckpointError unless it is of as many parts and classes, and fits in itself."""
         arrays, ring, used = snapshot[0], self.ring, len(snapshot[0]["ticket"])
-        if arrays["said"].shape[1:] != ring.said.shape[1:] or used > len(ring.ticket):
+        if arrays["said"].shape[1:] != ring.said.shape[1:]:
             raise CheckpointError(
                 f"waiting: {arrays['said'].shape} events, parts and classes in the checkpoint, up to "
                 f"{ring.said.shape} here; set trees and budget to what they were"
@@ -110,17 +110,21 @@ class Waiting:
         opened, (parts, classes) = int(arrays["open"].sum()), ring.said.shape[1:]
         shapes: dict[str, tuple[int, ...]] = {"ticket": (used,), "open": (used,), "head": (1,)}
         shapes |= {"learnt": (opened,), "said": (opened, parts, classes)}
-        full = used == len(ring.ticket)
         ranges = named(
             Ring, ticket=COUNT, open=SHARE, learnt=COUNT, said=ANY,
-            head=Range(used, MOST if full else used),
+            head=Range(used, MOST if used else 0),  # above it where the ring was full
         )  # fmt: skip
         for name, shape in shapes.items():
             expect("waiting", arrays, name, getattr(ring, name).dtype, shape, ranges[name])
-        ring.head[:] = arrays["head"]
-        ring.open[:], ring.open[:used] = False, arrays["open"]
-        ring.ticket[:used] = arrays["ticket"]
-        ring.learnt[ring.open], ring.said[ring.open] = arrays["learnt"], arrays["said"]
+        stop, size, waits = int(arrays["head"][0]), len(ring.ticket), arrays["open"]
+        numbers = np.arange(stop - used, stop)
+        number = np.empty(used, np.int64)  # of the event in each slot there, which may be of a ring of another size
+        number[numbers % max(used, 1)] = numbers
+        stays = number >= stop - size
+        to, open_to = number[stays] % size, number[waits & stays] % size
+        ring.head[:], ring.open[:] = stop, False
+        ring.ticket[to], ring.open[to] = arrays["ticket"][stays], waits[stays]
+        ring.learnt[open_to], ring.said[open_to] = arrays["learnt"][stays[waits]], arrays["said"][stays[waits]]
 
     @staticmethod
     def _allocate(n_parts: int, n_classes: int) -> Ring:
