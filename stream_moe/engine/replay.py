@@ -23,6 +23,7 @@ from stream_moe.evaluation.cross_validation import Fold
 from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
 from stream_moe.evaluation.timeline import Timeline
 from stream_moe.evaluation.window import WINDOW
+from stream_moe.experts.wide import MOST_FEATURES
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.ports import Stream
 from stream_moe.report import Drift, DriftReport, LearnerReport, QualityReport, drifts_by_scope
@@ -223,7 +224,10 @@ def _narrowed(schema: Schema, block: Block) -> tuple[Schema, Block]:
     if schema.sparse or (schema.n_features <= WARM_UP_WIDTH and schema.n_classes <= WARM_UP_WIDTH):
         return schema, block
     kinds = (np.flatnonzero(schema.n_categories == 0), np.flatnonzero(schema.n_categories))
-    columns = np.sort(np.concatenate([kind[:WARM_UP_WIDTH] for kind in kinds]))
+    width = WARM_UP_WIDTH
+    if schema.n_features > MOST_FEATURES:  # which has a pool of its own
+        width, block = MOST_FEATURES + 1, block.first(WARM_UP_ROWS // 4)
+    columns = np.sort(np.concatenate([kind[:width] for kind in kinds]))
     narrow = Schema(tuple(schema.features[j] for j in columns), schema.classes[:WARM_UP_WIDTH])
     labels = np.where(block.y == UNLABELLED, UNLABELLED, block.y % narrow.n_classes).astype(np.int32)
     return narrow, Block(block.x[:, columns], labels)

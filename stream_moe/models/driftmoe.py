@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ import numpy as np
 from stream_moe.drift.adwin import DriftMonitor
 from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.base import Expert
+from stream_moe.experts.columns_pool import ColumnsPool, columns_schema
 from stream_moe.experts.executors import Executor, Pool, check_executor, open_pool
 from stream_moe.experts.kinds import FORMER, current_kind
 from stream_moe.experts.linear.averaged import AveragedSoftmax
@@ -35,6 +37,7 @@ from stream_moe.experts.neighbours.knn import WindowKNN
 from stream_moe.experts.neighbours.prototypes import MovingPrototypes
 from stream_moe.experts.no_change import NoChange
 from stream_moe.experts.trees.adaptive import AdaptiveTree
+from stream_moe.experts.wide import MOST_FEATURES, PLACES, WideColumns
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.parts import Part
 from stream_moe.models.specialization import DriftsFound, Specialization, labelled_errors, learner_report
@@ -52,6 +55,7 @@ from stream_moe.types import Bool, Float32, Float64, Int32, Int64, Schema
 PART = 256  # rows of a run that gates and experts take in turn; changes no result
 TILE = 2048  # rows at a time: bounds the memory of the predictions; changes no result
 LATEST = ("averaged-softmax",)  # kinds that a checkpoint of format 3 does not have: its pool goes on without them
+NARROW = ("adaptive-tree", "knn", "prototypes", "history-softmax")  # see the columns alone, where features are many
 # Temperaments of the trees in turn: how often each looks at its error, and how soon it is alarmed.
 NERVOUS = {"group": 2, "drift_delta": 0.05, "warning_delta": 0.2}
 ALERT = {"group": 8, "drift_delta": 0.01, "warning_delta": 0.05}
@@ -218,6 +222,9 @@ class DriftMoE(BlockClassifier):
         self.sleep = SleepSchedule(may_sleep, least_share=LEAST_SHARE / self.budget, seed=self.seed)
 
     def _open_pool(self, schema: Schema, experts: list[Expert]) -> Pool:
+        if self._is_wide(schema):
+            seen = len([*takewhile(lambda expert: expert.kind in NARROW, experts)])
+            return ColumnsPool(WideColumns(schema), experts[:seen], experts[seen:], WorkerThreads(self.threads))
         return open_pool(experts, WorkerThreads(self.threads), self.executor, self.shards)
 
     def make_experts(self, schema: Schema) -> list[Expert]:
@@ -226,23 +233,35 @@ class DriftMoE(BlockClassifier):
         def scaled(n: int, least: int) -> int:
             return max(least, round(n * self.budget))
 
-        size = scaled(self.prototypes, 1)
-        experts: list[Expert] = [
-            *(self._tree(schema, member) for member in range(scaled(self.trees, 1))),
-            WindowKNN(schema, k=3, window=scaled(self.window, 4)),
-            WindowKNN(schema, k=5, window=scaled(3 * self.window, 8)),
-            MovingPrototypes(schema, size=size),
-            MovingPrototypes(schema, size=size, drift=2e-4, reach=5.0),
-            NaiveBayes(schema),
-            SoftmaxRegression(schema),
-            AveragedSoftmax(schema),
-            HistorySoftmax(schema),
-            HistorySoftmax(schema, memory=0.99),
-            HistorySoftmax(schema, products=66),
-            TargetEncoding(schema),
-            NoChange(schema),
+        size, is_wide = scaled(self.prototypes, 1), self._is_wide(schema)
+        seen = columns_schema(PLACES, schema) if is_wide else schema
+        dear: list[Expert] = [
+            *(self._tree(seen, member) for member in range(scaled(self.trees, 1))),
+            WindowKNN(seen, k=3, window=scaled(self.window, 4)),
+            WindowKNN(seen, k=5, window=scaled(3 * self.window, 8)),
+            MovingPrototypes(seen, size=size),
+            MovingPrototypes(seen, size=size, drift=2e-4, reach=5.0),
         ]
-        return self._wanted(experts)
+        linear: list[Expert] = [NaiveBayes(schema), SoftmaxRegression(schema), AveragedSoftmax(schema)]
+        history: list[Expert] = [
+            HistorySoftmax(seen),
+            HistorySoftmax(seen, memory=0.99),
+            HistorySoftmax(seen, products=66),
+        ]
+        last: list[Expert] = [TargetEncoding(schema), NoChange(schema)]
+        if is_wide:  # those over columns come first
+            return self._wanted([*dear, *history, *linear, *last])
+        return self._wanted([*dear, *linear, *history, *last])
+
+    def _is_wide(self, schema: Schema) -> bool:
+        """Whether the dear experts see some of the features alone: of a schema that was given, and cannot grow."""
+        if schema.n_features <= MOST_FEATURES or self._given["schema"] is None:
+            return False
+        if self.executor != "threads":
+            raise ConfigError(
+                f"executor: {self.executor!r} takes at most {MOST_FEATURES} features; leave it at threads"
+            )
+        return True
 
     def _wanted(self, experts: list[Expert]) -> list[Expert]:
         """Return those that `without` does not name; ConfigError where it leaves none, or names one that is none."""

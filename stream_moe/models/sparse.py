@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.experts.base import Expert
+from stream_moe.experts.columns_pool import ColumnsPool, columns_schema
 from stream_moe.experts.executors import Pool
 from stream_moe.experts.linear.history import HistorySoftmax
 from stream_moe.experts.neighbours.knn import WindowKNN
 from stream_moe.experts.no_change import NoChange
 from stream_moe.experts.sparse.columns import UsefulColumns
 from stream_moe.experts.sparse.naive_bayes import SparseNaiveBayes
-from stream_moe.experts.sparse.pool import SparsePool, columns_schema
 from stream_moe.experts.sparse.softmax import SparseSoftmax
 from stream_moe.models.driftmoe import DriftMoE
 from stream_moe.rows import GrowthNeeded, RowEncoder
@@ -126,7 +126,7 @@ class SparseDriftMoE(DriftMoE):
         whole = [expert for expert in experts if expert.kind.startswith("sparse-")]
         chosen = experts[: len(experts) - len(whole)]
         columns = UsefulColumns(self.columns, schema.n_classes)
-        return SparsePool(columns, chosen, whole, WorkerThreads(self.threads))
+        return ColumnsPool(columns, chosen, whole, WorkerThreads(self.threads))
 
     def _checked(self, x: Any) -> Any:
         self._require_schema()

@@ -7,13 +7,15 @@ import math
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stream_moe import DriftMoE, build_model
 from stream_moe.engine.replay import replay
-from stream_moe.errors import ConfigError
+from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.experts.linear.history import FREQUENCY, PRODUCT, HistorySoftmax
 from stream_moe.experts.neighbours.knn import WindowKNN
 from stream_moe.runtime import draws
@@ -138,3 +140,91 @@ def test_what_takes_long_is_said_once_and_what_does_not_is_not(caplog: pytest.Lo
         with said_if_slow("being slow", 0.05):
             time.sleep(0.3)
     assert [record.getMessage() for record in caplog.records] == ["being slow: this takes longer than 0.05 s"]
+
+
+# ---- more than 512 features: the dear experts see the most useful ones
+
+
+D = 600
+WIDE = Schema.numeric(D, ["no", "yes"])
+
+
+def wide_events(n: int) -> tuple[Any, Any]:
+    """Normal features, of which twenty tell the class; some are missing, and one is far from 0."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(n, D)).astype(np.float32)
+    y = (x[:, 100:120].sum(1) > 0).astype(np.int32)
+    x[:, 7] += 1e6
+    x[rng.random(x.shape) < 0.02] = np.nan
+    return x, y
+
+
+X, Y = wide_events(1200)
+
+
+def wide_model(**more: Any) -> DriftMoE:
+    return DriftMoE(WIDE, trees=2, window=100, prototypes=16, seed=3, **more)
+
+
+@pytest.fixture(scope="module")
+def wide_answers() -> tuple[str, Any]:
+    model = wide_model()
+    proba = model.step(X, Y)
+    return model.digest, proba
+
+
+@pytest.mark.parametrize(("cut", "threads"), [(1, 1), (37, 1), (256, 2)])
+def test_a_wide_model_keeps_the_laws_of_chunks_and_threads(
+    wide_answers: tuple[str, Any], cut: int, threads: int
+) -> None:
+    model = wide_model(threads=threads)
+    parts = [model.step(X[i : i + cut], Y[i : i + cut]) for i in range(0, len(Y), cut)]
+    assert np.array_equal(np.concatenate(parts), wide_answers[1])
+    assert model.digest == wide_answers[0]
+
+
+@pytest.mark.parametrize("at", [98, 150, 700])
+def test_a_wide_model_knows_no_label_ahead(wide_answers: tuple[str, Any], at: int) -> None:
+    changed = Y.copy()
+    changed[at:] = 1 - changed[at:]
+    assert np.array_equal(wide_model().step(X, changed)[: at + 1], wide_answers[1][: at + 1])
+
+
+def test_a_wide_model_goes_on_from_its_snapshot(wide_answers: tuple[str, Any], tmp_path: Path) -> None:
+    model = wide_model()
+    model.step(X[:500], Y[:500])
+    model.save(tmp_path / "wide.model")
+    again = DriftMoE.load(tmp_path / "wide.model")
+    assert again.digest == model.digest
+    asked = again.predict_proba_many(X[500:501])
+    assert again.digest == model.digest
+    assert np.array_equal(again.step(X[500:], Y[500:]), wide_answers[1][500:])
+    assert np.array_equal(asked[0], wide_answers[1][500])
+    assert again.digest == wide_answers[0]
+    snapshot = model.snapshot()
+    wrong = {name: array.copy() for name, array in snapshot[0].items()}
+    wrong["experts/columns/column"][0] = D
+    with pytest.raises(CheckpointError, match="column"):
+        wide_model().restore((wrong, snapshot[1]))
+
+
+def test_the_columns_are_those_that_tell_the_classes(wide_answers: tuple[str, Any]) -> None:
+    model = wide_model()
+    model.step(X, Y)
+    columns: Any = model.pool.columns  # type: ignore[attr-defined]
+    given = columns._column[columns._column >= 0]
+    assert len(given) == len(set(given.tolist())) == 64  # 50, 100, 200 and 400 labels of the rarer class
+    assert len(set(given.tolist()) & set(range(100, 120))) >= 18
+    assert (wide_answers[1].argmax(1) == Y)[600:].mean() > 0.75
+    kinds = [expert.kind for expert in model.report().experts]
+    assert kinds[:2] == ["adaptive-tree"] * 2
+    assert kinds[-1] == "no-change"
+
+
+def test_up_to_512_features_and_what_is_learnt_from_dicts_are_seen_whole() -> None:
+    for model in (DriftMoE(Schema.numeric(512, ["no", "yes"])), DriftMoE()):
+        if model._given["schema"] is None:
+            model.learn_one({f"x{j}": 1.0 for j in range(513)}, "no")
+        assert type(model.pool).__name__ == "ExpertPool"
+    with pytest.raises(ConfigError, match="at most 512 features"):
+        DriftMoE(WIDE, executor="processes", shards=1)
