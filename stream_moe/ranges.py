@@ -81,15 +81,13 @@ def check(part: str, name: str, array: Array, allowed: Range) -> None:
         return
     least, most = (np.fmin, np.fmax) if allowed.nan else (np.minimum, np.maximum)
     low, high = least.reduce(array, axis=None), most.reduce(array, axis=None)
-    if allowed.nan and np.isnan(low):  # all of them
-        return
-    if not low >= allowed.low:
-        raise CheckpointError(f"{part}: array {name!r} holds {_shown(low)}, and {allowed} is allowed")
-    over = array[array > allowed.high] if isinstance(allowed.high, np.ndarray) else None
-    if over is None:
-        over = np.array([]) if high <= allowed.high else np.array([high])
-    if over.size:
-        raise CheckpointError(f"{part}: array {name!r} holds {_shown(over[0])}, and {allowed} is allowed")
+    if isinstance(allowed.high, np.ndarray):
+        over = array[array > allowed.high]
+        fits, worst = low >= allowed.low and not over.size, low if not low >= allowed.low else over[:1].sum()
+    else:
+        fits, worst = low >= allowed.low and high <= allowed.high, high if low >= allowed.low else low
+    if not fits and not (allowed.nan and np.isnan(low)):  # all of them are NaN
+        raise CheckpointError(f"{part}: array {name!r} holds {_shown(worst)}, and {allowed} is allowed")
 
 
 def expect(
@@ -97,13 +95,16 @@ def expect(
 ) -> Array:
     """Return an array of a checkpoint; CheckpointError unless type, shape (None = any length) and range fit."""
     array = found.get(name)
-    fits = array is not None and array.dtype == dtype and array.ndim == len(shape)
-    if array is None or not fits or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+    if array is None or array.dtype != dtype or not (array.shape == shape or _fits(array.shape, shape)):
         is_ = "absent" if array is None else f"{array.dtype} {array.shape}"
         needed = f"({', '.join('any' if n is None else str(n) for n in shape)}{',' if len(shape) == 1 else ''})"
         raise CheckpointError(f"{part}: array {name!r} is {is_}, this schema needs {np.dtype(dtype)} {needed}")
     check(part, name, array, allowed)
     return array
+
+
+def _fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    return len(found) == len(shape) and all(n is None or n == m for n, m in zip(shape, found, strict=True))
 
 
 def number(part: str, found: Mapping[Any, Any], name: str | int, allowed: Range = COUNT) -> int:

@@ -33,8 +33,10 @@ from stream_moe.errors import CheckpointError
 from stream_moe.experts.kinds import KINDS
 from stream_moe.models.catalogue import build_model
 from stream_moe.models.contract import BlockClassifier
+from stream_moe.models.sparse import SparseDriftMoE
 from stream_moe.snapshot import Snapshot, pack, unpack
-from stream_moe.types import Block
+from stream_moe.sparse_rows import SparseRows
+from stream_moe.types import Block, Schema
 from tests.laws.cases import SCHEMA, STORABLE, build, mixed_stream
 
 HANG = 30.0  # seconds for one case; the slowest take one
@@ -71,12 +73,13 @@ class Case:
 
 
 def subjects(names: list[str]) -> Iterator[Subject]:
-    """Make the learners of these names, and "engine": what a partition keeps beside one."""
+    """Make the learners of these names, "sparse" and "engine": what a partition keeps beside one."""
+    others = {"engine": engine_subject, "sparse": sparse_subject}
     for name in names:
-        yield engine_subject() if name == "engine" else learner_subject(name)
+        yield others[name]() if name in others else learner_subject(name)
 
 
-NAMES = [*STORABLE, "engine"]
+NAMES = [*STORABLE, "sparse", "engine"]
 
 
 def learner(name: str) -> BlockClassifier:
@@ -112,6 +115,28 @@ def teach(model: Any, x: Any, y: Any) -> None:
         model.step(x[rows], labels, tickets=tickets)
         asked = np.flatnonzero(late[rows] & (y[rows] >= 0))[:-8]  # of the others the label never comes
         model.step(x[rows][asked], y[rows][asked], tickets=tickets[asked])
+
+
+def sparse_subject() -> Subject:
+    """Return a mixture over sparse rows, whose own experts alone are not tried as parts of another."""
+
+    def fresh() -> SparseDriftMoE:
+        schema = Schema((), ("ham", "spam"), sparse=True)
+        return SparseDriftMoE(schema, columns=8, trees=1, window=20, without="history-softmax,knn", seed=1)
+
+    def go_on(model: Any, events: int) -> None:
+        make = np.random.default_rng(1)
+        for _ in range(0, events, 100):
+            words, y = make.integers(0, 40, (100, 6)), make.integers(0, 2, 100).astype(np.int32)
+            rows = [{f"w{w + 3 * label}": 1 + w % 2 for w in row} for row, label in zip(words, y, strict=True)]
+            model.step(SparseRows.of(rows), y)
+        model.predict_proba_many(SparseRows.of(rows))
+        model.report()
+        assert model.digest
+
+    model = fresh()
+    go_on(model, LEARNT)
+    return Subject("sparse", fresh, lambda model, state: model.restore(state), go_on, model.snapshot())
 
 
 def engine_subject() -> Subject:
