@@ -1,7 +1,7 @@
 """Who may read the metrics: TLS and basic authentication for the HTTP server.
 
 The file of users is a standard htpasswd file with bcrypt hashes (`htpasswd -B FILE USER`). Without htpasswd,
-`python -m stream_moe.telemetry.access USER` asks for the password and prints such a line.
+`python -P -m stream_moe.telemetry.access USER` asks for the password and prints such a line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENVIRONMENT = "STREAM_MOE_METRICS_AUTH"
 _LONGEST = 72  # bytes of a password that bcrypt reads
 _MOST_ROUNDS = 14  # about a second a try; a connection has five
 _MEMORY = 64 << 20  # bytes that a hash of scrypt may take
-_MAKE = "htpasswd -B FILE USER, or python -m stream_moe.telemetry.access USER"
+_MAKE = "htpasswd -B FILE USER, or python -P -m stream_moe.telemetry.access USER"
 _MOST_CHECKED, _MOST_OF_ONE = 16, 3  # guesses that may wait for their check, and of one address
 _PAUSE = 4  # after a wrong password, in times of what checking it took: guessing costs a fifth of a core at most
 
@@ -257,7 +257,7 @@ def _decode(text: str) -> bytes:
 def main() -> None:
     """Print a line for the file of users; the password comes from the terminal, or as a line on stdin."""
     if len(sys.argv) != 2 or not sys.argv[1] or ":" in sys.argv[1]:
-        sys.exit("usage: python -m stream_moe.telemetry.access USER   (asks for the password)")
+        sys.exit("usage: python -P -m stream_moe.telemetry.access USER   (asks for the password)")
     password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     if not password:
         sys.exit("an empty password protects nothing")
