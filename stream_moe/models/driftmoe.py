@@ -95,8 +95,8 @@ class DriftMoE(BlockClassifier):
     `stream_moe.router.gates.waiting`. Those events are part of a snapshot, but not of `digest`, which is over what
     has been learnt.
 
-    With a given schema of more than 512 features the dear experts see 128 of them; see `stream_moe.experts.wide`. Sparse
-    rows have a model of their own, `stream_moe.SparseDriftMoE`.
+    With a given schema of more than 512 features the dear experts see 128 of them; see `stream_moe.experts.wide`.
+    Sparse rows have a model of their own, `stream_moe.SparseDriftMoE`.
 
     Examples
     --------
