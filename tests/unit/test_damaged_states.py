@@ -29,7 +29,7 @@ TOP = 2**63 - 1
 # Of a learner, an array of its state, what is written into all of it, and what the line says.
 ARRAYS: list[tuple[str, str, Any, str]] = [
     ("no-change", "expert/memory.last", 10**9, r"array 'memory\.last' holds 1,000,000,000, and -1 to 3 is allowed"),
-    ("no-change", "monitor/waiting", 10**9, "'waiting' holds 1,000,000,000, and 0 to 31 is allowed"),
+    ("no-change", "monitor/waiting", 10**9, "'waiting' holds 1,000,000,000, and 0 to 32 is allowed"),
     ("no-change", "monitor/width", TOP, "'width' holds"),
     ("no-change", "monitor/filled", 6, "'filled' holds 6, and 0 to 5 is allowed"),
     ("no-change", "specialization/events", -1, "'events' holds -1"),
@@ -41,7 +41,7 @@ ARRAYS: list[tuple[str, str, Any, str]] = [
     ("target-encoding", "expert/rates.feature", 10**6, r"'rates\.feature' holds 1,000,000, and -1 to 4 is allowed"),
     ("naive-bayes", "expert/nominal", -5000.0, "'nominal' holds -5000"),
     ("hoeffding-tree", "expert/feature", 10**6, "'feature' holds 1,000,000, and -1 to 4 is allowed"),
-    ("adaptive-tree", "expert/monitor/waiting", 8, "'waiting' holds 8, and 0 to 7 is allowed"),
+    ("adaptive-tree", "expert/monitor/waiting", 9, "'waiting' holds 9, and 0 to 8 is allowed"),
     ("adaptive-tree", "expert/fore/columns", 10**6, "'columns' holds 1,000,000, and 0 to 4 is allowed"),
     ("adaptive-tree", "expert/recent/y", -1, "'y' holds -1, and 0 to 3 is allowed"),
     ("adaptive-tree", "expert/recent/x", math.inf, "'x' holds inf"),
