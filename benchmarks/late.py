@@ -3,7 +3,7 @@
     python -m benchmarks.late [NAME:DELAY[:EVENTS] ...] [--seed 1] [--peers HT,KNN,SAM,LB10,SRP30,ARF30]
 
 prints a Markdown table: accuracy in % (an event is predicted; its label comes DELAY events later), the log-loss, the
-expected calibration error of the class answered (15 bins), the best of the own experts and the difference from it, and
+expected calibration error of the class answered (15 bins), the best of the own experts and the difference, and
 the speed beside that with prompt labels (CPU time). A stream is what `stream-moe replay` opens, a NAME.csv.xz in
 $STREAM_MOE_DATA, or one of `benchmarks.unseen` (seed 11). With --peers CapyMOA's learners follow (extra `baselines`).
 """
