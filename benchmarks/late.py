@@ -37,8 +37,10 @@ CELLS = [
 def table_of(name: str, events: int, seed: int) -> Table:
     if name in STREAMS:
         return tabled(STREAMS[name](11), events)
-    path = Path(os.environ.get("STREAM_MOE_DATA", "")) / f"{name}.csv.xz"
-    return stored(str(path) if path.exists() else name, events, seed)
+    try:
+        return stored(name, events, seed)
+    except ConfigError:
+        return stored(str(Path(os.environ.get("STREAM_MOE_DATA", "")) / f"{name}.csv.xz"), events, seed)
 
 
 def run(table: Table, delay: int, seed: int) -> tuple[DriftMoE, Float64, Int32, float]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from stream_moe.runtime.origin import SAFE
 
 HERE = Path(__file__).parent
 # What starts a broker, a cluster or a browser does so once for all of its tests; the longest group begins first.
@@ -28,3 +33,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
         if place.startswith(LONG):
             item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(autouse=True)
+def modules_are_found_as_before() -> Iterator[None]:
+    """Undo what the command line does for its own process: it looks for no module in the working directory."""
+    before, path = {name: os.environ.get(name) for name in (SAFE, "PYTHONPATH")}, list(sys.path)
+    yield
+    sys.path[:] = path
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -235,7 +235,7 @@ def test_contrast_is_that_of_wcag_aa(browser: Any, settled: Daemon, scheme: str,
 
 
 def test_an_open_page_keeps_its_place_and_costs_nothing_more(browser: Any) -> None:
-    """100 refreshes while the engine runs: new numbers, the same place, no more threads, files or nodes."""
+    """50 refreshes while the engine runs: new numbers, the same place, no more threads, files or nodes."""
     with daemon("electricity", "driftmoe-data", rate=1_500) as running:
         running.wait_for(1_500)
         page, heard = look(browser, running.server.url, PHONE)
@@ -249,8 +249,8 @@ def test_an_open_page_keeps_its_place_and_costs_nothing_more(browser: Any) -> No
         threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
         events = page.evaluate(TABLE, "numbers")[2]["value"]
         page.evaluate(
-            "async () => { for (let i = 0; i < 100; i++) {"
-            " await refresh(); await new Promise(done => setTimeout(done, 45)) } }"
+            "async () => { for (let i = 0; i < 50; i++) {"
+            " await refresh(); await new Promise(done => setTimeout(done, 90)) } }"
         )  # answers are rationed
         after = page.evaluate(place)
         assert after[2:] == before[2:] == ["each-expert", 60]

@@ -227,7 +227,7 @@ def test_wrong_values_in_a_checkpoint_are_refused(wrong: dict[str, Any]) -> None
     value = np.array([[0.0, 1.0, np.nan, np.nan]] * 4)
     right = {"width": np.full(4, 2), "value": value}
     assert checked_values(**right, numeric=np.ones(4, np.bool_)).width.sum() == 8
-    with pytest.raises(CheckpointError, match="values"):
+    with pytest.raises(CheckpointError, match=f"values|array '{next(iter(wrong))}' is"):
         checked_values(**(right | wrong), numeric=np.ones(4, np.bool_))
     with pytest.raises(CheckpointError, match="values"):
         checked_values(**right, numeric=np.array([True, True, True, False]))
