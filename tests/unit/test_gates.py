@@ -181,7 +181,8 @@ def test_late_answers_are_within_the_stated_bound_of_every_part(delay: int, kind
     opinions = opinions_of(y, right, n_classes)
     gates = OnlineGates(np.array([True, True, False, False, False]), n_classes)
     waiting = Waiting(gates.n_parts, n_classes)
-    drawn, parts = 0.0, np.zeros(len(gates.excess))
+    prior = gates._late_row.prior
+    drawn, parts = 0.0, np.zeros(len(prior))
     for t in range(n + delay):
         if t < n:
             step(gates, opinions[:, t : t + 1], np.full(1, -1, np.int32), waiting, np.array([t]))
@@ -192,9 +193,9 @@ def test_late_answers_are_within_the_stated_bound_of_every_part(delay: int, kind
             parts += said[: len(parts)].argmax(1) != y[s]
             step(gates, opinions[:, s : s + 1], y[s : s + 1], waiting, np.array([s]))
     assert gates.late
-    assert (drawn <= parts + gates.excess).all()
     most, q = n * (1 + 2 * delay), math.log(len(parts))
     scale = float(gates._late.scale[0])
+    assert (drawn <= parts + scale * (2 * q - np.log(prior)) + math.log2(scale)).all()
     assert scale <= max(1.0, 2 * math.sqrt(most / (8 * q)) + 2 * (delay + 1) / q)
     if kind == "one good":  # and it is far from the bound where there is something to be found
         assert drawn < parts.min() + 0.05 * n

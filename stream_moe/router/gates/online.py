@@ -59,12 +59,6 @@ class OnlineGates:
         return bool(self._late.share[0] > late.ENOUGH)
 
     @property
-    def excess(self) -> Float64:
-        """By how many errors drawn answers may exceed those of each part so far: the bound of `late`, float64 [Q]."""
-        scale, prior = float(self._late.scale[0]), self._late_row.prior
-        return scale * (2.0 * np.log(len(prior)) - np.log(prior)) + np.log2(scale)
-
-    @property
     def n_parts(self) -> int:
         """How many answers `Waiting` must keep of each event."""
         return len(self._late.power) + 2  # the late gates' parts, how they vote, and the answer
