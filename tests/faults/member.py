@@ -99,12 +99,16 @@ class Member:
         """Each metric's sum over its labels, and each by the value of its labels, as name{value}."""
         time.sleep(0.3)  # a page is rendered at most four times a second
         found: Counter[str] = Counter()
-        for family in text_string_to_metric_families(self.page("metrics")[1]):
+        for family in text_string_to_metric_families(wait_for("the metrics", self._metrics)):
             for sample in family.samples:
                 found[sample.name] += sample.value
                 for value in sample.labels.values():
                     found[f"{sample.name}{{{value}}}"] += sample.value
         return found
+
+    def _metrics(self) -> str | None:
+        status, text = self.page("metrics")
+        return text if status == 200 else None  # one address may be told to ask less often
 
     def reported(self) -> Counter[str] | None:
         """The same, None while the latest report is that of a block."""
