@@ -20,7 +20,7 @@ EVENTS = 1500
 @row("group", "a zombie, paused in a transaction beyond its session, resumes", "it is fenced and drops its state")
 def zombie(broker: FaultyBroker, two_topics: bool = False) -> str:
     with standing(broker, "flushed:5", EVENTS, two_topics=two_topics) as (case, one):
-        # 400, but of two topics, whose blocks have no fixed size, and where it lost a session before on a busy machine.
+        # 400, but of two topics, whose blocks have no fixed size, and where a busy machine cost it a session.
         assert case.committed() != case.ends(), one.log
         other = case.start(*SMALL)
         case.settle(other)
