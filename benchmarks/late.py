@@ -1,11 +1,14 @@
 """Labels that come late: the default model, its best expert, and MOA's learners on the same events in the same order.
 
-    python -m benchmarks.late [NAME:DELAY[:EVENTS] ...] [--seed 1] [--peers HT,KNN,SAM,LB10,SRP30,ARF30]
+    python -m benchmarks.late [NAME:DELAY[:EVENTS] ...] [--seed 1] [--differ] [--labelled 1.0]
+                              [--peers HT,KNN,SAM,LB10,SRP30,ARF30]
 
 prints a Markdown table: accuracy in % (an event is predicted; its label comes DELAY events later), the log-loss, the
 expected calibration error of the class answered (15 bins), the best of the own experts and the difference, and
 the speed beside that with prompt labels (CPU time). A stream is what `stream-moe replay` opens, a NAME.csv.xz in
-$STREAM_MOE_DATA, or one of `benchmarks.unseen` (seed 11). With --peers CapyMOA's learners follow (extra `baselines`).
+$STREAM_MOE_DATA, or one of `benchmarks.unseen` (seed 11). With --differ the delay of each label is drawn, exponential
+with the mean DELAY; of the labels only the share --labelled ever comes, and all events are scored. With --peers
+CapyMOA's learners follow (extra `baselines`; labels of one delay that all come).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import os
 import time
 from collections import deque
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,9 @@ import numpy as np
 
 from benchmarks.unseen import STREAMS, Table, stored, tabled
 from stream_moe.engine.delays import DelayedLabels
-from stream_moe.errors import ConfigError
+from stream_moe.errors import ConfigError, DataError
 from stream_moe.models.driftmoe import DriftMoE
-from stream_moe.types import Block, Float64, Int32
+from stream_moe.types import UNLABELLED, Block, Bool, Float64, Int32, Int64
 
 EVENTS, ROWS, BINS = 60_000, 2048, 15
 CELLS = [
@@ -43,13 +47,31 @@ def table_of(name: str, events: int, seed: int) -> Table:
         return stored(str(Path(os.environ.get("STREAM_MOE_DATA", "")) / f"{name}.csv.xz"), events, seed)
 
 
-def run(table: Table, delay: int, seed: int) -> tuple[DriftMoE, Float64, Int32, float]:
-    """Return the model, what it answered, which label came, both in the labels' order, and CPU-seconds."""
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """When labels come: `delay` events late, on the mean of an exponential distribution where they `differ`."""
+
+    delay: int
+    seed: int
+    differ: bool = False
+    labelled: float = 1.0
+
+    def drawn(self, n: int) -> tuple[Int64, Bool]:
+        """Of n events: the delays, and which labels come."""
+        rng = np.random.default_rng(self.seed)
+        delays = rng.exponential(self.delay, n).astype(np.int64) if self.differ else np.full(n, self.delay)
+        return delays, rng.random(n) < self.labelled
+
+
+def run(table: Table, late: Labels) -> tuple[DriftMoE, Float64, Int32, float]:
+    """Return the model, what it answered, which label is right, both in the labels' order, and CPU-seconds."""
     x, y, schema = table
-    model, labels, begin, answers = DriftMoE(schema, seed=seed), DelayedLabels(schema), time.process_time(), []
+    delays, comes = late.drawn(len(y))
+    model, labels, begin, answers = DriftMoE(schema, seed=late.seed), DelayedLabels(schema), time.process_time(), []
     for start in (*range(0, len(y), ROWS), len(y)):  # at last a block of no events, with all labels that are left
-        block = Block(x[start : start + ROWS], y[start : start + ROWS])
-        joined = labels.join(block, block.y, delay, last=start == len(y))
+        rows = slice(start, start + ROWS)
+        block = Block(x[rows], np.where(comes[rows], y[rows], np.int32(UNLABELLED)))
+        joined = labels.join(block, y[rows], delays[rows], last=start == len(y))
         answers.append(joined.settle(model.step(joined.x, joined.y, tickets=joined.tickets)))
     said, true = (np.concatenate(part) for part in zip(*answers, strict=True))
     return model, said, true, time.process_time() - begin
@@ -62,17 +84,19 @@ def calibration_error(said: Float64, y: Int32) -> float:
     return sum(abs(float((sure - right)[found == b].sum())) for b in range(BINS)) / len(y)
 
 
-def line(name: str, table: Table, delay: int, seed: int) -> str:
+def line(name: str, table: Table, late: Labels) -> str:
     y = table[1]
-    run((table[0][:ROWS], y[:ROWS], table[2]), min(delay, 100), seed)  # compiled from here on
-    prompt = run(table, 0, seed)[3]
-    model, said, true, seconds = run(table, delay, seed)
+    run((table[0][:ROWS], y[:ROWS], table[2]), replace(late, delay=min(late.delay, 100)))  # compiled from here on
+    prompt = run(table, replace(late, delay=0))[3]
+    model, said, true, seconds = run(table, late)
     best = max(model.report().experts, key=lambda expert: np.nan_to_num(expert.accuracy))
-    accuracy, loss = 100 * (said.argmax(1) == true).mean(), -np.log(np.maximum(said[np.arange(len(y)), true], 1e-12))
+    right, loss = said.argmax(1) == true, -np.log(np.maximum(said[np.arange(len(y)), true], 1e-12))
+    delays, comes = late.drawn(len(y))  # the experts' accuracies are over the labels that came
+    same = right[comes[np.argsort(np.arange(len(y)) + delays, kind="stable")]]
     return (
-        f"| {name} ({len(y):,}), {delay:,} late | **{accuracy:.2f}** | {loss.mean():.4f} | "
+        f"| {name} ({len(y):,}), {late.delay:,} late | **{100 * right.mean():.2f}** | {loss.mean():.4f} | "
         f"{calibration_error(said, true):.3f} | {100 * best.accuracy:.2f} {best.kind} | "
-        f"{accuracy - 100 * best.accuracy:+.2f} | {prompt / seconds:.2f} |"
+        f"{100 * (same.mean() - best.accuracy):+.2f} | {prompt / seconds:.2f} |"
     )
 
 
@@ -106,6 +130,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("cells", nargs="*", default=CELLS)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--differ", action="store_true")
+    parser.add_argument("--labelled", type=float, default=1.0)
     parser.add_argument("--peers", default="")
     options = parser.parse_args()
     peers = options.peers.split(",") if options.peers else []
@@ -116,11 +142,10 @@ def main() -> None:
         name, delay, events = (*cell.split(":"), EVENTS)[:3]
         try:
             table = table_of(name, int(events), options.seed)
-        except ConfigError as error:
+        except (ConfigError, DataError) as error:
             parser.error(str(error))
-        print(
-            line(name, table, int(delay), options.seed), *(f"{peer(kind, table, int(delay)):.2f} |" for kind in peers)
-        )
+        late = Labels(int(delay), options.seed, options.differ, options.labelled)
+        print(line(name, table, late), *(f"{peer(kind, table, int(delay)):.2f} |" for kind in peers), flush=True)
 
 
 if __name__ == "__main__":
