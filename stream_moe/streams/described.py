@@ -70,6 +70,8 @@ def _facts(feature: Feature, column: Float32, y: Int32) -> ColumnFacts:
 def _text(feature: Feature, value: float) -> str:
     if feature.categories is not None:
         return feature.categories[int(value)][:SHORTEST]
+    if feature.base and feature.base.is_integer() and value.is_integer():
+        return str(int(feature.base) + int(value))  # exact beyond float64
     return f"{value + feature.base:.16g}" if feature.base else str(np.float32(value)).removesuffix(".0")
 
 
@@ -116,6 +118,7 @@ def in_short(stream: FileStream) -> str:
     return (
         f"{stream.name}: {stream.n_events:,} events, {d} feature{'s' * (d != 1)} ({', '.join(kinds)})"
         + (f", {missing:.1%} of the values missing".replace("%", " %") if missing else "")
+        + (f"; label {stream.label!r}" if stream.label is not None else "")
         + f"; classes {', '.join(_shares(stream))}"
         + (f"; {without:,} without a label" if (without := int((stream.y == UNLABELLED).sum())) else "")
     )
@@ -125,6 +128,7 @@ def _shares(stream: FileStream) -> Iterator[str]:
     """Yield the classes with their shares of the labels, the largest first; of many only some."""
     counts = np.bincount(stream.y[stream.y != UNLABELLED], minlength=stream.schema.n_classes)
     for c in np.argsort(-counts, kind="stable")[:5]:
-        yield f"{stream.schema.classes[c][:SHORTEST]} {100 * counts[c] / max(counts.sum(), 1):.2g} %"
+        share = 100 * counts[c] / max(counts.sum(), 1)
+        yield f"{stream.schema.classes[c][:SHORTEST]} {share:.{3 if share >= 99 else 2}g} %"
     if len(counts) > 5:
         yield f"and {len(counts) - 5} more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from stream_moe.values import (
 MAX_CLASSES = 1000  # every event costs time and memory for each class
 MAX_EXACT = 2**53  # integers beyond it are not distinct as float64
 INDEX_NAMES = frozenset(["", "Unnamed: 0"])  # as pandas and R call the column of a frame's index
+_DATE = re.compile(r"\d{1,4}[/.-](?:\d{1,2}|[A-Za-z]{3,9})[/.-]\d{1,4}(?!\d)")  # in another form than ISO 8601
 LEAST_NUMBERS, MOST_TEXT = 64, 0.1  # a column of so many numbers and so few texts has a mistake in it
 
 
@@ -113,14 +115,15 @@ class Found:
     numbers: int = 0
     times: int = 0
     dressed: int = 0  # numbers with separators, a currency or a per cent sign
+    quoted: int = 0  # numbers that a typed file has as text
     texts: int = 0
     example: str = ""  # the first value that is no plain number
     line: int = 0
-    forms: tuple[Form, ...] = ("thousands", "decimal")  # that all dressed ones can have
+    forms: tuple[Form, ...] = ()  # that all dressed ones can have
 
     @property
     def present(self) -> int:
-        return self.numbers + self.times + self.dressed + self.texts
+        return self.numbers + self.times + self.dressed + self.quoted + self.texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class FeatureColumn(NominalColumn):
         self._by_values = self.column.kind is None and not named
         self._free = self._by_values and known is None  # its values decide, from here on
         self._missing = frozenset(reading.missing)
-        self._found = (known.found if known else None) or Found()
+        self._found = (known.found if known else None) or Found(forms=table.forms)
         self.base: float | None = None
         self.merged = self.beyond = 0
         self._rows = 0
@@ -218,8 +221,10 @@ class FeatureColumn(NominalColumn):
         if self.form is not None and (number := number_in(text, self.form)) is not None:
             found.numbers += 1
             return number
-        plain = number_of_text(text) is not None  # of a typed file, where it is text
-        forms = () if plain else tuple(form for form in found.forms if number_in(text, form) is not None)
+        if number_of_text(text) is not None and self._free:  # of a typed file, where it is text
+            found.quoted += 1
+            return math.nan
+        forms = tuple(form for form in found.forms if number_in(text, form) is not None)
         if forms and self.form is None and self._free:
             found.forms, found.dressed = forms, found.dressed + 1
             return math.nan
@@ -274,9 +279,14 @@ class FeatureColumn(NominalColumn):
         if not self._free or self.kind is not None or self.is_index:
             return None
         kinds = sum(map(bool, (found.numbers, found.times, found.texts)))
-        if found.texts or kinds > 1 or (found.dressed and found.times):
+        alone = found.quoted and not found.numbers  # as a column of texts that all look like numbers
+        if found.texts or kinds > 1 or alone or ((found.dressed or found.quoted) and found.times):
             return Kind("nominal", None, found)
-        return Kind("numeric", found.forms[0], found) if found.dressed else None
+        return (
+            Kind("numeric", found.forms[0] if found.dressed else None, found)
+            if found.dressed or found.quoted
+            else None
+        )
 
     def finish(self, values: Float32) -> Feature:
         """Map the codes of a nominal column to indices in place, and describe the feature."""
@@ -319,9 +329,17 @@ class FeatureColumn(NominalColumn):
                     f"{name!r} holds numbers and text such as {found.example[:40]!r}: taken as nominal; --missing "
                     "TEXT makes a text mean nothing"
                 )
+            elif found.texts and _DATE.match(found.example):
+                said.append(
+                    f"{name!r} holds dates such as {found.example[:40]!r}: taken as nominal; written as 2024-12-31 "
+                    "they would be times"
+                )
             return said
         if found.times:
-            said.append(f"{name!r} holds times such as {found.example[:40]!r}: read as seconds since 1970")
+            since = "1970" if "-" in found.example else "midnight"
+            said.append(f"{name!r} holds times such as {found.example[:40]!r}: read as seconds since {since}")
+        elif found.quoted:
+            said.append(f"{name!r} holds numbers, and texts such as {found.example[:40]!r}: all read as numbers")
         elif self.form and found.example:
             value = number_in(found.example, self.form)
             said.append(

@@ -31,15 +31,18 @@ _log = logging.getLogger(__name__)
 
 TEXT_READERS: dict[str, Callable[[Path, Allowance], Table]] = {
     ".csv": read_csv,
+    ".tsv": read_csv,
     ".arff": read_arff,
     ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
 }
 READERS = {
     **{kind + packed: reader for kind, reader in TEXT_READERS.items() for packed in ("", ".gz", ".xz")},
     ".parquet": read_parquet,
 }
+LABEL_NAMES = frozenset(["label", "class", "target", "y"])  # as a column of labels is mostly called
 PAIRED = {kind + packed for kind in SUFFIXES for packed in ("", ".gz", ".xz")}  # read by `read_libsvm`
-FORMATS = ".csv, .arff, .jsonl, .libsvm (each also .gz, .xz), .parquet, .npz"
+FORMATS = ".csv, .tsv, .arff, .jsonl, .ndjson, .libsvm (each also .gz, .xz), .parquet, .npz"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class FileStream:
     y: Int32
     delays: Int64 | None = None  # [n], where a column says when each label arrives
     notes: tuple[str, ...] = ()  # what was read another way than it stands
+    label: str | None = None  # the column of the labels, where it has a name
 
     @property
     def n_events(self) -> int:
@@ -154,10 +158,10 @@ def read_file(path: Path, name: str | None = None, reading: Reading = Reading())
 def _open(path: Path, suffix: str, reading: Reading) -> Table:
     packed = suffix == ".parquet" or is_packed(path)
     allowance = Allowance(path, reading.unpacked, packed=packed)
-    if suffix.startswith(".csv"):
+    if suffix.startswith((".csv", ".tsv")):
         return read_csv(path, allowance, reading.separator)
     if reading.separator is not None:
-        raise DataError(f"{path}: separator {reading.separator!r} is for .csv; leave it out")
+        raise DataError(f"{path}: separator {reading.separator!r} is for .csv and .tsv; leave it out")
     return READERS[suffix](path, allowance)
 
 
@@ -188,6 +192,8 @@ class _Columns:
             for j, name in enumerate(names)
             if j != target and name not in (*reading.drop, reading.delay)
         ]
+        asked, given = reading.label is not None, self.labels.name.lower() in LABEL_NAMES
+        self.likelier = [f.name for f in self.features if f.name.lower() in LABEL_NAMES and not (asked or given)]
         if not self.features:
             raise DataError(f"{table.path}: no column besides the label {names[target]!r}; it needs features")
         self._delays = DelayColumn(table, names.index(reading.delay)) if reading.delay is not None else None
@@ -209,6 +215,11 @@ class _Columns:
 
     def finish(self, name: str) -> FileStream:
         notes = list(self.table.notes)
+        if self.likelier:
+            notes.append(
+                f"the label is the last column, {self.labels.name!r}; {self.likelier[0]!r} is a feature: --label "
+                f"{self.likelier[0]} takes it"
+            )
         index = [j for j, feature in enumerate(self.features) if feature.is_index]
         if len(index) == len(self.features):
             raise DataError(f"{self.table.path}: no column besides an index of the rows; it needs features")
@@ -222,7 +233,7 @@ class _Columns:
         schema = Schema(tuple(f.finish(x[:, j]) for j, f in enumerate(self.features)), classes)
         notes += [note for feature in self.features for note in feature.notes()] + self.labels.notes()
         delays = np.concatenate(self._delay_parts) if self._delay_parts else None
-        return FileStream(name, schema, x, y, delays, tuple(notes))
+        return FileStream(name, schema, x, y, delays, tuple(notes), self.labels.name)
 
 
 def _check_names(table: Table, names: list[str], reading: Reading) -> int:

@@ -12,8 +12,9 @@ from stream_moe.values import LONGEST_EXACT
 
 Form = Literal["thousands", "decimal"]
 _SIGNS = re.compile(r"[$€£¥₹%\s\u00a0\u202f]")
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:([,'])\d{3}(?:\1\d{3})*)?(?:\.\d+)?")
-_DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d+)?(?:[eE][-+]?\d+)?")
+# No number with thousands begins with 0: 0,095 is a decimal.
+_THOUSANDS = re.compile(r"[-+]?(?:[1-9]\d{0,2}([,'])\d{3}(?:\1\d{3})*|\d+)(?:\.\d+)?")
+_DECIMAL = re.compile(r"[-+]?(?:[1-9]\d{0,2}(?:\.\d{3})+|\d+)(?:,\d+)?(?:[eE][-+]?\d+)?")
 
 
 def number_in(text: str, form: Form) -> float | None:
@@ -25,6 +26,8 @@ def number_in(text: str, form: Form) -> float | None:
     (2986.93, 2986.93, 12.0)
     >>> number_in("3,14", "thousands"), number_in("3,14", "decimal"), number_in("12/5", "decimal")
     (None, 3.14, None)
+    >>> number_in("0,095", "thousands"), number_in("0,095", "decimal"), number_in("$2986.93", "thousands")
+    (None, 0.095, 2986.93)
     """
     bare = _SIGNS.sub("", text)
     if bare.startswith("(") and bare.endswith(")"):  # as accountants write it

@@ -12,6 +12,7 @@ from typing import Any
 
 from stream_moe.errors import DataError
 from stream_moe.streams.allowance import MOST_LINE, Allowance
+from stream_moe.streams.numbers import Form
 from stream_moe.streams.tables import Column, Table, gather, is_number
 from stream_moe.streams.text import open_text
 
@@ -33,7 +34,7 @@ def read_csv(path: Path, allowance: Allowance, separator: str | None = None) -> 
     _, names = next(rows, (0, None))
     if names is None:
         raise empty(path)
-    names = [name.strip() for name in names]
+    header, names = names, [name.strip() for name in names]
     if len(names) == 1:
         raise DataError(f"{path}: one column, {names[0][:60]!r}; it needs features and a label, separated by commas")
     if all(is_number(name) for name in names):
@@ -44,8 +45,10 @@ def read_csv(path: Path, allowance: Allowance, separator: str | None = None) -> 
             f"line 1 is taken as names of columns, {numbers[0]!r} among them; put a header line before it if it is "
             "an event"
         )
-    chunks = gather(path, rows, len(names), notes, allowance)
-    return Table(path, [Column(name) for name in names], chunks, notes=notes)
+    chunks = gather(path, rows, len(names), notes, allowance, header)
+    # Where a comma is the decimal point, it is no separator.
+    forms: tuple[Form, ...] = ("thousands", "decimal") if separator == "," else ("decimal", "thousands")
+    return Table(path, [Column(name) for name in names], chunks, notes=notes, forms=forms)
 
 
 def _dialect(path: Path, wanted: str | None, notes: list[str]) -> tuple[str, int, bool]:

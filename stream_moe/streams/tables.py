@@ -12,6 +12,7 @@ import numpy as np
 
 from stream_moe.errors import DataError
 from stream_moe.streams.allowance import Allowance
+from stream_moe.streams.numbers import Form
 from stream_moe.types import Float32
 from stream_moe.values import number_of_text
 
@@ -45,7 +46,8 @@ class Table:
     """The columns of a file and its chunks, read as they are asked for.
 
     `line` is what the numbers of a chunk count; `typed` says that a str is text even where it looks like a
-    number; `notes` say what was read another way than it stands, all of them when the chunks are at their end.
+    number; `forms` are those of numbers, the likelier first; `notes` say what was read another way than it stands,
+    all of them when the chunks are at their end.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Table:
     line: str = "line"
     typed: bool = False
     notes: list[str] = field(default_factory=list)
+    forms: tuple[Form, ...] = ("thousands", "decimal")
 
     def fail(self, line: int, message: str) -> DataError:
         return DataError(f"{self.path}: {self.line} {line}: {message}")
@@ -65,14 +68,16 @@ def gather(
     width: int,
     notes: list[str] | None = None,
     allowance: Allowance | None = None,
+    header: Sequence[str] | None = None,
 ) -> Iterator[Chunk]:
     """Turn numbered rows into chunks; DataError at the first row that has not `width` cells, or is not allowed.
 
-    A separator that ends a row, and with `notes` a row of nothing but separators, is left out; `notes` say so.
+    A separator that ends a row, and with `notes` a row of nothing but separators or the header again, is left out;
+    `notes` say so.
     """
     lines: list[int] = []
     cells: list[Sequence[Any]] = []
-    void, longer = 0, 0
+    void, longer, again = 0, 0, 0
     most = min(CHUNK_ROWS, CHUNK_CELLS // max(width, 1) + 1)
     for line, found in rows:
         row = found
@@ -86,6 +91,9 @@ def gather(
         if notes is not None and not any(row):
             void += 1
             continue
+        if row == header:
+            again += 1
+            continue
         lines.append(line)
         cells.append(row)
         if len(lines) >= most:
@@ -97,6 +105,8 @@ def gather(
         yield Chunk(lines, list(zip(*cells, strict=True)))
     if notes is not None and void:
         notes.append(f"{void:,} rows hold nothing but separators: left out")
+    if notes is not None and again:
+        notes.append(f"{again:,} rows are the header again, as where files were put together: left out")
     if notes is not None and longer:
         notes.append(f"{longer:,} rows end with one separator too many: it is left out")
 

@@ -16,6 +16,7 @@ import zstandard
 
 from stream_moe.errors import StreamMoeError
 from stream_moe.streams import open_stream
+from stream_moe.streams.described import describe
 from stream_moe.streams.files import FileStream
 
 
@@ -49,8 +50,10 @@ COLUMNS: list[tuple[list[str], tuple[str, ...] | None, list[float | None], str]]
     (["12%", "7.5 %", "3"], None, [12, 7.5, 3], "'12%': read as 12.0"),
     (["1970-01-02", "1970-01-01", ""], None, [86400, 0, None], "times such as '1970-01-02'"),
     (["1970-01-01 00:00:10", "1970-01-01T00:01Z"], None, [10, 60], "times such as"),
-    (["10:30", "00:00:01"], None, [37800, 1], "times such as"),
-    (["12/31/2024", "01/05/2024"], ("01/05/2024", "12/31/2024"), [1, 0], ""),
+    (["10:30", "00:00:01"], None, [37800, 1], "times such as '10:30': read as seconds since midnight"),
+    (["12/31/2024", "01/05/2024"], ("01/05/2024", "12/31/2024"), [1, 0], "written as 2024-12-31 they would be times"),
+    (['"0,095"', '"-0,931"', '"7,500"'], None, [0.095, -0.931, 7.5], "'0,095': read as 0.095"),
+    (["$1234.50", "$7"], None, [1234.5, 7], "'$1234.50': read as 1234.5"),
     (["1e400", "inf", "1"], None, [None, None, 1], "2 values that are infinite or beyond float32"),
     (["1_000", "2"], ("1_000", "2"), [0, 1], "taken as nominal"),
 ]
@@ -69,6 +72,51 @@ def test_the_values_decide_what_a_column_is(
     np.testing.assert_array_equal(stream.x[begin:, 0], right)
     assert said in " ".join(stream.notes)
     assert bool(stream.notes) == bool(said)
+
+
+def test_a_decimal_comma_where_a_comma_parts_nothing(tmp_path: Path) -> None:
+    """1,500 may be read two ways; in a file parted by semicolons it is one and a half."""
+    stream = opened(tmp_path / "t.csv", "a;y\n1,500;u\n2,250;v\n")
+    assert stream.x[:, 0].tolist() == [1.5, 2.25]
+    assert "'1,500': read as 1.5; --decimal and --thousands read them otherwise" in " ".join(stream.notes)
+    assert opened(tmp_path / "t.csv", "a;y\n1,500;u\n2,250;v\n", thousands=",").x[:, 0].tolist() == [1500, 2250]
+
+
+def test_files_that_were_put_together(tmp_path: Path) -> None:
+    stream = opened(tmp_path / "t.tsv", "a\ty\n1\tu\n" * 3)
+    assert (stream.n_events, stream.schema.classes, stream.label) == (3, ("u",), "y")
+    assert "2 rows are the header again" in " ".join(stream.notes)
+
+
+def test_a_label_that_is_not_the_last_column(tmp_path: Path) -> None:
+    content = "Label,a\nu,1\nv,2\n"
+    assert "'Label' is a feature: --label Label takes it" in " ".join(opened(tmp_path / "t.csv", content).notes)
+    assert not opened(tmp_path / "t.csv", content, label="a").notes
+    assert not opened(tmp_path / "t.csv", "class,y\nu,1\nv,2\n").notes
+
+
+@pytest.mark.parametrize(
+    ("cells", "categories", "said"),
+    [
+        ([1, "2", None, 2.5], None, "numbers, and texts such as '2': all read as numbers"),
+        (["2", 1, "3"], None, "all read as numbers"),
+        (["1", "2", None], ("1", "2"), ""),
+        ([1, "2", "red"], ("1", "2", "red"), "numbers and text such as '2'"),
+    ],
+)
+def test_numbers_in_quotes(tmp_path: Path, cells: list[Any], categories: Any, said: str) -> None:
+    """Text in a typed file is text, unless it is a number among numbers."""
+    lines = "".join(json.dumps({"a": cell, "y": "u"}) + "\n" for cell in cells)
+    stream = opened(tmp_path / "t.ndjson", lines)
+    assert kinds(stream) == {"a": categories}
+    assert said in " ".join(stream.notes)
+    assert bool(said) == bool(stream.notes)
+
+
+def test_examples_are_exact(tmp_path: Path) -> None:
+    first = 2**53 + 1
+    stream = opened(tmp_path / "t.csv", csv([str(first + i) for i in range(3)]))
+    assert describe(stream)[0].examples == tuple(str(first + i) for i in range(3))
 
 
 def test_text_far_down_a_column_of_numbers(tmp_path: Path) -> None:
