@@ -70,6 +70,8 @@ def _meaning(error: errors.KafkaError, settings: KafkaSettings) -> str:
     reason = refusal(error)
     if isinstance(reason, ssl.SSLError):
         return _tls_meaning(reason, settings)
+    if isinstance(reason, errors.SaslAuthenticationFailedError) and settings.uses_tokens:
+        return "the broker refused our token; check its issuer, audience and scope (sasl_scope, sasl_extensions)"
     if isinstance(reason, errors.SaslAuthenticationFailedError):
         return (
             f"the broker refused user {settings.sasl_username!r}; check the user name, the password and the "

@@ -11,12 +11,14 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from connectors.kafka.internals import Client, quiet_loggers
+from connectors.kafka.logins import TokenSettings, tokens
 from connectors.names import writer_name
+from connectors.web import reason_of, trusting
 from stream_moe.errors import ConfigError
 from stream_moe.shown import holds_secret
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 CONNECT_SECONDS = 8.0  # a broker that is not there is reported within about 10 s
 
 # Without crc32c the checksum runs in Python: 44,000 records of 200 bytes a second instead of 267,000.
@@ -50,13 +52,18 @@ class KafkaSettings:
     sasl_mechanism, sasl_username, sasl_password
         PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 and the credentials; the password comes from a file or the
         environment, never from the command line, and is not shown by repr.
+    sasl_token_url, sasl_token_command, sasl_token_file, sasl_aws_region
+        With OAUTHBEARER: where tokens come from, one of these (`TokenSettings`). User name and password are then
+        those of the token endpoint's client.
+    sasl_scope, sasl_token_ca, sasl_extensions
+        What is asked for at the token endpoint, whom to trust there (PEM), and what is sent beside a token.
     ssl_ca, ssl_cert, ssl_key
         Files (PEM): the authority to trust, and this client's certificate and key for mutual TLS. Read once,
         at the start: after a renewal start again.
     ssl_key_password
         The passphrase of an encrypted key; like the password from a file or the environment.
     allow_plaintext_password
-        Permit the mechanism PLAIN without TLS, where anybody on the way reads the password.
+        Permit the mechanisms PLAIN and OAUTHBEARER without TLS, where anybody on the way reads the secret.
     batch_memory
         Megabytes that a compressed batch of a topic may unpack to; the records of a larger one are dead letters.
 
@@ -78,6 +85,13 @@ class KafkaSettings:
     sasl_mechanism: str = "SCRAM-SHA-512"
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
+    sasl_token_url: str | None = None
+    sasl_token_command: SecretStr | None = None
+    sasl_token_file: Path | None = None
+    sasl_aws_region: str | None = None
+    sasl_scope: str | None = None
+    sasl_token_ca: Path | None = None
+    sasl_extensions: str | None = None
     ssl_ca: Path | None = None
     ssl_cert: Path | None = None
     ssl_key: Path | None = None
@@ -96,17 +110,12 @@ class KafkaSettings:
         if self.security_protocol not in PROTOCOLS:
             raise ConfigError(f"security protocol {self.security_protocol!r} does not exist; use {_or(PROTOCOLS)}")
         if self.security_protocol.startswith("SASL"):
-            if self.sasl_mechanism not in MECHANISMS:
-                raise ConfigError(f"SASL mechanism {self.sasl_mechanism!r} is not supported; use {_or(MECHANISMS)}")
-            if not self.sasl_username or self.sasl_password is None:
-                raise ConfigError(f"{self.security_protocol} needs a SASL user name and password")
-            clear = self.security_protocol == "SASL_PLAINTEXT" and self.sasl_mechanism == "PLAIN"
-            if clear and not self.allow_plaintext_password:
-                raise ConfigError(
-                    "SASL_PLAINTEXT with PLAIN sends the password in the clear; use SASL_SSL or "
-                    "SCRAM-SHA-512, or permit it by name (allow_plaintext_password)"
-                )
-        for what in ("ssl_ca", "ssl_cert", "ssl_key"):
+            self._check_login()
+        elif any((self.sasl_token_url, self.sasl_token_command, self.sasl_token_file, self.sasl_aws_region)):
+            raise ConfigError(
+                f"security protocol {self.security_protocol} uses no tokens, yet their source is set; use SASL_SSL"
+            )
+        for what in ("ssl_ca", "ssl_cert", "ssl_key", "sasl_token_ca"):
             path = getattr(self, what)
             if path is not None and not Path(path).is_file():
                 raise ConfigError(f"{what}: no file {str(path)!r}")
@@ -131,6 +140,38 @@ class KafkaSettings:
         topics = [self.topic, *self.outputs, *([self.labels] if self.labels is not None else [])]
         if len(set(topics)) < len(topics):
             raise ConfigError(f"topics {', '.join(map(repr, topics))}: they must differ")
+
+    def _check_login(self) -> None:
+        if self.sasl_mechanism not in MECHANISMS:
+            raise ConfigError(f"SASL mechanism {self.sasl_mechanism!r} is not supported; use {_or(MECHANISMS)}")
+        sources = self._token_settings() if self.uses_tokens else None  # which checks them
+        if sources is None and (not self.sasl_username or self.sasl_password is None):
+            raise ConfigError(f"{self.security_protocol} needs a SASL user name and password")
+        clear = self.security_protocol == "SASL_PLAINTEXT" and not self.sasl_mechanism.startswith("SCRAM")
+        if clear and not self.allow_plaintext_password:
+            secret, instead = ("token", "SASL_SSL") if sources else ("password", "SASL_SSL or SCRAM-SHA-512")
+            raise ConfigError(
+                f"SASL_PLAINTEXT with {self.sasl_mechanism} sends the {secret} in the clear; use {instead}, or "
+                "permit it by name (allow_plaintext_password)"
+            )
+
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether we log in with tokens."""
+        return self.security_protocol.startswith("SASL") and self.sasl_mechanism == "OAUTHBEARER"
+
+    def _token_settings(self) -> TokenSettings:
+        return TokenSettings(
+            url=self.sasl_token_url,
+            client=self.sasl_username,
+            secret=self.sasl_password,
+            scope=self.sasl_scope,
+            command=self.sasl_token_command,
+            file=self.sasl_token_file,
+            aws_region=self.sasl_aws_region,
+            ca=self.sasl_token_ca,
+            extensions=self.sasl_extensions,
+        )
 
     def transactional_id(self, partition: int) -> str:
         """Name the one writer for a partition; a newer instance with the same name fences the older.
@@ -162,13 +203,14 @@ class KafkaSettings:
 
     def secrets(self) -> list[str]:
         """List what must never be shown, for `setup_logging`."""
-        return [secret.get_secret_value() for secret in (self.sasl_password, self.ssl_key_password) if secret]
+        held = self.sasl_password, self.ssl_key_password, self.sasl_token_command
+        return [secret.get_secret_value() for secret in held if secret]
 
     def client(self) -> dict[str, Any]:
         """Give the options that every kafka-python client of ours has in common.
 
         Also checks that the client's C helpers are installed and that the certificates can be read (ConfigError),
-        and forbids it to log at DEBUG.
+        fetches a token where we log in with one (LogError), and forbids the client to log at DEBUG.
         """
         require_helpers()
         quiet_loggers()
@@ -181,24 +223,18 @@ class KafkaSettings:
             "ssl_context": self._tls() if self.uses_tls else None,
             "kafka_client": Client,
         }
-        if self.security_protocol.startswith("SASL") and self.sasl_password is not None:
+        if self.uses_tokens:
+            provider = tokens(self._token_settings())
+            provider.ready()
+            options |= {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": provider}
+        elif self.security_protocol.startswith("SASL") and self.sasl_password is not None:
             options["sasl_mechanism"] = self.sasl_mechanism
             options["sasl_plain_username"] = self.sasl_username
             options["sasl_plain_password"] = self.sasl_password.get_secret_value()
         return options
 
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            if self.ssl_ca is None:
-                context.load_default_certs()
-            else:
-                context.load_verify_locations(self.ssl_ca)
-        except OSError as error:  # an ssl.SSLError is one, too
-            raise ConfigError(
-                f"ssl_ca: {self.ssl_ca} cannot be read ({reason_of(error)}); it must hold certificates in PEM"
-            ) from None
+        context = trusting(self.ssl_ca, "ssl_ca")
         if self.ssl_cert is not None:
             secret = self.ssl_key_password
             # Without a password the library would ask for one on the terminal.
@@ -219,12 +255,6 @@ def require_helpers(names: tuple[str, ...] = _HELPERS) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"Kafka needs the C helpers {', '.join(missing)}: pip install {' '.join(missing)}")
-
-
-def reason_of(error: OSError) -> str:
-    """Say in a few words why the ssl library could not load a file."""
-    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-    return (reason or "it cannot be decrypted or read").lower().replace("_", " ")
 
 
 def _or(names: tuple[str, ...]) -> str:

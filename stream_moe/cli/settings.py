@@ -39,6 +39,7 @@ DEFAULT_MODEL = "driftmoe"
 ON_CUDA = {"driftmoe-data"}  # whose router a device can hold
 MODEL_PER = ("partition", "key")
 SECRETS = ("sasl_password", "ssl_key_password")  # of Kafka; each may be in a file, <name>_file
+HIDDEN = (*SECRETS, "sasl_token_command")  # what is not shown
 
 ANY_PORT = f"[default: {DEFAULT_PORT}, any if taken]"
 AT_LEAST_0, AT_LEAST_1, PORTS = Interval(ge=0), Interval(ge=1), Interval(ge=0, le=65535)
@@ -232,6 +233,13 @@ class Kafka(Settings):
     sasl_username: str | None = None
     sasl_password: str | None = field(default=None, repr=False)
     sasl_password_file: Path | None = None
+    sasl_token_url: str | None = None
+    sasl_token_command: str | None = field(default=None, repr=False)
+    sasl_token_file: Path | None = None
+    sasl_aws_region: str | None = None
+    sasl_scope: str | None = None
+    sasl_token_ca: Path | None = None
+    sasl_extensions: str | None = None
     ssl_ca: Path | None = None
     ssl_cert: Path | None = None
     ssl_key: Path | None = None
@@ -247,7 +255,7 @@ class Kafka(Settings):
 
         values = with_secrets({each.name: getattr(self, each.name) for each in fields(self)} | changes)
         given = {name: value for name, value in values.items() if value is not None}
-        return KafkaSettings(**given | {name: SecretStr(given[name]) for name in SECRETS if name in given})
+        return KafkaSettings(**given | {name: SecretStr(given[name]) for name in HIDDEN if name in given})
 
 
 class Output(Settings):

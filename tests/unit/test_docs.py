@@ -128,7 +128,7 @@ def test_the_security_page_has_every_setting_and_option() -> None:
 
     page = (ROOT / "docs" / "security.md").read_text()
     secure = [key.name for key in fields(Kafka) if key.name.startswith(("s", "allow"))]
-    assert len(secure) == 11
+    assert len(secure) == 18
     for name in [
         *secure,
         "--metrics-host",

@@ -29,7 +29,7 @@ FOLDER = Path(internals.__file__).parent
 PLACE = TopicPartition("events", 3)
 NOWHERE = "127.0.0.1:1"
 SETTINGS = KafkaSettings(bootstrap=NOWHERE, topic="events", group="group")
-PUBLIC = {"kafka", "kafka.errors", "kafka.structs", "kafka.admin", "kafka.partitioner"}
+PUBLIC = {"kafka", "kafka.errors", "kafka.structs", "kafka.admin", "kafka.partitioner", "kafka.net.sasl.oauth"}
 
 
 def test_the_client_is_the_one_that_the_reaches_were_read_from() -> None:
