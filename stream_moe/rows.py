@@ -127,6 +127,7 @@ class RowEncoder:
         """Return the row float32 [1, d] of an event about to be learnt, and whether the schema grew for it."""
         grown: GrowthNeeded = ""
         self._before = None
+        _check_event(x)
         if not (self._fixed or self.brings_nothing_new(x, y)):
             grown = self._extend(x, y)
         if type(y) is not str:
@@ -135,6 +136,7 @@ class RowEncoder:
 
     def encode_known(self, x: dict[Any, Any]) -> Float32:
         """Return the row float32 [1, d]; what the vocabulary does not know is missing."""
+        _check_event(x)
         row = list[float]()
         for j, (name, categories, base) in enumerate(self._columns):
             value = x.get(name, _ABSENT)
@@ -301,6 +303,13 @@ def _as_float(value: Any, base: float) -> float:
     except OverflowError:  # an int beyond any float
         return math.nan
     return found if -LARGEST < found < LARGEST else math.nan
+
+
+def _check_event(x: Any) -> None:
+    """Raise DataError for what has no values by name."""
+    if type(x) is not dict and not (hasattr(x, "items") and hasattr(x, "get")):
+        way_out = "give a dict of values by feature name (many events: learn_many, predict_many)"
+        raise DataError(f"event: a {type(x).__name__}; {way_out}")
 
 
 def _under_another_name(x: dict[Any, Any], name: Any) -> Any:

@@ -60,6 +60,11 @@ class Feature:
         return self.categories is not None
 
 
+def _check_text(what: str, name: Any) -> None:
+    if not isinstance(name, str):
+        raise ConfigError(f"schema: {what} {name!r} is no text; names are texts: {str(name)!r}")
+
+
 @dataclass(frozen=True)
 class Schema:
     """Names and kinds of the features, and the class labels.
@@ -96,6 +101,11 @@ class Schema:
             if len(set(names)) < len(names):
                 repeated = sorted(name for name, times in Counter(names).items() if times > 1)
                 raise ConfigError(f"schema: {what} {repeated[0]!r} appears twice; give each {what} its own name")
+            for name in names:
+                _check_text(what, name)
+        for feature in self.features:
+            for category in feature.categories or ():
+                _check_text(f"category of {feature.name!r}:", category)
 
     @classmethod
     def numeric(cls, n_features: int, classes: Sequence[str], names: Sequence[str] | None = None) -> Schema:

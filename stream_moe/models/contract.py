@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
-from stream_moe.errors import ConfigError, DataError
+from stream_moe.errors import ConfigError, DataError, one_line
 from stream_moe.models.events import EventClassifier
 from stream_moe.models.parts import Part, PendingSnapshot, StateFiles, Taken
 from stream_moe.models.state import read_model, write_model
@@ -211,7 +211,13 @@ class BlockClassifier(EventClassifier):
 
     def _checked(self, x: Float32) -> Float32:
         self._require_schema()
-        x = np.array(x, np.float32, ndmin=2, order="C")
+        try:
+            x = np.array(x, np.float32, ndmin=2, order="C")
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"x: a {type(x).__name__} that is no table of numbers ({one_line(error)}); give numbers and category "
+                f"indices [n, {self.schema.n_features}], or events by name: a frame or a list of dicts"
+            ) from None
         if x.ndim != 2 or x.shape[1] != self.schema.n_features:
             raise DataError(f"x: shape {x.shape}, expected [n, {self.schema.n_features}] as in the schema")
         clean(x, self.schema.n_categories)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from threading import RLock
 from typing import Any
 
@@ -62,8 +63,9 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         Parameters
         ----------
         x
-            float32 [n, d] as in `step`; or a frame of pandas or polars, whose columns are found by name: an absent
-            one is missing, one that the schema does not have is left out (without a schema, learnt).
+            float32 [n, d] as in `step`; or a frame of pandas or polars, or a list of dicts, whose values are
+            found by name: an absent one is missing, one that the schema does not have is left out (without a schema,
+            learnt).
         y
             n labels. An array of integers has class indices, as in `step`, and so has a list of them; anything else
             (a Series, an array of bools, floats or texts) has labels, found among the classes by value
@@ -201,7 +203,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         Returns
         -------
         int32 [n]
-            Class indices, of an array; of a pandas frame a Series of labels, of another frame an array of labels.
+            Class indices, of an array; of a pandas frame a Series of labels, of other events an array of labels.
         """
         x = X if x is None else x
         with self._lock:
@@ -317,6 +319,8 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
 
 def _columns_of(x: Any) -> tuple[dict[Any, Any], int] | None:
     """Return a frame's columns by name, as arrays of numbers or lists, and how many rows it has; None of an array."""
+    if isinstance(x, (list, tuple)) and x and all(isinstance(event, Mapping) for event in x):
+        return {name: [event.get(name) for event in x] for name in dict.fromkeys(chain(*x))}, len(x)
     if isinstance(x, np.ndarray) or not hasattr(x, "columns"):
         return None
     names = list(x.columns)
@@ -334,7 +338,7 @@ def _columns_of(x: Any) -> tuple[dict[Any, Any], int] | None:
 
 def _like(x: Any, values: Any, columns: Sequence[Any] | None) -> Any:
     """Return values as the frame that was given has them: of pandas with its index, else as an array."""
-    if not hasattr(x, "index"):
+    if isinstance(x, (list, tuple)) or not hasattr(x, "index"):
         return np.asarray(values)
     import pandas as pd  # type: ignore[import-untyped]  # it is there: the frame is its
 

@@ -15,7 +15,7 @@ import pytest
 from river import metrics, preprocessing
 
 from stream_moe import DriftMoE, Feature, Schema, build_model
-from stream_moe.errors import DataError
+from stream_moe.errors import ConfigError, DataError
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.rows import MAX_CATEGORIES
 
@@ -261,3 +261,39 @@ def test_one_thread_learns_while_others_predict() -> None:
         thread.join()
     assert not failed
     assert learner.schema.n_classes == 9
+
+
+def test_a_list_of_dicts_is_a_frame() -> None:
+    schema = Schema((Feature("a"), Feature("b", ("u", "v"))), ("no", "yes"))
+    events: list[dict[Any, Any]] = [{"b": "v", "a": 1.5}, {"a": 2.5, "other": 1}]
+    labels = ["yes", "no"]
+    listed, framed = model(schema), model(schema)
+    listed.learn_many(events, labels)
+    framed.learn_many(pd.DataFrame(events), labels)
+    assert listed.digest == framed.digest
+    assert listed.predict_many(events).tolist() == framed.predict_many(pd.DataFrame(events)).tolist()
+    grown, one_by_one = model(), model()
+    grown.learn_many(events, labels)
+    for event, label in zip(events, labels, strict=True):
+        one_by_one.learn_one(event, label)
+    assert grown.digest == one_by_one.digest
+
+
+@pytest.mark.parametrize("x", [[1, 2], "abc", None, 3.0])
+def test_an_event_without_names_is_refused(x: Any) -> None:
+    for learner in (model(), model(Schema.numeric(2, ["u", "v"]))):
+        with pytest.raises(DataError, match="give a dict of values by feature name"):
+            learner.learn_one(x, "u")
+
+
+@pytest.mark.parametrize("x", [np.array([[1, "red"]], object), (i for i in range(2)), np.array([(1, "x")], "f4,U3")])
+def test_a_table_of_other_than_numbers_is_refused(x: Any) -> None:
+    with pytest.raises(DataError, match=r"no table of numbers .* a frame or a list of dicts"):
+        model(Schema.numeric(2, ["u", "v"])).predict_many(x)
+
+
+def test_names_of_a_schema_are_texts() -> None:
+    wrong: list[tuple[Any, Any, Any]] = [("a", None, (0, 1)), ("a", (1, 2), ("u",)), (1, None, ("u",))]
+    for name, categories, classes in wrong:
+        with pytest.raises(ConfigError, match=r"is no text; names are texts: '[01]'"):
+            Schema((Feature(name, categories),), classes)
