@@ -22,6 +22,7 @@ from stream_moe.streams.numbers import base_of, distances
 from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import to_float32, vocabulary
 from stream_moe.types import Feature, Float32, Int32, Schema
+from stream_moe.values import is_missing_text
 
 WRITE_ROWS = 65_536
 DAMAGED = (ValueError, EOFError, KeyError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
@@ -54,17 +55,18 @@ def read_npz(path: Path, reading: Reading) -> tuple[Schema, Float32, Int32, None
     """Return schema, x float32 [n, d], y int32 [n] of an archive, no delays, and what was read otherwise.
 
     Without a stored schema the features are x0, x1, ... and the classes "0".."C-1", C = largest label + 1; labels
-    that are -1 and 1 alone are two classes.
+    that are -1 and 1 alone are two classes, and texts are classes by name.
     """
     if reading.label is not None:
         raise DataError(f"{path}: the labels of an .npz file are its array y; leave label out")
     if reading.delay is not None:
         raise DataError(f"{path}: an .npz file has no column {reading.delay!r}; give one delay for all labels")
     nominal, notes = reading.nominal, list[str]()
-    stored = _arrays(path, Allowance(path, reading.unpacked))
+    classes: tuple[str, ...]
+    stored, names = _arrays(path, Allowance(path, reading.unpacked))
     x, y = stored.get("x"), stored.get("y")
     if x is None or y is None:
-        raise DataError(f"{path}: holds {sorted(stored)}; it needs arrays x [n, d] and y [n]")
+        raise DataError(f"{path}: holds {', '.join(names) or 'no array'}; it needs arrays x [n, d] and y [n]")
     if x.ndim != 2 or x.dtype.kind not in "fiub" or y.shape != x.shape[:1] or not x.shape[1]:
         raise DataError(
             f"{path}: x is {x.dtype} {list(x.shape)}, y is {y.dtype} {list(y.shape)}; "
@@ -72,14 +74,18 @@ def read_npz(path: Path, reading: Reading) -> tuple[Schema, Float32, Int32, None
         )
     if not len(y):
         raise DataError(f"{path}: there are no rows; it needs at least one")
-    if y.dtype.kind not in "iub":
-        raise DataError(f"{path}: y is {y.dtype}; labels must be integers 0..C-1, -1 for none")
-    if "schema" not in stored and set(np.unique(y).tolist()) == {-1, 1}:
+    if y.dtype.kind not in "iubU":
+        raise DataError(f"{path}: y is {y.dtype}; labels must be integers 0..C-1 (-1 for none) or texts")
+    if y.dtype.kind == "U":
+        if "schema" in stored:
+            raise DataError(f"{path}: y is text; beside a schema labels are the indices of its classes")
+        classes, y = _classes_of(y)
+    elif "schema" not in stored and set(np.unique(y).tolist()) == {-1, 1}:
         notes.append(
             "labels are -1 and 1: two classes; store a schema, or 0 for the first class, if -1 means no label"
         )
         y = (y > 0).astype(np.int32)
-        classes: tuple[str, ...] = ("-1", "1")
+        classes = ("-1", "1")
     else:
         classes = tuple(str(k) for k in range(int(y.max()) + 1)) if y.max() < MAX_CLASSES else ()
     low, high = int(y.min()), int(y.max())
@@ -126,7 +132,15 @@ def _without(
     return schema, x, y, None, tuple(notes)
 
 
-def _arrays(path: Path, allowance: Allowance) -> dict[str, Any]:
+def _classes_of(y: Any) -> tuple[tuple[str, ...], Int32]:
+    """Return the classes of labels that are texts, and their indices; of what means no label -1."""
+    tokens = [str(token).strip() for token in y.tolist()]
+    classes, index = vocabulary({token for token in tokens if not is_missing_text(token)})
+    return classes, np.array([index.get(token, -1) for token in tokens], np.int32)
+
+
+def _arrays(path: Path, allowance: Allowance) -> tuple[dict[str, Any], list[str]]:
+    """Return the arrays that are read, and the names of all."""
     with path.open("rb") as file:
         if file.read(6) == np.lib.format.MAGIC_PREFIX:
             raise DataError(f"{path}: a single array; it needs an archive (numpy.savez) of x [n, d] and y [n]")
@@ -134,7 +148,8 @@ def _arrays(path: Path, allowance: Allowance) -> dict[str, Any]:
         _check_sizes(path, allowance)
         archive = np.load(path, allow_pickle=False)
         with archive:
-            return {name: archive[name] for name in ("x", "y", "schema") if name in archive.files}
+            found = {name: archive[name] for name in ("x", "y", "schema") if name in archive.files}
+            return found, archive.files
     except DAMAGED as error:
         raise DataError(
             f"{path}: not a readable .npz archive of plain numbers ({one_line(error)}); "
@@ -155,6 +170,8 @@ def _check_sizes(path: Path, allowance: Allowance) -> None:
                     np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 )
                 shape, _, dtype = read(file)
+            if dtype.hasobject:
+                raise ValueError(f"{entry.filename} holds objects of Python, not numbers or text")
             values = math.prod(shape)
             if values * dtype.itemsize > entry.file_size:
                 raise ValueError(f"{entry.filename} says that it is larger than it is")

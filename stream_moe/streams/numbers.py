@@ -58,7 +58,14 @@ def distances(numbers: Any, base: float) -> Float64:
     --------
     >>> distances(np.array([2**62 + 1, 2**62 + 3], np.uint64), float(2**62)).tolist()
     [1.0, 3.0]
+    >>> distances(np.array([2**64 - 1, 2**64 - 2], np.uint64), 2.0**64).tolist()
+    [-1.0, -2.0]
+    >>> distances(np.array([-(2**62), 5 - 2**62, 2**62]), -(2.0**62)).tolist()
+    [0.0, 5.0, 9.223372036854776e+18]
     """
-    if numbers.dtype.kind not in "iu" or not base or (numbers.dtype.kind == "u" and numbers.max(initial=0) >= 2**63):
-        return numbers.astype(np.float64) - base
-    return (numbers.astype(np.int64) - int(base)).astype(np.float64)
+    rough = numbers.astype(np.float64) - base
+    if numbers.dtype.kind not in "iu" or not base:
+        return rough
+    # Modulo 2**64, so that neither a number beyond int64 nor a base beyond uint64 (2.0**64) overflows.
+    away = numbers.astype(np.uint64) - np.uint64(int(base) % 2**64)
+    return np.where(np.abs(rough) < 2.0**62, away.astype(np.int64).astype(np.float64), rough)

@@ -320,3 +320,27 @@ def test_cases_that_were_read_wrongly() -> None:
         for name, n in case.get("distinct", {}).items():
             assert len(np.unique(columns[name])) == n, case
         assert (stream.y < 0).sum() == case.get("unlabelled", (stream.y < 0).sum()), case
+
+
+def test_whole_numbers_beyond_int64_in_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+    pq = pytest.importorskip("pyarrow.parquet")
+    numbers = pa.array([2**63 + i for i in range(4)], pa.uint64())
+    pq.write_table(pa.table({"a": numbers, "y": ["u", "v"] * 2}), tmp_path / "t.parquet")
+    stream = open_stream(str(tmp_path / "t.parquet"))
+    assert isinstance(stream, FileStream)
+    assert stream.x[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_labels_as_text_in_npz(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    np.savez(path, x=np.ones((5, 1)), y=np.array(["v", "u", "", " v", "NA"]))
+    stream = open_stream(str(path))
+    assert isinstance(stream, FileStream)
+    assert (stream.schema.classes, stream.y.tolist()) == (("u", "v"), [1, 0, -1, 1, -1])
+    np.savez(path, X=np.ones((5, 1)), target=np.zeros(5, int))
+    with pytest.raises(StreamMoeError, match=r"holds X, target; it needs arrays x \[n, d\] and y \[n\]"):
+        open_stream(str(path))
+    np.savez(path, x=np.ones((5, 1), object), y=np.zeros(5, int))
+    with pytest.raises(StreamMoeError, match="holds objects of Python"):
+        open_stream(str(path))
