@@ -28,6 +28,7 @@ class Rows(s.Source):
         "decimal",
         "thousands",
         "separator",
+        "encoding",
         "unpacked",
     )
 

@@ -77,6 +77,7 @@ class Source(Settings):
     decimal: Annotated[str | None, Option(metavar=".|,", help="What parts decimals in a file.")] = None
     thousands: Annotated[str | None, Option(metavar="CHAR", help="What parts thousands in a file.")] = None
     separator: Annotated[str | None, Option(metavar="CHAR", help="What parts the columns of a CSV.")] = None
+    encoding: Annotated[str | None, Option(metavar="NAME", help="What a text file is in, as latin-1.")] = None
     unpacked: Annotated[
         int | None,
         AT_LEAST_1,
@@ -98,6 +99,7 @@ class Source(Settings):
             decimal=self.decimal,
             thousands=self.thousands,
             separator=self.separator,
+            encoding=self.encoding,
             unpacked=self.unpacked,
         )
 

@@ -46,6 +46,7 @@ def open_stream(
     decimal: str | None = None,
     thousands: str | None = None,
     separator: str | None = None,
+    encoding: str | None = None,
     unpacked: int | None = None,
 ) -> Stream:
     """Open a stream by the name of a benchmark or the path of a file.
@@ -61,8 +62,8 @@ def open_stream(
     directory that the environment variable STREAM_MOE_DATA names, then in the user's cache, and is downloaded if
     it is in neither. `stream_moe.streams.registry.DATA_SETS` has their shapes and licences.
 
-    A file is read whole when it is opened: .csv, .arff, .jsonl, .libsvm (each also .gz or .xz), .parquet, .npz. See
-    `stream_moe.streams.files.read_file` for what its columns become.
+    A file is read whole when it is opened: .csv, .tsv, .arff, .jsonl, .libsvm (each also .gz or .xz), .parquet, .npz.
+    See `stream_moe.streams.files.read_file` for what its columns become.
 
     Parameters
     ----------
@@ -85,6 +86,8 @@ def open_stream(
         What parts decimals and thousands, as "," and "." in 2.986,93; None = each column's values decide. Files only.
     separator
         What parts the columns of a CSV, as ";"; None = its lines decide.
+    encoding
+        What a text file is in, as "latin-1"; None = UTF-8, or UTF-16 as it shows itself, or else cp1252 (it says so).
     unpacked
         Megabytes that a file may become in memory; None = 256 or 100 times its size on disk, whichever is more, but
         16,384 at most if it is packed.
@@ -105,9 +108,12 @@ def open_stream(
     1.0
     """
     _check_separators(decimal, thousands, separator)
+    _check_encoding(encoding)
     # Tuples, so that it equals `Reading()` where nothing was said, whatever kind of list said it.
     named, left_out, texts = tuple(nominal), tuple(drop), tuple(missing)
-    reading = Reading(label, named, delay, left_out, texts, decimal, thousands, separator, unpacked=unpacked)
+    reading = Reading(
+        label, named, delay, left_out, texts, decimal, thousands, separator, encoding, unpacked=unpacked
+    )
     if is_generated(name_or_path):
         if replace(reading, delay=None) != Reading():
             raise ConfigError(
@@ -165,3 +171,12 @@ def export_npz(stream: Stream, events: int, path: str | os.PathLike[str]) -> int
     from stream_moe.streams.npz import write_npz
 
     return write_npz(stream, events, Path(path))
+
+
+def _check_encoding(encoding: str | None) -> None:
+    try:
+        "".encode(encoding or "utf-8")
+    except LookupError:
+        raise ConfigError(
+            f"encoding {encoding!r}: Python knows none of that name; as utf-8, latin-1, cp1252"
+        ) from None

@@ -29,7 +29,7 @@ DATE_LETTERS = {
 }  # fmt: skip
 
 
-def read_arff(path: Path, allowance: Allowance) -> Table:
+def read_arff(path: Path, allowance: Allowance, encoding: str | None = None) -> Table:
     """Read an ARFF file; nominal attributes keep their declared order, strings become nominal, dates seconds.
 
     Raises
@@ -37,7 +37,7 @@ def read_arff(path: Path, allowance: Allowance) -> Table:
     DataError
         If the header is not one, or (while rows are read) a row does not fit it.
     """
-    lines = _lines(path, allowance)
+    lines = _lines(path, allowance, encoding)
     columns: list[Column] = []
     notes: list[str] = []
     for number, line in lines:
@@ -57,8 +57,8 @@ def read_arff(path: Path, allowance: Allowance) -> Table:
     raise DataError(f"{path}: no @data line; the file may have been cut off")
 
 
-def _lines(path: Path, allowance: Allowance) -> Iterator[tuple[int, str]]:
-    with open_text(path) as file:
+def _lines(path: Path, allowance: Allowance, encoding: str | None) -> Iterator[tuple[int, str]]:
+    with open_text(path, encoding) as file:
         for number, line in enumerate(allowance.lines(file), 1):
             text = line.strip()
             if text and not text.startswith("%"):

@@ -8,7 +8,7 @@ import lzma
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +29,16 @@ from stream_moe.types import Block, Float32, Int32, Int64, Schema
 
 _log = logging.getLogger(__name__)
 
-TEXT_READERS: dict[str, Callable[[Path, Allowance], Table]] = {
+TEXT_READERS: dict[str, Callable[[Path, Allowance, str | None], Table]] = {
     ".csv": read_csv,
     ".tsv": read_csv,
     ".arff": read_arff,
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
 }
-READERS = {
-    **{kind + packed: reader for kind, reader in TEXT_READERS.items() for packed in ("", ".gz", ".xz")},
-    ".parquet": read_parquet,
-}
+READERS = {kind + packed: reader for kind, reader in TEXT_READERS.items() for packed in ("", ".gz", ".xz")}
 LABEL_NAMES = frozenset(["label", "class", "target", "y"])  # as a column of labels is mostly called
+OLDER = "cp1252"  # what spreadsheets wrote before UTF-8
 PAIRED = {kind + packed for kind in SUFFIXES for packed in ("", ".gz", ".xz")}  # read by `read_libsvm`
 FORMATS = ".csv, .tsv, .arff, .jsonl, .ndjson, .libsvm (each also .gz, .xz), .parquet, .npz"
 
@@ -77,12 +75,12 @@ class FileStream:
 def suffix_of(path: Path) -> str:
     """Return '.csv', '.csv.gz', ...: the end of the name that says what the file is."""
     last = "".join(path.suffixes[-2:]).lower()
-    return last if last in READERS or last in PAIRED else path.suffix.lower()
+    return last if last in {*READERS, *PAIRED} else path.suffix.lower()
 
 
 def is_known_format(path: Path) -> bool:
     """Whether the file's ending is one that `read_file` reads."""
-    return suffix_of(path) in {*READERS, *PAIRED, ".npz"}
+    return suffix_of(path) in {*READERS, *PAIRED, ".parquet", ".npz"}
 
 
 def read_file(path: Path, name: str | None = None, reading: Reading = Reading()) -> FileStream:  # noqa: B008
@@ -136,14 +134,15 @@ def read_file(path: Path, name: str | None = None, reading: Reading = Reading())
         elif suffix in PAIRED:
             stream = FileStream(name, *read_libsvm(path, reading))
         else:
-            stream = read_table(lambda: _open(path, suffix, reading), name, reading)
+            stream = _read_columns(path, suffix, name, reading)
     except (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
         raise DataError(
             f"{path}: cannot be decompressed ({error}); it was cut off or damaged, get it again"
         ) from None
     except UnicodeError as error:
         reason = error.reason if isinstance(error, UnicodeDecodeError) else error
-        raise DataError(f"{path}: not UTF-8 text ({reason}); convert it to UTF-8") from None
+        wanted = reading.encoding or "UTF-8"
+        raise DataError(f"{path}: not {wanted} text ({reason}); convert it, or say what it is: --encoding") from None
     except csv.Error as error:
         raise DataError(f"{path}: {error}; save the file as plain CSV") from None
     except OSError as error:
@@ -155,14 +154,29 @@ def read_file(path: Path, name: str | None = None, reading: Reading = Reading())
     return stream
 
 
+def _read_columns(path: Path, suffix: str, name: str, reading: Reading) -> FileStream:
+    """Read a file that has columns; text of another encoding than it must have as spreadsheets of old write it."""
+    try:
+        return read_table(lambda: _open(path, suffix, reading), name, reading)
+    except UnicodeDecodeError:
+        if reading.encoding is not None or not suffix.startswith((".csv", ".tsv", ".arff")):
+            raise
+    older = replace(reading, encoding=OLDER)
+    stream = read_table(lambda: _open(path, suffix, older), name, older)
+    said = f"not UTF-8 text: read as {OLDER} (Windows, western Europe); --encoding says otherwise"
+    return replace(stream, notes=(said, *stream.notes))
+
+
 def _open(path: Path, suffix: str, reading: Reading) -> Table:
     packed = suffix == ".parquet" or is_packed(path)
     allowance = Allowance(path, reading.unpacked, packed=packed)
     if suffix.startswith((".csv", ".tsv")):
-        return read_csv(path, allowance, reading.separator)
+        return read_csv(path, allowance, reading.encoding, reading.separator)
     if reading.separator is not None:
         raise DataError(f"{path}: separator {reading.separator!r} is for .csv and .tsv; leave it out")
-    return READERS[suffix](path, allowance)
+    if suffix == ".parquet":
+        return read_parquet(path, allowance)
+    return READERS[suffix](path, allowance, reading.encoding)
 
 
 def read_table(open_table: Callable[[], Table], name: str, reading: Reading) -> FileStream:

@@ -26,11 +26,11 @@ def empty(path: Path) -> DataError:
     return DataError(f"{path}: the file is empty; it needs a header and at least one row")
 
 
-def read_csv(path: Path, allowance: Allowance, separator: str | None = None) -> Table:
+def read_csv(path: Path, allowance: Allowance, encoding: str | None = None, separator: str | None = None) -> Table:
     """Read values in columns, parted by commas, semicolons, tabs or bars, with a header line."""
     notes: list[str] = []
-    separator, begin, stray = _dialect(path, separator, notes)
-    rows = _csv_rows(path, allowance, separator, begin, stray)
+    separator, begin, stray = _dialect(path, encoding, separator, notes)
+    rows = _csv_rows(path, allowance, encoding, separator, begin, stray)
     _, names = next(rows, (0, None))
     if names is None:
         raise empty(path)
@@ -51,9 +51,9 @@ def read_csv(path: Path, allowance: Allowance, separator: str | None = None) -> 
     return Table(path, [Column(name) for name in names], chunks, notes=notes, forms=forms)
 
 
-def _dialect(path: Path, wanted: str | None, notes: list[str]) -> tuple[str, int, bool]:
+def _dialect(path: Path, encoding: str | None, wanted: str | None, notes: list[str]) -> tuple[str, int, bool]:
     """Find the separator, how many lines come before the header, and whether a stray semicolon ends the rows."""
-    with open_text(path) as file:
+    with open_text(path, encoding) as file:
         lines, left = list[str](), MOST_LINE
         for line in islice(Allowance(path, None).lines(file), SAMPLE_LINES):
             left -= len(line)
@@ -91,9 +91,9 @@ def _width(lines: list[str], separator: str) -> int:
 
 
 def _csv_rows(
-    path: Path, allowance: Allowance, separator: str, begin: int, stray: bool
+    path: Path, allowance: Allowance, encoding: str | None, separator: str, begin: int, stray: bool
 ) -> Iterator[tuple[int, list[str]]]:
-    with open_text(path) as file:
+    with open_text(path, encoding) as file:
         lines = allowance.lines(file, rows_go_on=True)
         for _ in range(begin):
             next(lines)
@@ -112,9 +112,9 @@ def _csv_rows(
             ) from None
 
 
-def read_jsonl(path: Path, allowance: Allowance) -> Table:
+def read_jsonl(path: Path, allowance: Allowance, encoding: str | None = None) -> Table:
     """Read one JSON object a line; the first names the columns, a later one may lack some of them."""
-    objects = _json_objects(path, allowance)
+    objects = _json_objects(path, allowance, encoding)
     line, first = next(objects, (0, None))
     if first is None:
         raise empty(path)
@@ -133,13 +133,13 @@ def read_jsonl(path: Path, allowance: Allowance) -> Table:
     return Table(path, [Column(name) for name in first], chunks, typed=True)
 
 
-def _json_objects(path: Path, allowance: Allowance) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_objects(path: Path, allowance: Allowance, encoding: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(plain := dict(pairs)) < len(pairs):
             raise ValueError("a key appears twice")
         return plain
 
-    with open_text(path) as file:
+    with open_text(path, encoding) as file:
         for number, text in enumerate(allowance.lines(file), 1):
             if not text.strip():
                 continue

@@ -28,6 +28,8 @@ class Reading:
         What parts thousands, as "," in 2,986.93; None = each column's values decide.
     separator
         What parts the columns of a CSV; None = its lines decide.
+    encoding
+        Python's name of what a text file is in; None = UTF-8, or as it shows itself.
     unpacked
         Megabytes that the file may become in memory; None = as `stream_moe.streams.allowance` has it.
     usually_nominal
@@ -42,5 +44,6 @@ class Reading:
     decimal: str | None = None
     thousands: str | None = None
     separator: str | None = None
+    encoding: str | None = None
     usually_nominal: Sequence[str] = ()
     unpacked: int | None = None

@@ -45,8 +45,15 @@ def is_packed(path: Path) -> bool:
     return head.startswith(tuple(PACKED)) or path.suffix.lower() in BY_NAME
 
 
-def open_text(path: Path) -> IO[str]:
+def open_text(path: Path, encoding: str | None = None) -> IO[str]:
     """Open a text file: packed (gzip, xz, bzip2, zstd) or not, in UTF-8, or in UTF-16 or UTF-32 as it shows itself.
+
+    Parameters
+    ----------
+    path
+        The file.
+    encoding
+        Python's name of what it is in; None = as above.
 
     Raises
     ------
@@ -61,7 +68,7 @@ def open_text(path: Path) -> IO[str]:
     opener = next((opener for magic, opener in PACKED.items() if head.startswith(magic)), None)
     opener = opener or BY_NAME.get(path.suffix.lower(), open)
     with opener(path, "rb") as packed:
-        encoding = _encoding(packed.read(64))
+        encoding = encoding or _encoding(packed.read(64))
     if opener is zstandard.open:
         return io.TextIOWrapper(zstandard.open(path, "rb"), encoding=encoding, newline="")
     return cast(IO[str], opener(path, "rt", encoding=encoding, newline=""))

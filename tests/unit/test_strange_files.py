@@ -344,3 +344,21 @@ def test_labels_as_text_in_npz(tmp_path: Path) -> None:
     np.savez(path, x=np.ones((5, 1), object), y=np.zeros(5, int))
     with pytest.raises(StreamMoeError, match="holds objects of Python"):
         open_stream(str(path))
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "arff"])
+def test_text_that_is_not_utf_8(tmp_path: Path, ending: str) -> None:
+    head = "@relation r\n@attribute city string\n@attribute y {u}\n@data\n" if ending == "arff" else "city,y\n"
+    path = tmp_path / f"t.{ending}"
+    stream = opened(path, (head + "Köln,u\nBonn,u\n").encode("cp1252"))
+    assert kinds(stream) == {"city": ("Bonn", "Köln")}
+    assert "not UTF-8 text: read as cp1252" in stream.notes[0]
+    named = open_stream(str(path), encoding="cp1252")
+    assert isinstance(named, FileStream)
+    assert not named.notes
+    assert kinds(named) == kinds(stream)
+    with pytest.raises(StreamMoeError, match="not utf-8 text"):
+        open_stream(str(path), encoding="utf-8")
+    for unknown in ("klingon", "zlib"):
+        with pytest.raises(StreamMoeError, match=f"encoding '{unknown}': Python knows none of that name"):
+            open_stream(str(path), encoding=unknown)
