@@ -202,6 +202,7 @@ class InputReport:
     missing: Float64  # [d] share of missing values in the latest 1,000 events, NaN before there were so many
     gone: tuple[str, ...]  # features that are missing now and were there before
     categories: Int64  # [d] values that are none of the feature's categories
+    grown: dict[str, int] = field(default_factory=dict)  # by kind, what the schema took in since it began
 
 
 @dataclass(slots=True)

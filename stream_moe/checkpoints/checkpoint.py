@@ -21,6 +21,8 @@ from stream_moe.ports import CheckpointStore
 from stream_moe.snapshot import Arrays
 from stream_moe.types import Schema
 
+MOST_NAMED = 8  # differences of one kind
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -36,27 +38,37 @@ class Owner:
         The learner's parameters as text, so that a person can be told which one differs.
     former
         Fingerprints under which older programs kept the state of the same model, with their parameters.
+    model, schema
+        What the fingerprint is of, beside the parameters; of an owner that `of` made.
     """
 
     fingerprint: str
     source: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
     former: dict[str, dict[str, str]] = field(default_factory=dict, compare=False, repr=False)
+    model: str = field(default="", compare=False, repr=False)
+    schema: Schema | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, source: str, model: str, schema: Schema, parameters: Mapping[str, object]) -> Owner:
         """Name the owner of what a model learns from a source."""
         text = {name: repr(value) for name, value in parameters.items()}
         then = {_fingerprint(name, schema, old): old for name, old in former(model, text)}
-        return cls(_fingerprint(model, schema, text), source, text, then)
+        return cls(_fingerprint(model, schema, text), source, text, then, model, schema)
 
     def check(
         self,
         found: Owner,
         name: str,
         way_out: str = "run with the old ones, or choose another --state-dir and --group",
+        *,
+        model: str = "",
+        schema: Schema | None = None,
     ) -> None:
-        """Raise CheckpointError when checkpoint `name`, of owner `found`, is not ours."""
+        """Raise CheckpointError, which names each difference, when checkpoint `name`, of owner `found`, is not ours.
+
+        `model` and `schema` are those of the checkpoint, as far as it says.
+        """
         if found.source and self.source and found.source != self.source:
             raise CheckpointError(
                 f"{name}: made for {found.source} (group/topic/partition), and this is {self.source}; "
@@ -67,8 +79,41 @@ class Owner:
             known = [self.parameters, *self.former.values()]  # as the program that wrote it calls them
             now = max(known, key=lambda ours: len(ours.items() & then.items()))
             other = [f"{k} was {then.get(k)}, is {now.get(k)}" for k in {**then, **now} if then.get(k) != now.get(k)]
+            if model and self.model and model != self.model:  # whose parameters are its own
+                other = [f"the model was {model}, is {self.model}"]
+            if schema is not None and self.schema is not None:
+                other += differences(schema, self.schema)
             differs = f" ({'; '.join(other)})" if then and other else ""
             raise CheckpointError(f"{name}: made by another model, schema or setting{differs}; {way_out}")
+
+
+def differences(then: Schema, now: Schema) -> list[str]:
+    """Name what two schemas do not have in common.
+
+    >>> from stream_moe.types import Feature
+    >>> differences(Schema.numeric(2, ["no", "yes"]), Schema((Feature("x0", ("a",)),), ("no", "yes", "maybe")))
+    ["feature 'x1' is gone", "feature 'x0' was a number, is a category", "class 'maybe' is new"]
+    """
+    found = _in_one("feature", list(then.feature_index), list(now.feature_index))
+    for name in then.feature_index.keys() & now.feature_index.keys():
+        a, b = then.features[then.feature_index[name]], now.features[now.feature_index[name]]
+        if a.is_nominal != b.is_nominal:
+            kinds = ["a category" if each.is_nominal else "a number" for each in (a, b)]
+            found.append(f"feature {name!r} was {kinds[0]}, is {kinds[1]}")
+        elif a.categories != b.categories:
+            found += _in_one(f"category of {name!r}:", list(a.categories or ()), list(b.categories or ()))
+        elif a.base != b.base:
+            found.append(f"feature {name!r} was kept from {a.base:.16g}, is from {b.base:.16g}")
+    return found + _in_one("class", list(then.classes), list(now.classes))
+
+
+def _in_one(what: str, then: list[str], now: list[str]) -> list[str]:
+    found = [f"{what} {name[:60]!r} is gone" for name in then if name not in now]
+    found += [f"{what} {name[:60]!r} is new" for name in now if name not in then]
+    if not found and then != now:
+        return [f"another order of {'classes' if what == 'class' else what.removesuffix(':') + 's'}"]
+    left = len(found) - MOST_NAMED
+    return found[:MOST_NAMED] + ([f"and {left:,} more like that"] if left > 0 else [])
 
 
 def _fingerprint(model: str, schema: Schema, parameters: Mapping[str, str]) -> str:
@@ -101,6 +146,21 @@ class Checkpoint:
     arrays: Arrays
     version: int = VERSION
     name: str = ""
+
+    @property
+    def model(self) -> str:
+        """Name of the model, as the command line has it; empty where the file does not say."""
+        found = self.plain.get("model")
+        return str(found.get("name", "")) if isinstance(found, dict) else ""
+
+    @property
+    def first_schema(self) -> Schema | None:
+        """The schema with which its log began; None where the file does not say."""
+        try:
+            found = self.plain["origin"]["schema"] if "origin" in self.plain else self.plain["schema"]
+            return Schema.from_dict(found)
+        except (ConfigError, LookupError, TypeError):
+            return None
 
     @property
     def files(self) -> list[str]:

@@ -234,6 +234,14 @@ class DistributionMonitor:
         """Events seen, of which `thin` - 1 in `thin` were not looked at."""
         return int(self._windows.head[SEEN])
 
+    def grow(self, n_categories: Int32, *, thin: int | None = None) -> None:
+        """Watch more columns, or more categories of those there are; a new column begins with its reference."""
+        old, grown = self._windows, DistributionMonitor(n_categories, thin=thin)
+        wide = grown._windows._asdict()
+        for name, mine in old._asdict().items():
+            wide[name][tuple(slice(length) for length in mine.shape)] = mine
+        self.n_categories, self.thin, self._windows = grown.n_categories, grown.thin, grown._windows
+
     def begin_at(self, seen: int) -> None:
         """Count events from here on."""
         self._windows.head[SEEN] = seen

@@ -63,6 +63,12 @@ class DriftWatch:
         # Of drifts of which the block alone is known, and so no state: it would depend on how the log was cut.
         self._about_ms = dict.fromkeys(SCOPES, -1)
 
+    def grow(self, schema: Schema) -> None:
+        """Go on under a schema that grew."""
+        self._schema = schema
+        self._features.grow(schema.n_categories)
+        self._labels.grow(np.array([schema.n_classes], np.int32), thin=LABEL_THIN)
+
     def compile(self) -> None:
         """Compile the detectors, or read their machine code; for a watch that is of no other use."""
         for monitor in (self._features, self._labels):

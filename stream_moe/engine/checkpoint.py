@@ -15,6 +15,7 @@ from collections.abc import Collection
 
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner, understood
 from stream_moe.checkpoints.format import NewerVersionError
+from stream_moe.engine.records.growth import check_grown
 from stream_moe.errors import CheckpointError, StreamMoeError
 from stream_moe.models.parts import StateFiles
 from stream_moe.ports import CheckpointStore
@@ -56,7 +57,7 @@ def newest_usable(
         except CheckpointError as error:
             _log.warning("%s: skipping a bad checkpoint: %s", owner.source, error)
             continue
-        owner.check(found.owner, name)
+        owner.check(found.owner, name, model=found.model, schema=found.first_schema)
         if found.offset <= (committed or 0):
             try:
                 found.check_files(store, name)
@@ -77,18 +78,30 @@ def newest_usable(
     return None
 
 
-def stored_schema(store: CheckpointStore) -> Schema | None:
-    """Return the schema of the newest whole checkpoint: the log may no longer hold the record that carried it."""
+def stored_schema(store: CheckpointStore) -> tuple[Schema, bool] | None:
+    """Return the schema with which the newest whole checkpoint's log began, and whether it was learnt from that.
+
+    The log may no longer hold the records that told it.
+    """
     for name in reversed(generations(store)):
         try:
             found = Checkpoint.from_bytes(store.read(name), name)
             with understood(name):
-                return Schema.from_dict(found.plain["schema"])
+                origin = found.plain.get("origin", {"schema": found.plain["schema"], "learnt": False})
+                return Schema.from_dict(origin["schema"]), bool(origin["learnt"])
         except NewerVersionError:
             raise
         except CheckpointError:
             continue  # `newest_usable` logs why
     return None
+
+
+def grown_schema(found: Checkpoint, first: Schema) -> Schema:
+    """Return the schema that a checkpoint holds; CheckpointError unless `first` may have grown to it."""
+    with understood(found.name):
+        now = Schema.from_dict(found.plain["schema"])
+    check_grown(first, now, found.name)
+    return now
 
 
 def files_named(store: CheckpointStore) -> set[str]:

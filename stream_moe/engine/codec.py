@@ -99,10 +99,14 @@ class JsonCodec:
         keys: KeyRule | None = None,
         inputs: InputCounts | None = None,
     ) -> None:
-        self.schema = schema
         self._max_bytes, self._key_rule, self._inputs = max_bytes, keys, inputs
-        self._members = Members(schema, inputs)
         self._encode = msgspec.json.Encoder().encode
+        self._go_by(schema)
+        self._members = Members(schema, inputs)
+
+    def _go_by(self, schema: Schema) -> None:
+        """Take values for those of a schema."""
+        self.schema = schema
         self._label = Index(schema.classes, UNLABELLED)
         self._categories = [None if f.categories is None else Index(f.categories, math.nan) for f in schema.features]
         self._all_numeric = all(index is None for index in self._categories)
@@ -182,6 +186,14 @@ class JsonCodec:
             keys if self._key_rule is not None else None,
         )
         return block, letters
+
+    def take_growth(self) -> list[tuple[int, Schema]]:
+        """Return from which row of the latest block on which schema holds, as far as it grew: this one does not."""
+        return []
+
+    def news(self) -> Iterator[str]:
+        """Yield what is new in the schema since this was last asked, a line each: nothing here."""
+        yield from ()
 
     def _event_of(
         self, value: bytes | None, key: bytes | None, offset: int, labels_only: bool
@@ -276,18 +288,7 @@ class JsonCodec:
 
     def _careful(self, value: bytes) -> Any:
         """Read what the compiled decoder refused: NaN, numbers without end, and to say what is wrong."""
-        if not value:
-            reject("empty", "The value is empty.")
-        try:
-            plain = json.loads(value.decode(), parse_int=int_or_float)
-        except UnicodeDecodeError as error:
-            reject("bad-utf8", f"The value is not UTF-8 at byte {error.start}.")
-        except RecursionError:
-            reject("too-deep", "The JSON is nested too deeply.")
-        except ValueError as error:
-            reject("bad-json", f"The value is not JSON: {error}.")
-        if not isinstance(plain, dict):
-            reject("not-object", f"The value is a JSON {kind_of(plain)}; an event is an object.")
+        plain = object_of(value)
         x, y, name = self._careful_row(plain.get("x")), plain.get("y"), plain.get("id")
         if isinstance(y, bool | float):
             y = self._label.name(y)
@@ -403,6 +404,23 @@ def schema_from_headers(headers: Sequence[tuple[str, bytes]]) -> Schema | None:
                 raise ConfigError(f"header {SCHEMA_HEADER}: not JSON ({error}); produce the topic anew") from None
             return Schema.from_dict(plain)
     return None
+
+
+def object_of(value: bytes) -> dict[str, Any]:
+    """Read a JSON object as Python does, with NaN and numbers without end; `UnusableError` says what is wrong."""
+    if not value:
+        reject("empty", "The value is empty.")
+    try:
+        plain = json.loads(value.decode(), parse_int=int_or_float)
+    except UnicodeDecodeError as error:
+        reject("bad-utf8", f"The value is not UTF-8 at byte {error.start}.")
+    except RecursionError:
+        reject("too-deep", "The JSON is nested too deeply.")
+    except ValueError as error:
+        reject("bad-json", f"The value is not JSON: {error}.")
+    if not isinstance(plain, dict):
+        reject("not-object", f"The value is a JSON {kind_of(plain)}; an event is an object.")
+    return plain
 
 
 def _shortest(x: Float32) -> Float64:

@@ -51,6 +51,11 @@ class Index(dict[Any, float | None]):
             self[value] = found
         return found
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The names themselves, in the order of their indices."""
+        return self._texts
+
     def name(self, value: bool | float) -> str | None:
         """Return the name that a number or truth value is, or its text."""
         if isinstance(value, float) and math.isnan(value):

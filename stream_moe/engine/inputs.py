@@ -78,6 +78,19 @@ class InputCounts:
         self._new_names: list[str] = []
         self._report: InputReport | None = None
 
+    def grow(self, schema: Schema) -> None:
+        """Go on under a schema that grew: a new feature was missing so far, and is no unknown name any more."""
+        old, new = self._schema.n_features, schema.n_features
+        self._schema, self._features = schema, tuple(feature.name for feature in schema.features)
+        self.categories = np.pad(self.categories, (0, new - len(self.categories)))
+        self._missing = np.pad(self._missing, (0, new - old), constant_values=self._events)
+        self._latest = np.pad(self._latest, (0, new - old), constant_values=-1)
+        self._usual = np.pad(self._usual, ((0, 0), (0, new - old)))
+        self._gone = np.pad(self._gone, (0, new - old))
+        self._never = np.pad(self._never, (0, new - old), constant_values=True)
+        self.names = {name: n for name, n in self.names.items() if name not in schema.feature_index}
+        self._report = None
+
     # ---- counting
 
     def count_names(self, names: Iterable[str], times: int = 1) -> None:
@@ -100,8 +113,10 @@ class InputCounts:
 
     def count_categories(self, j: int, values: int, first: Any) -> None:
         """Count values of a nominal feature that are none of its categories; `first` is one of them."""
+        if j >= len(self.categories):  # of a feature that the block brought
+            self.categories = np.pad(self.categories, (0, j + 1 - len(self.categories)))
         if not self.categories[j]:
-            name = shown(self._features[j])
+            name = shown(self._features[j]) if j < len(self._features) else f"number {j + 1}"
             self._news.append(f"feature {name}: {shown(first)} is none of its categories: taken as missing")
         self.categories[j] += values
         self._report = None

@@ -133,6 +133,11 @@ class LabelJoin:
         self._waiting = WaitingEvents(n_features, n_classes, sparse=sparse)
         self._block = _Block()
 
+    def grow(self, n_features: int, n_classes: int) -> None:
+        """Go on with more features and classes; what waits lacks them."""
+        self._shape = n_features, n_classes
+        self._waiting.widen(n_features, n_classes)
+
     @property
     def waiting(self) -> int:
         """Events that wait for a label."""

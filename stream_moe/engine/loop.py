@@ -12,8 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
+from stream_moe.engine.blocks import BlockReport
 from stream_moe.engine.settings import EngineSettings
-from stream_moe.engine.task import BlockReport, Task
+from stream_moe.engine.task import Task
 from stream_moe.errors import EndOfLogError, FencedError, LogError, StuckError, UnavailableError
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.ports import Change, CheckpointStore, Sink, Source
@@ -217,7 +218,7 @@ class Engine:
         except (FencedError, UnavailableError) as error:
             self._drop(task, error)
             return
-        self._schema = self._schema or task.schema
+        self._schema = self._schema or task.given_schema
         self.tasks[partition] = task
         self._tell()
 
@@ -250,9 +251,9 @@ class Engine:
         except (FencedError, UnavailableError) as error:
             self._drop(task, error)
             return
-        if task.schema is None:  # only labels came so far
+        if task.state == "starting":  # only labels came so far, or too few records
             return
-        self._schema = self._schema or task.schema
+        self._schema = self._schema or task.given_schema
         if self._outcomes["committed"] > committed:
             self._fenced.pop(task.partition, None)
         self._report(task, block)
@@ -265,10 +266,22 @@ class Engine:
             for task in waiting:
                 task.start(self._schema)
         elif waiting and (at_end or (self.settings.until_caught_up and self._empty_for() > EMPTY_SECONDS)):
+            return self._lack_schema(waiting, at_end)
+        return bool(waiting)
+
+    def _lack_schema(self, waiting: list[Task], at_end: bool) -> bool:
+        """At the end of the logs: LogError where one of them holds too little to learn a schema from, or none any."""
+        for task in waiting:
+            if task.lacks and (at_end or task.is_read):
+                raise LogError(
+                    f"topic {self.source.topic!r}/{task.partition} ends with {task.lacks}; "
+                    "give --schema FILE.json, or a lower --schema-records"
+                )
+        if len(waiting) == len(self.tasks) and all(task.is_read for task in waiting):
             raise LogError(
                 f"topic {self.source.topic!r} is empty: no schema to learn from; give --schema or produce first"
             )
-        return bool(waiting)
+        return not at_end
 
     def _empty_for(self) -> float:
         self._empty_since = self._empty_since or time.monotonic()
@@ -277,8 +290,9 @@ class Engine:
     def _caught_up(self) -> bool:
         if not self.settings.until_caught_up or self._to_open:
             return False
-        if self.tasks:
-            return all(task.caught_up for task in self.tasks.values())
+        if self.tasks:  # an empty one, where each learns its own schema, has nothing to catch up with
+            some = any(task.state != "starting" for task in self.tasks.values())
+            return all(task.caught_up or (some and task.is_empty) for task in self.tasks.values())
         if not self.source.settled:
             self._empty_since = None
             return False

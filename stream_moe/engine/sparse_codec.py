@@ -77,8 +77,3 @@ class SparseCodec(JsonCodec):
     def encode_events(self, block: Block, first_id: int = 0) -> Any:
         """Refuse: rows know the buckets of their names, and not the names."""
         raise NotImplementedError("sparse rows cannot be written as records: their names are not kept")
-
-
-def codec_for(schema: Any, *given: Any, **more: Any) -> JsonCodec:
-    """Make the codec of a schema."""
-    return (SparseCodec if schema.sparse else JsonCodec)(schema, *given, **more)

@@ -19,7 +19,7 @@ from stream_moe.evaluation.metrics import Prequential
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.ranges import Range, number
 from stream_moe.snapshot import Snapshot
-from stream_moe.types import Block, Float32
+from stream_moe.types import Block, Float32, Schema
 
 CHECKSUM = Range(0, 2**32 - 1)
 DEAD = "dead:"  # begins the stored names of the counts of dead letters
@@ -69,20 +69,35 @@ class PartitionState:
         Nothing learnt yet.
     settings
         The bounds of what waits for a label.
+    first
+        The schema that the learner's grew from, if it did.
+    grows
+        Whether it may: then costs and thresholds may name classes that are still to come.
     """
 
-    def __init__(self, learner: BlockClassifier, settings: EngineSettings) -> None:
+    def __init__(
+        self, learner: BlockClassifier, settings: EngineSettings, first: Schema | None = None, *, grows: bool = False
+    ) -> None:
         schema = learner.schema
-        self.learner = learner
+        self.learner, self.first, self._rule = learner, first or schema, settings.answers
         self.join = LabelJoin(
             schema.n_features, schema.n_classes, max_waiting=settings.max_waiting, timeout=settings.label_seconds,
             sparse=schema.sparse,
         )  # fmt: skip
-        self.answers = settings.answers.over(schema.classes)
+        self.answers = self._rule.over(schema.classes, partly=grows)
         self.quality = Prequential(schema.n_classes, self.answers)
         self.watch = DriftWatch(schema)
         self.inputs = InputCounts(schema)
         self.counts = LogCounts()
+
+    def grow(self, schema: Schema) -> None:
+        """Go on under a schema that grew."""
+        self.answers = self._rule.over(schema.classes, partly=True)
+        self.learner.grow(schema)
+        self.join.grow(schema.n_features, schema.n_classes)
+        self.quality.grow(schema.n_classes, self.answers)
+        self.watch.grow(schema)
+        self.inputs.grow(schema)
 
     def take(self, block: Block) -> tuple[Joined, Outcome, Float32]:
         """Take a block through join, learner, scores and detectors; return its rows, what came of it, and weights."""

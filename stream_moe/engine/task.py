@@ -10,59 +10,41 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import compress
 from typing import Literal
 
 import numpy as np
 
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner
-from stream_moe.engine.checkpoint import CheckpointWriter, stored_schema
-from stream_moe.engine.codec import schema_from_headers
+from stream_moe.engine.beginning import Beginning
+from stream_moe.engine.blocks import BlockReport, Saving, Taken, seconds_by_phase
+from stream_moe.engine.checkpoint import CheckpointWriter, grown_schema, stored_schema
+from stream_moe.engine.codecs import codec_for
 from stream_moe.engine.commit import CommitPoint
 from stream_moe.engine.dead_letters import count_dead
 from stream_moe.engine.journal import merged
+from stream_moe.engine.records.growth import cut, growing, growth
+from stream_moe.engine.records.shown import understood
 from stream_moe.engine.recovery import Recovery
 from stream_moe.engine.settings import EngineSettings
-from stream_moe.engine.sparse_codec import codec_for
 from stream_moe.engine.state import PartitionState
 from stream_moe.engine.warm import compile_beside
-from stream_moe.errors import CheckpointError, ConfigError
+from stream_moe.errors import CheckpointError
 from stream_moe.models.contract import BlockClassifier
-from stream_moe.models.parts import PendingSnapshot
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import Drift, PartitionReport
 from stream_moe.runtime.failpoints import reach
 from stream_moe.runtime.slow import said_if_slow
 from stream_moe.snapshot import Snapshot, pack
-from stream_moe.types import Block, Bool, DeadLetter, Float32, Float64, Outputs, RecordBatch, Schema
+from stream_moe.types import Block, DeadLetter, Outputs, RecordBatch, Schema
 
 SAVE_SECONDS = 0.01  # after a block, for a checkpoint that was begun: so long, or as long as the block took
+SHOWN = 3  # first records that are logged as they were understood
 _log = logging.getLogger(__name__)
 
 Predictions = list[tuple[bytes | None, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Saving:
-    """A checkpoint whose learner is still being written: its position, its other parts, and the learner."""
-
-    position: int
-    parts: dict[str, Snapshot]
-    learner: PendingSnapshot
-
-
-@dataclass(slots=True)
-class BlockReport:
-    """What a block left for its report."""
-
-    rows: int = 0
-    phases: dict[str, float] | None = None  # seconds by phase
-    commit: float = 0.0  # seconds
-    latencies: Sequence[float] | Float64 = ()  # seconds from each record's timestamp to its commit
-    delays: Sequence[float] | Float64 = ()  # seconds from an event's timestamp to that of its label
-    drifts: Sequence[Drift] = ()  # found, whether told now or by the run that a replay repeats
 
 
 class Task:
@@ -116,6 +98,10 @@ class Task:
         self.position = self.begin = self.end = self._goal = 0
         self._newest = 0  # timestamp of the last record, in milliseconds
         self._saving: Saving | None = None
+        self._first: Schema | None = None  # the schema with which the log began
+        self._is_learnt = False  # from its first records
+        self._beginning = Beginning(partition, source, settings)
+        self._shown = 0  # records that were shown as they were understood
         self.learnt: PartitionState
         self.recovery: Recovery
 
@@ -125,12 +111,28 @@ class Task:
         return self.state == "running" and self.position >= self._goal
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is no schema, and the log held nothing to learn it from."""
+        return self.state == "starting" and self._goal <= self.begin
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all was read that the log held then, whether or not it told a schema."""
+        return self.position >= self._goal
+
+    @property
     def learner(self) -> BlockClassifier:
         return self.learnt.learner
 
     @property
-    def schema(self) -> Schema | None:
-        return None if self.state == "starting" else self.learner.schema
+    def given_schema(self) -> Schema | None:
+        """The schema with which the log began, where not its records told it: it is all partitions'."""
+        return None if self.state == "starting" or self._is_learnt else self._first
+
+    @property
+    def lacks(self) -> str:
+        """What is not there yet that a schema is learnt from; empty where there is a schema, or no record yet."""
+        return self._beginning.lacks if self.state == "starting" else ""
 
     @property
     def config_hash(self) -> str:
@@ -146,20 +148,24 @@ class Task:
             _log.info("partition %d came back as we left it: going on at %d", self.partition, self.position)
             self._source.seek(self.partition, self.position)
             return
-        schema = schema or stored_schema(self._store)
         if schema is not None:
             self.start(schema)
+        elif (stored := stored_schema(self._store)) is not None:
+            self.start(stored[0], learnt=stored[1])
         else:
-            self.state = "starting"
+            self.state, self._beginning = "starting", Beginning(self.partition, self._source, self.settings)
+            self.position = self.begin
             self._source.seek(self.partition, self.begin)
 
-    def start(self, schema: Schema) -> None:
+    def start(self, schema: Schema, *, learnt: bool = False) -> None:
         """Build the model, take the newest usable checkpoint, and go on from there.
 
-        One that is whole and holds what no state can is passed over for an older one, as a damaged one is.
+        `learnt` says whether the log's first records gave the schema. A checkpoint that is whole and holds what no
+        state can is passed over for an older one, as a damaged one is.
         """
         self._started = time.perf_counter()
         self._whole, self._saving = True, None
+        self._first, self._is_learnt = schema, learnt
         refused = dict[str, CheckpointError]()
         while (error := self._begin(schema, refused)) is not None:
             assert self.recovery.checkpoint is not None
@@ -176,30 +182,44 @@ class Task:
 
     def _begin(self, schema: Schema, refused: Mapping[str, CheckpointError]) -> CheckpointError | None:
         """Make a model and restore the newest usable checkpoint; return why that cannot be done, where it cannot."""
-        wide = f"{schema.n_features:,} features and {schema.n_classes:,} classes"
-        with said_if_slow(f"partition {self.partition}: making a model of {wide}"):
-            learner = self._make_learner(schema)
-        learner.attach(self._store)
-        self._writer.files = learner.files
-        self.learnt = PartitionState(learner, self.settings)
-        self._codec = codec_for(schema, keys=self.settings.keys, inputs=self.learnt.inputs)
+        learner = self._make(schema)
         source = f"{self._source.group}/{self._source.topic}/{self.partition}"
-        self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters())
+        self._owner = Owner.of(source, self.settings.model, schema, self._learning_parameters(learner))
         self._version = f"{self.settings.model}/{self._owner.fingerprint[:8]}"
         self.recovery = Recovery.choose(
             self.partition, self._source.topic, self._store, self._owner, self._commits.position, self.begin,
             self.end, refused,
         )  # fmt: skip
+        if (found := self.recovery.checkpoint) is not None and self._grows:
+            try:
+                now = grown_schema(found, schema)
+            except CheckpointError as error:
+                return error
+            learner = learner if now == schema else self._make(now)
+        learner.attach(self._store)
+        self._writer.files = learner.files
+        self.learnt = PartitionState(learner, self.settings, schema, grows=self._grows)
+        self._codec = codec_for(learner.schema, self.settings, self.learnt.inputs, learnt=self._is_learnt)
         try:
             self.recovery.restore(self.learnt)
         except CheckpointError as error:
             return error
         return None
 
-    def _learning_parameters(self) -> dict[str, object]:
+    @property
+    def _grows(self) -> bool:
+        return self.settings.policy(self._is_learnt) == "grow"
+
+    def _make(self, schema: Schema) -> BlockClassifier:
+        """Make a model that has learnt nothing, and that may grow where the settings say so."""
+        wide = f"{schema.n_features:,} features and {schema.n_classes:,} classes"
+        with said_if_slow(f"partition {self.partition}: making a model of {wide}"):
+            return growing(self._make_learner, schema) if self._grows else self._make_learner(schema)
+
+    def _learning_parameters(self, learner: BlockClassifier) -> dict[str, object]:
         """The parameters of learner and label join, without those that change only where and how fast it runs."""
         labels = {} if self._source.labels is None else {"labels": self._source.labels}
-        return self.learner.learning_parameters() | self.settings.learning_parameters() | labels
+        return learner.learning_parameters() | self.settings.learning_parameters(learnt=self._is_learnt) | labels
 
     def _maybe_recovered(self) -> None:
         if self.position < self.recovery.mute_below:
@@ -217,8 +237,9 @@ class Task:
         whose schema nobody knew is only looked at.
         """
         if self.state == "starting":
-            if len(batch) or batch.labels is None:
-                self.start(self._schema_of(batch))
+            self.position = batch.end
+            if (schema := self._beginning.look(batch)) is not None:
+                self.start(schema, learnt=self._beginning.is_learnt)
             return BlockReport()
         if self.position < self.recovery.mute_below < batch.end:  # of one topic: a journal keeps blocks whole
             head, batch = batch.split(self.recovery.mute_below)
@@ -232,37 +253,61 @@ class Task:
         block, dead = self._decode(batch)
         clock.append(time.perf_counter())
         before = dict(self.learner.phases.seconds)
-        joined, outcome, weights = self.learnt.take(block)
+        taken = list(self._take(block, batch))
+        drifts = [drift for each in taken for drift in each.outcome.drifts]
         muted = batch.end <= self.recovery.mute_below  # a replay says again nothing that was committed
         count_dead(self.learnt.counts.dead, self.partition, dead, quiet=muted)
-        for line in self.learnt.inputs.news():
-            if not muted:
-                _log.warning("partition %d: %s", self.partition, line)
+        self._tell(block, muted)
         reach("stepped")
         clock.append(time.perf_counter())
-        has_features = block.has_features if block.has_features is not None else np.ones(len(block), np.bool_)
         predictions: Predictions = []
-        if not muted:
-            predictions = self._encode(block, has_features, outcome.proba[joined.answers], weights[joined.answers])
+        for each in taken if not muted else ():
+            predictions += self._encode(each)
         clock.append(time.perf_counter())
         if muted:
             self.recovery.replayed += len(block)
             self.recovery.compare(self.learnt.counts, batch.entry)
             reach("replayed")
         else:
-            self._commit(batch, predictions, dead, outcome.drifts)
+            self._commit(batch, predictions, dead, drifts)
         clock.append(time.perf_counter())
         self.position = batch.end
         self._whole = True
         if len(batch):
             self._newest = int(batch.timestamps[-1])
-        phases = self._phases(clock, before)
+        phases = seconds_by_phase(clock, before, self.learner.phases.seconds)
         self._after(clock[-1] - clock[0])
-        report = BlockReport(len(block), phases, phases["send"], drifts=outcome.drifts)
+        report = BlockReport(len(block), phases, phases["send"], drifts=drifts)
         if not muted and block.timestamps is not None:
-            report.latencies = time.time() - block.timestamps[has_features] / 1000
-            report.delays = np.array(joined.delays, np.float64) / 1000
+            read = slice(None) if block.has_features is None else block.has_features
+            report.latencies = time.time() - block.timestamps[read] / 1000
+            report.delays = np.array([delay for each in taken for delay in each.joined.delays], np.float64) / 1000
         return report
+
+    def _take(self, block: Block, batch: RecordBatch) -> Iterator[Taken]:
+        """Take a block through the learner, in parts where the schema grew in it.
+
+        With a topic of labels it grows before the block: its blocks are the same in each replay.
+        """
+        grown = self._codec.take_growth()
+        if batch.labels is not None and grown:
+            grown = [(0, grown[-1][1])]
+        for part, schema in cut(block, self.learner.schema, grown):
+            if schema is not None:
+                self.learnt.grow(schema)
+            yield Taken(part, *self.learnt.take(part), self.learnt.answers)
+
+    def _tell(self, block: Block, muted: bool) -> None:
+        """Log what is new in the schema and the inputs, and the first records as they were understood."""
+        news = [(logging.INFO, line) for line in self._codec.news()]
+        news += [(logging.WARNING, line) for line in self.learnt.inputs.news()]
+        if muted:
+            return
+        for level, line in news:
+            _log.log(level, "partition %d: %s", self.partition, line)
+        for row in range(min(len(block), SHOWN - self._shown)):
+            self._shown += 1
+            _log.info("partition %d: understood: %s", self.partition, understood(block, row, self._codec.schema))
 
     def _decode(self, batch: RecordBatch) -> tuple[Block, list[DeadLetter]]:
         block, dead = self._codec.decode(batch)
@@ -273,13 +318,16 @@ class Task:
             letter.topic = self._source.labels or ""
         return merged(block, labels) if len(labels) else block, dead + unusable
 
-    def _encode(self, block: Block, has_features: Bool, proba: Float64, weights: Float32) -> Predictions:
-        """Write the predictions of the block's events, each under its event's id."""
+    def _encode(self, taken: Taken) -> Predictions:
+        """Write the predictions of the events of a block, or of a part, each under its event's id."""
+        block, answered = taken.block, taken.joined.answers
         assert block.offsets is not None  # the codec gives them
-        ids = list(compress(block.ids, has_features))
-        experts = weights.astype(np.float64) if self.settings.emit_weights else None
-        answers = self.learnt.answers.of(proba)
-        offsets = block.offsets[has_features]
+        ids, offsets = block.ids, block.offsets
+        if block.has_features is not None:
+            ids, offsets = list(compress(ids, block.has_features)), offsets[block.has_features]
+        proba = taken.outcome.proba[answered]
+        experts = taken.weights[answered].astype(np.float64) if self.settings.emit_weights else None
+        answers = taken.answers.of(proba)
         values = self._codec.encode_predictions(ids, offsets, proba, experts, self._version, answers)
         return [(name.encode(), value) for name, value in zip(ids, values, strict=True)]
 
@@ -296,14 +344,6 @@ class Task:
             if drift.scope != "expert":  # of which there may be hundreds; the topic and the metrics have them
                 _log.info("partition %d: drift %s", self.partition, drift.to_json().decode())
 
-    def _phases(self, clock: Sequence[float], before: dict[str, float]) -> dict[str, float]:
-        """Divide the seconds of a block; what the learner does not account for went into joining and scoring."""
-        decode, step, encode, send = np.diff(clock).tolist()
-        learner = {name: s - before.get(name, 0.0) for name, s in self.learner.phases.seconds.items()}
-        phases = {"decode": decode, **learner, "encode": encode, "send": send}
-        phases["account"] = phases.get("account", 0.0) + max(0.0, step - sum(learner.values()))
-        return phases
-
     def _after(self, seconds: float) -> None:
         """Go on with a recovery or a checkpoint, after a block that took so long."""
         if self.state == "recovering":
@@ -312,15 +352,6 @@ class Task:
             self.checkpoint()
         else:
             self.save(max(SAVE_SECONDS, seconds))
-
-    def _schema_of(self, batch: RecordBatch) -> Schema:
-        schema = schema_from_headers(batch.headers)
-        if schema is None:
-            raise ConfigError(
-                f"schema: record {self.begin} of {self._source.topic!r}/{self.partition}, its first, has no schema "
-                "header as `stream-moe produce` writes it; name one with --schema FILE.json or --schema STREAM"
-            )
-        return schema
 
     @property
     def _checkpoint_is_due(self) -> bool:
@@ -346,6 +377,8 @@ class Task:
             "schema": ({}, self.learner.schema.to_dict()),
             "model": ({}, {"name": self.settings.model, "answers": self.learnt.answers.text}),
         }
+        if self._grows:
+            parts["origin"] = {}, {"schema": self.learnt.first.to_dict(), "learnt": self._is_learnt}
         self._saving = Saving(self.position, parts, self.learner.begin_snapshot())
         self._saved, self._saved_at = self.position, time.monotonic()
         self.save(math.inf if whole else SAVE_SECONDS)
@@ -405,6 +438,6 @@ class Task:
             replay_divergences=self.recovery.diverged,
             drift=learnt.watch.report(block.drifts),
             keys=self.learner.keys,
-            inputs=learnt.inputs.report(),
+            inputs=replace(learnt.inputs.report(), grown=growth(learnt.first, self.learner.schema)),
             answers=learnt.answers.text,
         )

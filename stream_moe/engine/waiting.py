@@ -93,6 +93,12 @@ class WaitingEvents:
         self._free[self._n_free : self._n_free + len(slots)] = slots
         self._n_free += len(slots)
 
+    def widen(self, n_features: int, n_classes: int) -> None:
+        """Go on with more features, which those that wait lack, and classes, of which nothing was predicted."""
+        more = n_features - self.x.shape[1], n_classes - self.proba.shape[1]
+        self.x = np.pad(self.x, ((0, 0), (0, more[0])), constant_values=np.nan)
+        self.proba = np.pad(self.proba, ((0, 0), (0, more[1])))
+
     def _grow(self, n: int) -> None:
         old = len(self.tickets)
         new = max(2 * old, old + n, 64)

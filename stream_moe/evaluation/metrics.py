@@ -92,6 +92,13 @@ class Prequential:
         counts[LAST_LABEL] = -1
         self._scores = Scores(np.zeros((n_classes, n_classes), np.int64), np.zeros(2), counts)
 
+    def grow(self, n_classes: int, answers: Answers | None = None) -> None:
+        """Go on with more classes; `answers` as for a new one."""
+        old = self._scores
+        grown = np.zeros((n_classes, n_classes), np.int64)
+        grown[: len(old.confusion), : len(old.confusion)] = old.confusion
+        self._answers, self._scores = answers or Answers(), old._replace(confusion=grown)
+
     @property
     def events(self) -> int:
         """Labelled events scored."""

@@ -98,6 +98,26 @@ class BlockClassifier(EventClassifier):
         """How many keys there are, where each has a model."""
         return None
 
+    def grow(self, schema: Schema) -> None:
+        """Go on under a schema that has more features, categories or classes than the one before, behind its own.
+
+        Examples
+        --------
+        >>> from stream_moe import DriftMoE
+        >>> model = DriftMoE(seed=1)
+        >>> model.learn_one({"load": 0.9}, "busy")
+        >>> model.grow(Schema.numeric(2, ["busy", "calm"], ["load", "wind"]))
+        >>> model.learn_one({"load": 0.1, "wind": 3.5}, "calm")
+        >>> model.predict_one({"load": 0.1, "wind": 3.5})
+        'calm'
+        """
+        with self._lock:
+            vocabulary = self._rows.to_dict()
+            vocabulary["names"] += [feature.name for feature in schema.features[len(vocabulary["names"]) :]]
+            vocabulary["labels"] += schema.classes[len(vocabulary["labels"]) :]
+            self._rows = self._encoder.from_dict(schema, vocabulary)
+            self._grow(schema)
+
     def report(self) -> LearnerReport:
         """Return what the learner reports of its experts, routing and drifts; ConfigError without a schema."""
         self._require_schema()

@@ -14,9 +14,9 @@ import pytest
 from connectors.files import FileCheckpointStore
 from connectors.memory import EOF, MemoryLog, MemorySink, MemorySource, Record
 from stream_moe.engine import loop
+from stream_moe.engine.blocks import BlockReport
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
-from stream_moe.engine.task import BlockReport
 from stream_moe.errors import FencedError, InDoubtError, LogError, StuckError, UnavailableError
 from stream_moe.models.catalogue import build_model
 from stream_moe.report import GroupReport

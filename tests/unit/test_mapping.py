@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stream_moe.engine.fields import UnusableError
-from stream_moe.engine.mapping import ABSENT, FieldMapping, found, leaves, milliseconds_of
+from stream_moe.engine.records.mapping import ABSENT, FieldMapping, found, leaves, milliseconds_of
 from stream_moe.errors import ConfigError
 
 ORDER = {"order_id": "o1", "ts": 1700000000, "amount": 9.5, "country": "DE", "fraud": False}

@@ -108,6 +108,8 @@ class FieldMapping:
             ABSENT if path is None else found(record, path[2:]) if path.startswith(TOP) else found(root, path)
             for path in (self.id or USUAL_ID, self.label, self.time)
         )
+        if self.id is None and isinstance(id, Mapping):  # an object of features by that name
+            id = ABSENT
         return Picked(id, label, time, dict(self._features(root)))
 
     def _features(self, root: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -182,3 +184,6 @@ def _is_plain(text: str) -> bool:
 def _checked(what: str, path: str) -> None:
     if not path or not all(path.split(".")):
         raise ConfigError(f"mapping: {what}: {path!r} is no path; write names between dots, as payload.after")
+
+
+NATIVE_LABELS = FieldMapping(label="y")  # of a topic of labels alone
