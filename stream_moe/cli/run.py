@@ -95,6 +95,17 @@ class DaemonOutput(s.Output):
     quiet: Annotated[bool, Option(help="Print nothing but logs and errors.")] = False
 
 
+class Local(Settings):
+    """Where events come from, if not from Kafka."""
+
+    source: Annotated[
+        str, Option(metavar="kafka|-|FOLDER", help="Events: Kafka, standard input, or files that arrive in a folder.")
+    ] = "kafka"
+    out: Annotated[
+        Path | None, Option(metavar="FOLDER", help="... then: folder of the output files.  [default: STATE_DIR/out]")
+    ] = None
+
+
 class RunSettings(Settings):
     """Of `run`."""
 
@@ -110,6 +121,7 @@ class RunSettings(Settings):
     metrics: Metrics = Metrics()
     engine: Engine = Engine()
     keys: Keys = Keys()
+    local: Local = Local()
     config: s.Config = None
     output: DaemonOutput = DaemonOutput()
 
@@ -122,21 +134,21 @@ class RunSettings(Settings):
 
 
 def run(settings: RunSettings) -> None:
-    """Consume events from Kafka, predict, learn, and write predictions; resumes where it stopped.
+    """Consume events, predict, learn, and write predictions; resumes where it stopped.
 
     One model for each partition of the input topic, or for each record key. Processes with the same group share the
     partitions, on as many machines as you like; --state-dir is then a directory that all see, or an object store.
     """
+    if settings.local.source != "kafka":
+        from stream_moe.cli.local import run_local
+
+        return run_local(settings, model_factory(settings), load_schema(settings.schema))
     started = time.perf_counter()
     model, output = settings.model, settings.output
     check_writable(output.json)
     from connectors.objects import check_address, open_store
 
     check_address("--state-dir", settings.state_dir)
-    if ":" in model.name:
-        raise ConfigError(
-            f"--model {model.name}: the state of another library's model cannot be kept; replay takes it"
-        )
     forbid_core_dumps()
     kafka = settings.kafka.settings()
     start_logs(output.quiet, output.json_logs, kafka.secrets())
@@ -145,11 +157,7 @@ def run(settings: RunSettings) -> None:
     from stream_moe.cli.serving import KafkaServing, ended_if_stuck
     from stream_moe.engine import loop
 
-    make_learner, rule = model.factory(), settings.answers.rule()
-    if (keys := settings.keys.settings()) is not None:  # a wrong word is an error before anything is opened
-        from stream_moe.models.keyed.factory import for_each_key
-
-        make_learner = for_each_key(make_learner, keys)
+    make_learner, rule = model_factory(settings), settings.answers.rule()
     events = KafkaSource(kafka)
     source = _journaled(kafka, events)
     title = f"{kafka.topic}   {model.name}, seed {model.seed}"
@@ -168,12 +176,25 @@ def run(settings: RunSettings) -> None:
             ),
             make_learner,
             settings.engine_settings(),
-            schema=load_schema(settings.schema) if settings.schema else None,
+            schema=load_schema(settings.schema),
         )
         where = {"metrics": serving.server.url, "set": model.parameters, "device": model.find_device()}
         log_settings("run", shown(settings) | _kafka_settings(kafka) | where)
         about = {"model": model.name, "stream": kafka.topic, "seed": model.seed, "answers": rule.text}
         serving.run(make_engine, about, started)
+
+
+def model_factory(settings: RunSettings) -> s.MakeLearner:
+    """Return what builds the model for a schema; a wrong word is an error before anything is opened."""
+    name = settings.model.name
+    if ":" in name:
+        raise ConfigError(f"--model {name}: the state of another library's model cannot be kept; replay takes it")
+    make_learner = settings.model.factory()
+    if (keys := settings.keys.settings()) is not None:
+        from stream_moe.models.keyed.factory import for_each_key
+
+        make_learner = for_each_key(make_learner, keys)
+    return make_learner
 
 
 def _journaled(kafka: KafkaSettings, events: KafkaSource) -> Source:
@@ -193,8 +214,10 @@ def _kafka_settings(kafka: KafkaSettings) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if not (idle and name.startswith(idle))}
 
 
-def load_schema(name: str) -> Schema:
-    """Read a schema from a JSON file, or take a benchmark's."""
+def load_schema(name: str | None) -> Schema | None:
+    """Read a schema from a JSON file, or take a benchmark's; None where none is named."""
+    if name is None:
+        return None
     import json
 
     from stream_moe.streams import benchmark_names, open_stream
