@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,17 +110,31 @@ def run_command(settings: KafkaSettings, group: str, state: str) -> list[str]:
 
 
 def run_daemon(
-    settings: KafkaSettings, group: str, guarantee: str = "at-least-once", threads: int = 2, load: str = ""
+    settings: KafkaSettings,
+    group: str,
+    guarantee: str = "at-least-once",
+    threads: int = 2,
+    load: str = "",
+    more: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run the daemon over the whole topic; what it says of itself at the end.
 
     `load` are options of `benchmarks.web_load`, whose clients then ask for metrics and page meanwhile; what they saw
-    is the result's `load`.
+    is the result's `load`. `more` are further options of the daemon.
     """
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "run.json"
-        more = ["--guarantee", guarantee, "--model", "driftmoe-data", "--until-caught-up", "--json", str(result)]
+        more = [
+            *more,
+            "--guarantee",
+            guarantee,
+            "--model",
+            "driftmoe-data",
+            "--until-caught-up",
+            "--json",
+            str(result),
+        ]
         where = ["--metrics-port", str(port), "--threads", str(threads)]
         command = [*run_command(settings, group, folder), *more, *where]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

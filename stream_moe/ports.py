@@ -155,3 +155,35 @@ class CheckpointStore(Protocol):
 
     def delete(self, name: str) -> None:
         """Forget a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredSchema:
+    """A schema as a registry holds it; it never changes under its id.
+
+    Parameters
+    ----------
+    kind
+        "AVRO", "PROTOBUF" or "JSON".
+    text
+        As whoever registered it wrote it.
+    imports
+        Schemas that it refers to, by the names under which it does.
+    """
+
+    kind: str
+    text: str
+    imports: tuple[tuple[str, RegisteredSchema], ...] = ()
+
+
+class SchemaRegistry(Protocol):
+    """Where producers and consumers keep the schemas of records that bear a schema's id."""
+
+    def find(self, number: int) -> RegisteredSchema | None:
+        """Return the schema of an id, None where there is none.
+
+        Raises `UnavailableError` where the registry does not answer now, other `LogError` where it refuses us.
+        """
+
+    def register(self, subject: str, kind: str, text: str) -> int:
+        """Return the id of a schema under a subject, which it gets if it has none; errors as of `find`."""

@@ -68,11 +68,13 @@ def run_local(settings: RunSettings, make_learner: s.MakeLearner, schema: Schema
 
 
 def _check(settings: RunSettings) -> None:
-    """Raise ConfigError for what needs a broker."""
+    """Raise ConfigError for what needs a broker or a registry."""
     from connectors.objects import is_url
 
-    if settings.kafka.labels is not None:
-        raise ConfigError("--labels needs Kafka; with --source each line holds an event, a label, or both, in JSON")
+    for flag, given in (("--labels", settings.kafka.labels), ("--registry", settings.registry.url)):
+        if given is not None:
+            raise ConfigError(f"{flag} needs Kafka; with --source each line holds event, label or both, in JSON")
+    s.choice("--predictions-format", settings.predictions_format, ("json",))
     if is_url(settings.state_dir):
         raise ConfigError(f"--state-dir {settings.state_dir}: with --source a directory, as the log lies beside it")
     s.choice("--guarantee", settings.kafka.guarantee, ("exactly-once",))

@@ -18,6 +18,7 @@ from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
     from connectors.kafka import KafkaProducerLog
+    from stream_moe.formats.writing import EventWriter
     from stream_moe.ports import Stream
 
 _ROWS = 1000
@@ -35,10 +36,14 @@ class Destination(s.Kafka):
 class ProduceSettings(Settings):
     """Of `produce`."""
 
-    first: ClassVar = ("stream", "bootstrap", "topic", "labels", "partitions", "events", "rate", "seed")
+    first: ClassVar = ("stream", "bootstrap", "topic", "labels", "partitions", "format", "events", "rate", "seed")
 
     source: s.Source
     kafka: Destination = Destination()
+    registry: s.Registry = s.Registry()
+    format: Annotated[
+        str, Option(help="Of the records: json, or by a schema that is registered avro, protobuf or json-schema.")
+    ] = "json"
     partitions: Annotated[int, s.AT_LEAST_1, Option(help="Of a topic that is created here.")] = 1
     rate: Annotated[s.Rate, Interval(ge=0.001)] = None
     seed: s.StreamSeed = 1
@@ -69,28 +74,43 @@ def produce(settings: ProduceSettings) -> None:
     if settings.key is not None:
         check_feature(source.schema, settings.key)
     kafka, partitions = settings.kafka.settings(), settings.partitions
+    events = _writer(settings, source, kafka.topic)
+    labels = None if kafka.labels is None else _writer(settings, source, kafka.labels)
     log = KafkaProducerLog(kafka, headers=[schema_header(source.schema)], create=True, partitions=partitions)
     apart = None
     if kafka.labels is not None:
         apart = KafkaProducerLog(replace(kafka, topic=kafka.labels, labels=None), (), True, partitions)
     start = time.monotonic()
     with closing(log), closing(apart) if apart is not None else nullcontext():
-        sent = _send(settings, source, log, apart)
+        sent = _send(settings, source, (log, events), None if apart is None or labels is None else (apart, labels))
     seconds = time.monotonic() - start
     where = f"topic {kafka.topic} at {kafka.bootstrap}"
     say(f"{sent:,} events written to {where} in {seconds:.1f} s ({sent / seconds:,.0f}/s)")
 
 
-def _send(settings: ProduceSettings, source: Stream, log: KafkaProducerLog, apart: KafkaProducerLog | None) -> int:
+def _writer(settings: ProduceSettings, source: Stream, topic: str) -> EventWriter:
+    """Return what writes the records of a topic, whose schema's subject has the usual name."""
+    from stream_moe.formats.writing import FORMATS, EventWriter
+
+    form = s.choice("--format", settings.format, FORMATS)
+    registry = settings.registry.open() if form != "json" else None
+    return EventWriter(source.schema, form, registry, f"{topic}-value")
+
+
+def _send(
+    settings: ProduceSettings,
+    source: Stream,
+    to: tuple[KafkaProducerLog, EventWriter],
+    apart: tuple[KafkaProducerLog, EventWriter] | None,
+) -> int:
     """Write the events, the labels to the log `apart` where there is one; return how many."""
     import numpy as np
 
-    from stream_moe.engine.codec import JsonCodec
     from stream_moe.models.keyed.feature import feature_keys
     from stream_moe.streams.blocks import labelled_blocks
     from stream_moe.types import UNLABELLED
 
-    codec, sent, start, rate = JsonCodec(source.schema), 0, time.monotonic(), settings.rate
+    (log, writer), sent, start, rate = to, 0, time.monotonic(), settings.rate
     # A tenth of a second's worth at a time keeps a slow rate smooth.
     rows = _ROWS if rate is None else max(1, min(_ROWS, int(rate / 10)))
     events = settings.source.events
@@ -99,10 +119,10 @@ def _send(settings: ProduceSettings, source: Stream, log: KafkaProducerLog, apar
         if settings.key is not None:
             keys = feature_keys(source.schema, settings.key, block.x)
         given = replace(block, y=np.full_like(block.y, UNLABELLED)) if apart is not None else block
-        log.send(zip(keys, codec.encode_events(given, sent), strict=True))
+        log.send(zip(keys, writer.encode_events(given, sent), strict=True))
         if apart is not None:
             block.has_features = np.zeros(len(block), np.bool_)
-            apart.send(zip(keys, codec.encode_events(block, sent), strict=True))
+            apart[0].send(zip(keys, apart[1].encode_events(block, sent), strict=True))
         sent += len(keys)
         if rate is not None:
             log.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -22,7 +22,8 @@ from stream_moe.models.keyed.settings import MAX_KEYS, MEMORY_BYTES, KeySettings
 if TYPE_CHECKING:
     from connectors.kafka import KafkaSettings, KafkaSource
     from stream_moe.engine.loop import EngineSettings
-    from stream_moe.ports import Source
+    from stream_moe.formats.framing import Formats
+    from stream_moe.ports import Reader, SchemaRegistry, Sink, Source
     from stream_moe.telemetry.access import Access
     from stream_moe.types import Schema
 
@@ -113,6 +114,9 @@ class RunSettings(Settings):
         str, Option(help="Directory of the checkpoints, or URL of an object store (s3://bucket/states).")
     ]
     kafka: s.Kafka = s.Kafka()
+    predictions_format: Annotated[
+        str, Option(help="Of predictions: json, or avro, by a schema that is registered.")
+    ] = "json"
     schema: Annotated[
         str | None, Option(help="Schema: JSON file, or name of a benchmark; else the producer's, from the log.")
     ] = None
@@ -121,6 +125,7 @@ class RunSettings(Settings):
     metrics: Metrics = Metrics()
     engine: Engine = Engine()
     keys: Keys = Keys()
+    registry: s.Registry = s.Registry()
     local: Local = Local()
     config: s.Config = None
     output: DaemonOutput = DaemonOutput()
@@ -151,15 +156,19 @@ def run(settings: RunSettings) -> None:
     check_address("--state-dir", settings.state_dir)
     forbid_core_dumps()
     kafka = settings.kafka.settings()
-    start_logs(output.quiet, output.json_logs, kafka.secrets())
+    start_logs(output.quiet, output.json_logs, [*kafka.secrets(), *settings.registry.secrets()])
     from connectors.kafka import KafkaSink, KafkaSource
     from connectors.names import folder_name, former_name
     from stream_moe.cli.serving import KafkaServing, ended_if_stuck
     from stream_moe.engine import loop
+    from stream_moe.formats.framing import Formats
 
     make_learner, rule = model_factory(settings), settings.answers.rule()
     events = KafkaSource(kafka)
-    source = _journaled(kafka, events)
+    registry = settings.registry.open()
+    formats = None if registry is None else Formats(registry)
+    source = _journaled(kafka, events, formats)
+    sink = _sink(settings, KafkaSink(kafka, events), registry)
     title = f"{kafka.topic}   {model.name}, seed {model.seed}"
     outputs = OutputList([make_display(title, None, output.quiet, output.json_logs), JsonFile(output.json)])
     metrics = settings.metrics
@@ -168,14 +177,14 @@ def run(settings: RunSettings) -> None:
         make_engine = partial(
             loop.Engine,
             source,
-            KafkaSink(kafka, events),
+            sink,
             lambda partition: open_store(
                 settings.state_dir,
                 folder_name(kafka.group, kafka.topic, partition),
                 former_name(kafka.group, kafka.topic, partition),
             ),
             make_learner,
-            settings.engine_settings(),
+            replace(settings.engine_settings(), read=None if formats is None else formats.read),
             schema=load_schema(settings.schema),
         )
         where = {"metrics": serving.server.url, "set": model.parameters, "device": model.find_device()}
@@ -197,14 +206,35 @@ def model_factory(settings: RunSettings) -> s.MakeLearner:
     return make_learner
 
 
-def _journaled(kafka: KafkaSettings, events: KafkaSource) -> Source:
-    """Return the events, with the labels between them where these have a topic of their own."""
+def _journaled(kafka: KafkaSettings, events: KafkaSource, formats: Formats | None) -> Source:
+    """Return the events, with the labels between them where these have a topic of their own.
+
+    With `formats` neither comes before its schemas are known.
+    """
+    from stream_moe.formats.ports import FramedReader, FramedSource
+
+    source: Source = events if formats is None else FramedSource(events, formats)
     if kafka.labels is None or kafka.journal_topic is None:
-        return events
+        return source
     from connectors.kafka import KafkaReader
     from stream_moe.engine.journal import JournaledSource
 
-    return JournaledSource(events, KafkaReader(kafka, kafka.labels), KafkaReader(kafka, kafka.journal_topic))
+    labels: Reader = KafkaReader(kafka, kafka.labels)
+    if formats is not None:
+        labels = FramedReader(labels, formats)
+    return JournaledSource(source, labels, KafkaReader(kafka, kafka.journal_topic))
+
+
+def _sink(settings: RunSettings, sink: Sink, registry: SchemaRegistry | None) -> Sink:
+    """Return where outputs go, predictions in the format that is wanted."""
+    from stream_moe.formats.ports import AvroSink
+    from stream_moe.formats.writing import AvroPredictions
+
+    if s.choice("--predictions-format", settings.predictions_format, ("json", "avro")) == "json":
+        return sink
+    if registry is None:
+        raise ConfigError("--predictions-format avro: name the schema registry with --registry URL")
+    return AvroSink(sink, AvroPredictions(registry, f"{settings.kafka.predictions}-value"))
 
 
 def _kafka_settings(kafka: KafkaSettings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import ctypes
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field, fields
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from connectors.kafka import KafkaSettings
     from stream_moe.answers import AnswerRule
     from stream_moe.models.contract import BlockClassifier
-    from stream_moe.ports import Stream
+    from stream_moe.ports import SchemaRegistry, Stream
     from stream_moe.types import Schema
 
     MakeLearner: TypeAlias = Callable[[Schema], BlockClassifier]
@@ -260,6 +260,36 @@ class Kafka(Settings):
         return KafkaSettings(**given | {name: SecretStr(given[name]) for name in HIDDEN if name in given})
 
 
+class Registry(Settings):
+    """Where the schemas are of records in Avro, Protobuf or JSON Schema, and who we are there."""
+
+    url: Annotated[
+        str | None,
+        Option("--registry", metavar="URL", help="Schema registry, for records in Avro, Protobuf or JSON Schema."),
+    ] = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: Path | None = None
+    ca: Path | None = None
+
+    def open(self) -> SchemaRegistry | None:
+        """Return it, None where none is named; ConfigError where settings do not fit together."""
+        if self.url is None:
+            return None
+        from pydantic import SecretStr
+
+        from connectors.registry import HttpRegistry
+
+        given = with_secrets({"password": self.password, "password_file": self.password_file}, ("password",))
+        password = given["password"]
+        return HttpRegistry(self.url, self.username, None if password is None else SecretStr(password), self.ca)
+
+    def secrets(self) -> list[str]:
+        """List what must never be shown."""
+        found = with_secrets({"password": self.password, "password_file": self.password_file}, ("password",))
+        return [found["password"]] if found["password"] else []
+
+
 class Output(Settings):
     """What is shown, and where the result goes."""
 
@@ -279,10 +309,10 @@ class PlainOutput(Output):
     flags: ClassVar = ("json", "quiet")
 
 
-def with_secrets(values: dict[str, Any]) -> dict[str, Any]:
-    """Read the secrets of Kafka that lie in files; ConfigError, which names the key, where that fails."""
+def with_secrets(values: dict[str, Any], names: Sequence[str] = SECRETS) -> dict[str, Any]:
+    """Read the secrets that lie in files; ConfigError, which names the key, where that fails."""
     values = dict(values)
-    for name in SECRETS:
+    for name in names:
         if (file := values.pop(f"{name}_file", None)) is not None:
             if not isinstance(file, str | Path):
                 raise ConfigError(f"{name}_file: a {type(file).__name__}; name a file that holds the secret")

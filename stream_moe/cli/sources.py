@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
+from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Flag, S, groups_of
 from stream_moe.cli.run import RunSettings
 from stream_moe.cli.settings import split_names, with_secrets
@@ -19,6 +20,7 @@ from stream_moe.errors import ConfigError
 from stream_moe.runtime.files import read_toml
 
 ENVIRONMENT = "STREAM_MOE_"
+SECRETS = {"kafka": s.SECRETS, "registry": ("password",)}  # by table
 TABLES = {name: [each.name for each in fields(group)] for name, group in groups_of(RunSettings).items()}
 
 
@@ -79,17 +81,18 @@ def _content(file: Path | None) -> dict[str, Any]:
         if unknown := [key for key in table if key not in TABLES[name]]:
             takes = ", ".join(TABLES[name])
             raise ConfigError(f"--config {file}: unknown key {unknown[0]!r}; [{name}] takes {takes}")
-    if "kafka" in content:  # now, so that a file which holds a secret gives way to a secret in the environment
-        content["kafka"] = with_secrets(content["kafka"])
+    for table, names in SECRETS.items():  # now, so that a file which holds a secret gives way to the environment
+        if table in content:
+            content[table] = with_secrets(content[table], names)
     return content
 
 
 def _first(error: ValidationError, file: Path | None) -> str:
-    """Describe the first mistake and its place in one line, without a value of Kafka's, which may be a secret."""
+    """Describe the first mistake and its place in one line, without a value that may be a secret."""
     found = error.errors(include_url=False)[0]
     table, *rest = map(str, found["loc"])
     key = rest[0] if rest else ""
     variable = f"{ENVIRONMENT}{table}_{key}".upper()
     where = variable if variable in os.environ else f"--config {file}: [{table}] {key}"
-    value = "" if table == "kafka" else f" {found['input']!r}"
+    value = "" if table in SECRETS else f" {found['input']!r}"
     return f"{where}{value}: {found['msg'].replace('Input should', 'it should')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from stream_moe.engine.codec import schema_from_headers
+from stream_moe.engine.codec import object_of, schema_from_headers
 from stream_moe.engine.records.learning import SchemaLearner
 from stream_moe.engine.records.shown import schema_in_short
 from stream_moe.engine.settings import EngineSettings
@@ -27,7 +27,11 @@ class Beginning:
     def __init__(self, partition: int, source: Source, settings: EngineSettings) -> None:
         self._partition, self._topic, self._settings = partition, source.topic, settings
         self._learner = SchemaLearner(
-            settings.mapping, settings.labels, apart=source.labels is not None, records=settings.schema_records
+            settings.mapping,
+            settings.labels,
+            apart=source.labels is not None,
+            records=settings.schema_records,
+            read=settings.read or object_of,
         )
         self.is_learnt = False
         self._waits = False

@@ -410,6 +410,10 @@ def object_of(value: bytes) -> dict[str, Any]:
     """Read a JSON object as Python does, with NaN and numbers without end; `UnusableError` says what is wrong."""
     if not value:
         reject("empty", "The value is empty.")
+    if value[0] == 0:
+        reject(
+            "framed", "The value bears the id of a schema, as in Avro or Protobuf; name the registry by --registry."
+        )
     try:
         plain = json.loads(value.decode(), parse_int=int_or_float)
     except UnicodeDecodeError as error:

@@ -18,13 +18,20 @@ def codec_for(schema: Schema, settings: EngineSettings, inputs: InputCounts, *, 
     """
     unknown = settings.policy(learnt)
     if schema.sparse:
-        if settings.mapping is not None or settings.labels is not None or unknown != "ignore":
+        if settings.mapping is not None or settings.labels is not None or unknown != "ignore" or settings.read:
             raise ConfigError(
-                "schema: its rows are sparse, where any name may come in x; leave out --unknown and names of fields"
+                "schema: its rows are sparse, where any name may come in x; leave out --unknown, --registry and the "
+                "names of fields"
             )
         return SparseCodec(schema, keys=settings.keys, inputs=inputs)
-    if settings.mapping is None and settings.labels is None and unknown == "ignore":
+    if settings.mapping is None and settings.labels is None and unknown == "ignore" and settings.read is None:
         return JsonCodec(schema, keys=settings.keys, inputs=inputs)
     return RecordCodec(
-        schema, keys=settings.keys, inputs=inputs, mapping=settings.mapping, labels=settings.labels, unknown=unknown
+        schema,
+        keys=settings.keys,
+        inputs=inputs,
+        mapping=settings.mapping,
+        labels=settings.labels,
+        unknown=unknown,
+        read=settings.read,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from stream_moe.answers import MOST_PROBABLE, AnswerRule
 from stream_moe.engine.fields import KeyRule
@@ -29,6 +31,7 @@ class EngineSettings:
     mapping: FieldMapping | None = None  # which fields of an event are what; None = {"id", "x", "y"}
     labels: FieldMapping | None = None  # the same of the labels' topic
     unknown: Unknown | None = None  # None = grow where the schema is learnt from the log, else ignore
+    read: Callable[[bytes], Mapping[str, Any]] | None = None  # records that are not JSON, as dicts; None = all are
     schema_records: int = SCHEMA_RECORDS  # from how many first records a schema is learnt
 
     def policy(self, learnt: bool) -> Unknown:
