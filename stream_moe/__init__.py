@@ -19,27 +19,32 @@ if TYPE_CHECKING:
     from stream_moe.models.published.data import DriftMoEData
     from stream_moe.models.published.task import DriftMoETask
     from stream_moe.models.published.two_stage import DriftMoETwoStage
+    from stream_moe.models.regression.contract import BlockRegressor
+    from stream_moe.models.regression.driftmoe import DriftMoERegressor
     from stream_moe.models.single import SingleExpert
     from stream_moe.models.sparse import SparseDriftMoE
     from stream_moe.models.state import restore_state, state_to_bytes
     from stream_moe.sparse_rows import SparseRows
     from stream_moe.streams import open_stream
+    from stream_moe.target import Target
     from stream_moe.types import Block, Feature, Schema
 
 __version__ = "0.1.0"
 __all__ = [
-    "Block", "BlockClassifier", "CostSensitiveClassifier", "DriftMoE", "DriftMoEData", "DriftMoETask",
-    "DriftMoETwoStage", "Feature", "KeyedLearner", "Schema", "SingleExpert", "SparseDriftMoE", "SparseRows",
-    "__version__", "build_model",
+    "Block", "BlockClassifier", "BlockRegressor", "CostSensitiveClassifier", "DriftMoE", "DriftMoEData",
+    "DriftMoERegressor", "DriftMoETask", "DriftMoETwoStage", "Feature", "KeyedLearner", "Schema", "SingleExpert",
+    "SparseDriftMoE", "SparseRows", "Target", "__version__", "build_model",
     "open_stream", "replay", "restore_state", "state_to_bytes",
 ]  # fmt: skip
 
 _MODULES = {
     "Block": "types",
     "BlockClassifier": "models.contract",
+    "BlockRegressor": "models.regression.contract",
     "CostSensitiveClassifier": "models.cost_sensitive",
     "DriftMoE": "models.driftmoe",
     "DriftMoEData": "models.published.data",
+    "DriftMoERegressor": "models.regression.driftmoe",
     "DriftMoETask": "models.published.task",
     "DriftMoETwoStage": "models.published.two_stage",
     "Feature": "types",
@@ -48,6 +53,7 @@ _MODULES = {
     "SingleExpert": "models.single",
     "SparseDriftMoE": "models.sparse",
     "SparseRows": "sparse_rows",
+    "Target": "target",
     "build_model": "models.catalogue",
     "open_stream": "streams",
     "replay": "engine.replay",

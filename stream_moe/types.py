@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_moe.errors import ConfigError, LogError
+from stream_moe.target import Target
 from stream_moe.values import name_of
 
 Float32 = npt.NDArray[np.float32]
@@ -67,7 +68,7 @@ def _check_text(what: str, name: Any) -> None:
 
 @dataclass(frozen=True)
 class Schema:
-    """Names and kinds of the features, and the class labels.
+    """Names and kinds of the features, and the class labels, or the number that is to be predicted.
 
     Parameters
     ----------
@@ -77,6 +78,8 @@ class Schema:
         Labels in the order of the class indices.
     sparse
         Whether rows are sparse (`stream_moe.sparse_rows`): then any name may come, and no feature is listed.
+    target
+        The number to predict; there are no classes then.
 
     Raises
     ------
@@ -93,10 +96,13 @@ class Schema:
     """
 
     features: tuple[Feature, ...]
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     sparse: bool = False
+    target: Target | None = None
 
     def __post_init__(self) -> None:
+        if self.target is not None and (self.classes or self.sparse):
+            raise ConfigError(f"schema: {self.target.name!r} is a number; leave the classes out, and sparse")
         for what, names in (("feature", [f.name for f in self.features]), ("class", list(self.classes))):
             if len(set(names)) < len(names):
                 repeated = sorted(name for name, times in Counter(names).items() if times > 1)
@@ -123,6 +129,11 @@ class Schema:
         """C, the classes."""
         return len(self.classes)
 
+    @property
+    def width(self) -> int:
+        """Numbers in an answer: a probability for each class; of a number itself, its bounds and its scale."""
+        return len(self.classes) if self.target is None else 4
+
     @cached_property
     def n_categories(self) -> Int32:
         """int32 [d]: how many categories each feature has, 0 for a numeric one."""
@@ -148,7 +159,9 @@ class Schema:
         return {
             "features": [_described(f) for f in self.features],
             "classes": list(self.classes),
-        } | ({"sparse": True} if self.sparse else {})
+            **({"sparse": True} if self.sparse else {}),
+            **({"target": self.target.to_dict()} if self.target is not None else {}),
+        }
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Schema:
@@ -164,6 +177,10 @@ class Schema:
         if (sparse := plain.get("sparse", False)) not in (True, False) or (sparse and found):
             raise ConfigError(f"schema: sparse {str(sparse)[:60]!r}; give true where no feature is listed, or false")
         features = tuple(_feature(j, each) for j, each in enumerate(found))
+        if "target" in plain and plain["classes"] == []:
+            return cls(features, (), bool(sparse), Target.from_dict(plain["target"]))
+        if "target" in plain:
+            raise ConfigError(f"schema: target {str(plain['target'])[:60]!r} beside classes; a number has none: []")
         return cls(features, _names("classes", plain["classes"]), bool(sparse))
 
     @cached_property
@@ -209,6 +226,11 @@ def _names(where: str, plain: Any) -> tuple[str, ...]:
     return names
 
 
+def has_label(y: npt.NDArray[Any]) -> Bool:
+    """Which of class indices int32 [n], or of numbers float64 [n], are there: bool [n]."""
+    return ~np.isnan(y) if y.dtype.kind == "f" else y != UNLABELLED
+
+
 @dataclass(slots=True)
 class Block:
     """A run of consecutive events as columns.
@@ -219,7 +241,7 @@ class Block:
         float32 [n, d]; a nominal feature as its category index; NaN = missing. Never infinite. Under a sparse schema
         `stream_moe.sparse_rows.SparseRows`, which is cut and picked as an array is.
     y
-        int32 [n], class index; -1 = no label (yet).
+        int32 [n], class index; -1 = no label (yet). Of a number float64 [n]; NaN = none.
     ids
         n event ids, or an empty list where the position is the id (replay).
     has_features

@@ -13,6 +13,7 @@ from typer import Option
 
 from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings, shown
+from stream_moe.cli.numbers import NumberRowsShown, check_number
 from stream_moe.cli.outputs import (
     CSV_EVERY,
     CsvFile,
@@ -78,7 +79,7 @@ class ReplayOutput(s.Output):
 
     def open(self, title: str, source: Stream, events: int | None, answers: str) -> OutputList:
         """Return the outputs of a replay, the page last, as it may be held."""
-        outputs: list[Output] = [make_display(title, events, self.quiet, self.json_logs), JsonFile(self.json)]
+        outputs: list[Output] = [self._display(title, source, events), JsonFile(self.json)]
         writers = {CsvFile: self.csv, DriftLog: self.drift_log, ReportPage: self.report}
         outputs += [writer(path) for writer, path in writers.items() if path is not None]
         if self.serve:
@@ -86,6 +87,11 @@ class ReplayOutput(s.Output):
 
             outputs.append(ReplayPage(source, events, self.serve_port, self.hold, self.speaks, answers))
         return OutputList(outputs)
+
+    def _display(self, title: str, source: Stream, events: int | None) -> Output:
+        if source.schema.target is None or self.quiet:
+            return make_display(title, events, self.quiet, self.json_logs)
+        return NumberRowsShown(logs=self.json_logs)
 
 
 class ReplaySettings(Settings):
@@ -134,7 +140,7 @@ class ReplaySettings(Settings):
     def open(self) -> Stream:
         """Open the stream."""
         delay = self.delay
-        return self.source.open(self.model.seed, None if isinstance(delay, int) else delay)
+        return self.source.open(self.model.seed, None if isinstance(delay, int) else delay, numbers=True)
 
     @property
     def metrics(self) -> list[str]:
@@ -178,9 +184,11 @@ def replay(settings: ReplaySettings) -> None:
 
     with said_if_slow(f"reading {settings.source.stream}"):
         source = settings.open()
+    check_number(settings, source.schema)
     _say_what_was_read(settings, source)
+    name, target = model.for_schema(source.schema), source.schema.target
     wanted = min((n for n in (settings.source.events, source.n_events) if n is not None), default=None)
-    outputs = output.open(f"{source.name}   {model.name}, seed {model.seed}", source, wanted, rule.text)
+    outputs = output.open(f"{source.name}   {name}, seed {model.seed}", source, wanted, rule.text)
 
     def progress(at: Progress) -> None:
         outputs.progress(Standing(at.events, at.seconds, at.quality, at.learner, None, at.drift, at.scores))
@@ -198,9 +206,11 @@ def replay(settings: ReplaySettings) -> None:
             progress_at=outputs.marks(),
         )
         result.startup_seconds += before
-        about = {"model": model.name, "stream": source.name, "seed": model.seed, "label_delay": settings.delay}
+        about = {"model": name, "stream": source.name, "seed": model.seed, "label_delay": settings.delay}
         about |= {"window": settings.window, "classes": list(source.schema.classes)}
         about |= {"bayes_accuracy": source.bayes_accuracy, "answers": rule.text}
+        if target is not None:
+            about |= {"target": target.name, "unit": target.unit}
         outputs.end(Ended(about | result.to_dict(), result))
 
 

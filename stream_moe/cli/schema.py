@@ -30,6 +30,7 @@ class Rows(s.Source):
         "separator",
         "encoding",
         "unpacked",
+        "classes",
     )
 
 
@@ -47,7 +48,7 @@ def schema(settings: SchemaSettings) -> None:
     from stream_moe.streams.described import describe, in_short
     from stream_moe.streams.files import FileStream
 
-    stream = settings.source.open(seed=1)
+    stream = settings.source.open(seed=1, numbers=True)
     if not isinstance(stream, FileStream):
         raise ConfigError(f"schema {settings.source.stream!r}: is generated; name a file or a data set")
     say(in_short(stream))
@@ -59,7 +60,8 @@ def schema(settings: SchemaSettings) -> None:
         name, examples = printable(each.name)[:32], ", ".join(map(printable, each.examples))
         say(f"  {name:<{wide}}  {each.kind:<14} {each.missing:>8.1%} {each.distinct:>9,}  {examples}")
     counts = [int((stream.y == c).sum()) for c in range(stream.schema.n_classes)]
-    say("\n  class" + " " * 16 + "events")
+    if stream.schema.target is None:
+        say("\n  class" + " " * 16 + "events")
     for name, count in zip(stream.schema.classes, counts, strict=True):
         say(f"  {printable(name)[:18]:<18} {count:>8,}")
     for each in facts:

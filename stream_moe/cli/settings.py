@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     MakeLearner: TypeAlias = Callable[[Schema], BlockClassifier]
 
-DEFAULT_MODEL = "driftmoe"
+DEFAULT_MODEL, NUMBER_MODEL = "driftmoe", "driftmoe-regressor"
 ON_CUDA = {"driftmoe-data"}  # whose router a device can hold
 MODEL_PER = ("partition", "key")
 SECRETS = ("sasl_password", "ssl_key_password")  # of Kafka; each may be in a file, <name>_file
@@ -84,11 +84,22 @@ class Source(Settings):
         Option(metavar="MB", help="What a file may become in memory.  [default: 256, or 100 times its size]"),
     ] = None
 
-    def open(self, seed: int, delay: str | None = None) -> Stream:
-        """Open it; `delay` names the column that says how late each label is."""
+    classes: Annotated[
+        bool | None,
+        Option(
+            "--classes/--number",
+            help="Whether a file's label is a class or a number to predict; its values decide unless given.",
+        ),
+    ] = None
+
+    def open(self, seed: int, delay: str | None = None, *, numbers: bool = False) -> Stream:
+        """Open it; `delay` names the column that says how late each label is.
+
+        ConfigError where its label is a number, unless those are taken.
+        """
         from stream_moe.streams import open_stream
 
-        return open_stream(
+        stream = open_stream(
             self.stream,
             seed=seed,
             label=self.label,
@@ -101,7 +112,14 @@ class Source(Settings):
             separator=self.separator,
             encoding=self.encoding,
             unpacked=self.unpacked,
+            classes=self.classes,
         )
+        if (target := stream.schema.target) is not None and not numbers:
+            raise ConfigError(
+                f"{self.stream}: the label {target.name!r} is a number, which only `replay` predicts so far; "
+                "--classes takes the values of a file as classes"
+            )
+        return stream
 
 
 class Model(Settings):
@@ -111,7 +129,8 @@ class Model(Settings):
         str,
         Option(
             "--model",
-            help=f"Which model learns: {', '.join(model_names())}, river:CLASS(...) or capymoa:CLASS(...).",
+            help=f"Which model learns: {', '.join(model_names())}, river:CLASS(...) or capymoa:CLASS(...); where the "
+            f"label is a number: {NUMBER_MODEL}, which is the default then.",
         ),
     ] = DEFAULT_MODEL
     seed: Annotated[int, AT_LEAST_0, Option(help="Of the model, and of a generated stream.")] = 1
@@ -151,6 +170,10 @@ class Model(Settings):
             if not (name.strip() and equals):
                 raise ConfigError(f"--class-weight {setting!r}: write it as CLASS=W, W a number")
         return found
+
+    def for_schema(self, schema: Schema) -> str:
+        """Return the name of the model that learns a schema: where none was named, one that fits its target."""
+        return self.name if schema.target is None or self.name != DEFAULT_MODEL else NUMBER_MODEL
 
     def factory(self) -> MakeLearner:
         """Return what builds the model for a schema; ConfigError for a model or parameter that does not exist."""

@@ -28,9 +28,9 @@ def print_summary(result: dict[str, Any]) -> None:
         *_answers(result),
         f"  balanced        {result['balanced_accuracy']:.4%}   (mean recall; G-mean {result['g_mean']:.4f})",
         *_rare(result),
-        f"  speed           {_speed(result)}start-up {result['startup_seconds']:.2f} s)",
+        f"  speed           {speed_line(result)}start-up {result['startup_seconds']:.2f} s)",
         f"  memory          {result['peak_memory_bytes'] / 2**20:,.0f} MiB at its peak",
-        f"  drift           {_drifts(result)}",
+        f"  drift           {drifts_line(result)}",
         f"  state           {result['state_digest'][:16]}",
     ]
     if dead := result.get("dead_letters"):  # a replay has none
@@ -114,7 +114,7 @@ def _classes(result: dict[str, Any]) -> Iterator[str]:
         yield f"  ({left}; --json has all)"
 
 
-def _speed(result: dict[str, Any]) -> str:
+def speed_line(result: dict[str, Any]) -> str:
     """Tell the speed over the events that were timed: a daemon's without the first block, and of this process."""
     if not result["seconds"]:
         return "not known: all was one block ("
@@ -124,7 +124,7 @@ def _speed(result: dict[str, Any]) -> str:
     return f"{speed} ({timed:,} events in {_seconds(result['seconds'])} s, "
 
 
-def _drifts(result: dict[str, Any]) -> str:
+def drifts_line(result: dict[str, Any]) -> str:
     counts = result.get("drifts_by_scope") or {"mixture": result["drifts"]}
     names = {"mixture": "the mixture", "expert": "experts", "feature": "features", "label": "labels"}
     return ", ".join(f"{counts[scope]:,} in {name}" for scope, name in names.items() if scope in counts)

@@ -15,7 +15,7 @@ from stream_moe.ranges import Range, number, of
 from stream_moe.report import Drift, DriftReport, LearnerDrift
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.sparse_rows import SparseRows
-from stream_moe.types import Feature, Float32, Int32, Int64, Schema
+from stream_moe.types import Feature, Float32, Float64, Int32, Int64, Schema
 
 FEATURES, LABELS = ("feature", "ks"), ("label", "rates")  # scope and detector
 LABEL_THIN = 8
@@ -110,9 +110,13 @@ class DriftWatch:
             names = [self._schema.features[j].name for j in shift.columns]
             which = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
             note(shift.event - self.events, *FEATURES, which, shift.strength)
-        for shift in self._labels.update(y[:, None].astype(np.float32)):
+        for shift in self._labels.update(_as_column(y)):
             shared = shift.bin == MOST and self._schema.n_classes > MOST
-            which = "other" if shared else self._schema.classes[max(shift.bin - 1, 0)]
+            target = self._schema.target
+            if target is not None:
+                which = target.name
+            else:
+                which = "other" if shared else self._schema.classes[max(shift.bin - 1, 0)]
             note(int(reached[shift.event - self.labels - 1]), *LABELS, which, shift.strength)
         for drift in learner.take_drifts():
             row = len(y) - 1 if drift.event is None else min(max(drift.event - self.labels - 1, 0), len(y) - 1)
@@ -161,3 +165,11 @@ class DriftWatch:
         self.events, self.labels = events, labels
         self._features.begin_at(events)
         self._labels.begin_at(labels)
+
+
+def _as_column(y: Int32 | Float64) -> Float32:
+    """Return labels as the one column of a monitor; a number beyond float32 counts as missing."""
+    with np.errstate(over="ignore"):
+        column = y[:, None].astype(np.float32)
+    column[np.isinf(column)] = np.nan
+    return column

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from stream_moe.engine.waiting import Joined, Matches, WaitingEvents
-from stream_moe.types import NEVER, UNLABELLED, Block, Int32, Int64, Schema
+from stream_moe.types import NEVER, UNLABELLED, Block, Int32, Int64, Schema, has_label
 
 LONGEST = 2**53  # no stream is so long
 
@@ -32,12 +34,13 @@ class DelayedLabels:
     """
 
     def __init__(self, schema: Schema) -> None:
-        self._waiting = WaitingEvents(schema.n_features, schema.n_classes, sparse=schema.sparse)
+        self._waiting = WaitingEvents(schema.n_features, schema.width, sparse=schema.sparse)
         self._events = 0  # read so far
         none = np.empty(0, np.int64)
         self._arrives, self._slots = none, none  # of the labels on their way, in the order of their arrival
-        self._learnt: Int32 = np.empty(0, np.int32)
-        self._scored: Int32 = np.empty(0, np.int32)
+        kind: Any = np.int32 if schema.target is None else np.float64
+        self._none = np.array(UNLABELLED if schema.target is None else np.nan, kind)
+        self._learnt, self._scored = np.empty(0, kind), np.empty(0, kind)
 
     @property
     def on_their_way(self) -> int:
@@ -62,7 +65,7 @@ class DelayedLabels:
         self._events += n
         if not len(self._arrives) and not np.any(delays):
             joined = Joined(block, None, self._waiting)
-            joined.scored, joined.seen = scored, np.maximum(block.y, scored)
+            joined.scored, joined.seen = scored, np.fmax(block.y, scored)
             return joined
         delay = np.broadcast_to(np.asarray(delays, np.int64), n)
         comes = np.flatnonzero(delay != NEVER)
@@ -74,13 +77,13 @@ class DelayedLabels:
         arrives, places, learnt, scores = arrives[order], places[order], learnt[order], scores[order]
         due = len(arrives) if last else int(np.searchsorted(arrives, first + n))
         came = places[:due]
-        late = np.flatnonzero(((came >= n) | (arrives[:due] != first + came)) & (learnt[:due] != UNLABELLED))
+        late = np.flatnonzero(((came >= n) | (arrives[:due] != first + came)) & has_label(learnt[:due]))
         after = np.minimum(arrives[late] - first, n - 1)  # rows of the block behind which they come
         answers = np.arange(n) + np.searchsorted(after, np.arange(n))
         comeback = after + 1 + np.arange(len(late))
-        rows, y = np.empty(n + len(late), np.int64), np.empty(n + len(late), np.int32)
+        rows, y = np.empty(n + len(late), np.int64), np.empty(n + len(late), self._none.dtype)
         rows[answers], rows[comeback] = np.arange(n), came[late]
-        y[answers], y[comeback] = np.where(delay == 0, block.y, UNLABELLED), learnt[late]
+        y[answers], y[comeback] = np.where(delay == 0, block.y, self._none), learnt[late]
         stays = places[due:] < n
         found = Matches(
             rows, y, answers, np.flatnonzero(delay), places[due:][stays], came, scores[:due], came[came >= n] - n,
@@ -89,5 +92,5 @@ class DelayedLabels:
         self._arrives, self._learnt, self._scored = arrives[due:], learnt[due:], scores[due:]
         self._slots = places[due:] - n
         self._slots[stays] = joined.slots
-        joined.seen = np.maximum(learnt[:due], scores[:due])
+        joined.seen = np.fmax(learnt[:due], scores[:due])
         return joined

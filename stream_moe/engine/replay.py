@@ -20,6 +20,7 @@ from stream_moe.engine.step import step
 from stream_moe.engine.warm import compile_beside, compile_scores
 from stream_moe.errors import ConfigError, DataError
 from stream_moe.evaluation.cross_validation import Fold
+from stream_moe.evaluation.numbers import NumberScores, NumberTimeline
 from stream_moe.evaluation.scoreboard import Scoreboard, quality_dict
 from stream_moe.evaluation.timeline import Timeline
 from stream_moe.evaluation.window import WINDOW
@@ -42,7 +43,7 @@ class Progress:
 
     events: int
     seconds: float
-    quality: QualityReport
+    quality: QualityReport  # or of a number `stream_moe.evaluation.numbers.NumberQuality`, as the others below
     learner: LearnerReport
     scores: Scoreboard  # the replay's own, which moves on when the callback returns
     drift: DriftReport
@@ -88,7 +89,8 @@ class ReplayResult:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         learner = asdict(self.learner)
         experts = learner.pop("experts")
-        learner["expert_class"] = self.learner.expert_class.tolist()
+        if "expert_class" in learner:
+            learner["expert_class"] = self.learner.expert_class.tolist()
         return {
             "events": self.events,
             **(self.scores or quality_dict(self.quality)),
@@ -164,7 +166,7 @@ def replay(
     if events is None and stream.n_events is None:
         raise DataError(f"stream {stream.name!r} is endless; say how many events with --events")
     wanted = min(n for n in (events, stream.n_events, 2**62) if n is not None)
-    scores = Scoreboard(stream.schema, window, metrics, answers.over(stream.schema.classes))
+    scores = _scores(stream.schema, window, metrics, answers)
     wide = f"{stream.schema.n_features:,} features and {stream.schema.n_classes:,} classes"
     with said_if_slow(f"making a model of {wide}"):
         learner = make_learner(stream.schema)
@@ -173,7 +175,7 @@ def replay(
     on_start()
     with said_if_slow("compiling the model, or reading its machine code"):
         _warm_up(stream, make_learner, window)
-    timeline = Timeline(wanted)
+    timeline: Any = Timeline(wanted) if stream.schema.target is None else NumberTimeline(wanted)
     marks = progress_at if progress_at is not None else iter(())
     mark, samples = next(marks, None), timeline.marks()
     sample = next(samples)
@@ -202,6 +204,16 @@ def replay(
     )  # fmt: skip
 
 
+def _scores(schema: Schema, window: int, metrics: Sequence[str], answers: AnswerRule) -> Any:
+    """Return the scores of a replay; ConfigError for what only classes have."""
+    if schema.target is None:
+        return Scoreboard(schema, window, metrics, answers.over(schema.classes))
+    what = "--metric: river's metrics are" if metrics else "--cost and --threshold are" if answers.text else ""
+    if what:
+        raise ConfigError(f"{what} of classes, and {schema.target.name!r} is a number; leave them out")
+    return NumberScores(window)
+
+
 def _warm_up(stream: Stream, make_learner: Callable[[Schema], BlockClassifier], window: int) -> None:
     """Compile everything, or read its machine code, with a learner and scores that are of no other use.
 
@@ -214,6 +226,11 @@ def _warm_up(stream: Stream, make_learner: Callable[[Schema], BlockClassifier], 
     except ConfigError:  # it asks for a feature that is not among them
         schema, warm = stream.schema, whole
         learner = make_learner(schema)
+    if schema.target is not None:
+        learner.step(warm.x, warm.y)
+        NumberScores(window).update(np.zeros((1, schema.width)), np.zeros(1))
+        DriftWatch(schema).compile()
+        return
     compile_beside(learner)
     learner.step(warm.x, warm.y)
     compile_scores(schema, window)
@@ -221,7 +238,11 @@ def _warm_up(stream: Stream, make_learner: Callable[[Schema], BlockClassifier], 
 
 def _narrowed(schema: Schema, block: Block) -> tuple[Schema, Block]:
     """Return a schema of the first few columns of each kind and the first few classes, and a block of those."""
-    if schema.sparse or (schema.n_features <= WARM_UP_WIDTH and schema.n_classes <= WARM_UP_WIDTH):
+    if (
+        schema.sparse
+        or schema.target is not None
+        or (schema.n_features <= WARM_UP_WIDTH and schema.n_classes <= WARM_UP_WIDTH)
+    ):
         return schema, block
     kinds = (np.flatnonzero(schema.n_categories == 0), np.flatnonzero(schema.n_categories))
     width = WARM_UP_WIDTH
@@ -263,7 +284,12 @@ class _Run:
         if self._labels.on_their_way:
             schema = self.learner.schema
             none: Any = SparseRows.empty() if schema.sparse else np.empty((0, schema.n_features), np.float32)
-            self.take(Block(none, np.empty(0, np.int32)), last=True)
+            self.take(Block(none, no_labels(schema)), last=True)
+
+
+def no_labels(schema: Schema) -> Any:
+    """Return labels of no event, of the kind that the schema has."""
+    return np.empty(0, np.int32 if schema.target is None else np.float64)
 
 
 def merged(*marks: Iterator[int]) -> Iterator[int]:

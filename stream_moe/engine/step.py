@@ -10,7 +10,7 @@ from stream_moe.drift.watch import DriftWatch
 from stream_moe.engine.waiting import Joined
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.report import Drift
-from stream_moe.types import UNLABELLED, Float32, Float64, Int64
+from stream_moe.types import Float32, Float64, Int64, has_label
 
 
 @dataclass(slots=True)
@@ -20,9 +20,9 @@ class Outcome:
     Attributes
     ----------
     proba
-        float64 [m, C], what the learner predicted for each row before it learnt it.
+        float64 [m, `Schema.width`], what the learner predicted for each row before it learnt it.
     scored
-        float64 [k, C], the predictions to be scored with `Joined.scored`.
+        float64 [k, `Schema.width`], the predictions to be scored with `Joined.scored`.
     drifts
         Found in the block, by event.
     """
@@ -55,6 +55,6 @@ def step(
     """
     proba = learner.step(joined.x, joined.y, weights, tickets=joined.tickets, keys=joined.keys)
     scored, _ = joined.settle(proba)
-    labelled = np.flatnonzero(joined.y != UNLABELLED)
+    labelled = np.flatnonzero(has_label(joined.y))
     drifts = watch.update(learner, joined.events, offsets, timestamps, joined.y[labelled], joined.reached(labelled))
     return Outcome(proba, scored, drifts)

@@ -31,7 +31,7 @@ from stream_moe.engine.recovery import Recovery
 from stream_moe.engine.settings import EngineSettings
 from stream_moe.engine.state import PartitionState
 from stream_moe.engine.warm import compile_beside
-from stream_moe.errors import CheckpointError
+from stream_moe.errors import CheckpointError, ConfigError
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.ports import CheckpointStore, Sink, Source
 from stream_moe.report import Drift, PartitionReport
@@ -163,6 +163,11 @@ class Task:
         `learnt` says whether the log's first records gave the schema. A checkpoint that is whole and holds what no
         state can is passed over for an older one, as a damaged one is.
         """
+        if (target := schema.target) is not None:
+            raise ConfigError(
+                f"schema: {target.name!r} is a number, and a daemon learns classes so far; `stream-moe replay` "
+                "scores a model on numbers"
+            )
         self._started = time.perf_counter()
         self._whole, self._saving = True, None
         self._first, self._is_learnt = schema, learnt

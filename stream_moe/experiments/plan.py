@@ -229,7 +229,10 @@ def _check(experiment: Experiment, path: str) -> None:
 def _check_stream(name: str, events: int | None, path: str) -> None:
     """Refuse a stream that no machine has; one that is merely not here may still be noted when its turn comes."""
     from stream_moe.streams import GENERATED, benchmark_names, open_stream
+    from stream_moe.streams.registry import NUMBERS
 
+    if name in NUMBERS:
+        raise ConfigError(f"{path}: {name}: its label is a number, and a grid compares accuracies; use `replay`")
     data_sets = set(benchmark_names()) - set(GENERATED)
     if name in data_sets or Path(name).is_file():
         return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stream_moe.models.contract import BlockClassifier
     from stream_moe.types import Schema
 
-_TASK, _TWO_STAGE = "driftmoe-task", "driftmoe-two-stage"
+_TASK, _TWO_STAGE, _NUMBER = "driftmoe-task", "driftmoe-two-stage", "driftmoe-regressor"
 _MIXTURES = {
     "driftmoe": "driftmoe.DriftMoE",
     "driftmoe-data": "published.data.DriftMoEData",
@@ -33,7 +33,7 @@ _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def model_names() -> list[str]:
-    """Return the names `build_model` knows; loads neither torch nor numba.
+    """Return the names of the models that predict classes; loads neither torch nor numba.
 
     Examples
     --------
@@ -43,12 +43,17 @@ def model_names() -> list[str]:
     return [*_MIXTURES, *KINDS]
 
 
+def number_model_names() -> list[str]:
+    """Return the names of the models that predict a number."""
+    return [_NUMBER]
+
+
 def check_name(name: str, options: Iterable[str] = ()) -> None:
     """Raise ConfigError for a name that cannot be a model; of another library's only its settings are looked at."""
-    if name not in {*model_names(), *FORMER} and ":" not in name:
+    if name not in {*model_names(), *number_model_names(), *FORMER} and ":" not in name:
         raise ConfigError(
-            f"model: {name!r} does not exist; choose one of {', '.join(model_names())}, or another library's: "
-            "river:CLASS(...), capymoa:CLASS(...)"
+            f"model: {name!r} does not exist; choose one of {', '.join([*model_names(), *number_model_names()])}, or "
+            "another library's: river:CLASS(...), capymoa:CLASS(...)"
         )
     if ":" in name and list(options):
         raise ConfigError(f"{name}: its settings go into its brackets, as in river:ARFClassifier(n_models=10)")
@@ -69,7 +74,8 @@ def build_model(
     Parameters
     ----------
     name
-        One of `model_names()`, or another library's as `stream_moe.models.foreign.build_baseline` takes it.
+        One of `model_names()` or `number_model_names()`, or another library's as
+        `stream_moe.models.foreign.build_baseline` takes it.
     schema
         Features and classes; None = learn them from the events.
     seed, threads, device
@@ -95,6 +101,8 @@ def build_model(
     stream_moe.errors.ConfigError: knn: no setting 'neighbours'; its settings are k, window
     """
     check_name(name, options or {})
+    if name == _NUMBER or (schema is not None and schema.target is not None):
+        return _of_a_number(name, schema, seed, options or {}, class_weight)
     weighed = {"class_weight": class_weight} if class_weight else {}
     is_sparse = schema is not None and schema.sparse
     if weighed and (is_sparse or ":" in name or (name in _MIXTURES and name != "driftmoe")):
@@ -114,6 +122,22 @@ def build_model(
             raise ConfigError(f"device: {device!r}; {name}'s router learns event by event, on the CPU only")
         return mixture(schema, seed=seed, threads=threads, **settings, **weighed)
     return _single_expert(current_kind(name), schema, seed, options or {}, class_weight)
+
+
+def _of_a_number(
+    name: str, schema: Schema | None, seed: int, options: dict[str, str], class_weight: dict[str, float] | None
+) -> Any:
+    """Make the model of a number; ConfigError where name, schema or options are of classes."""
+    from stream_moe.models.regression.driftmoe import DriftMoERegressor
+
+    if schema is not None and schema.target is None:
+        raise ConfigError(f"{name}: predicts a number, and the label has classes; leave --model out, or add --number")
+    if name not in ("driftmoe", _NUMBER):
+        what = repr(schema.target.name) if schema is not None and schema.target is not None else "the label"
+        raise ConfigError(f"{name}: predicts classes, and {what} is a number; leave --model out, or add --classes")
+    if class_weight:
+        raise ConfigError(f"{_NUMBER}: takes no class weights, for a number has no classes; leave them out")
+    return DriftMoERegressor(schema, seed=seed, **_settings(_NUMBER, DriftMoERegressor, options))
 
 
 def _over_sparse_rows(name: str, schema: Schema, seed: int, threads: int, options: dict[str, str]) -> BlockClassifier:

@@ -85,7 +85,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         """
         x = X if x is None else x
         with self._lock:
-            if (columns := _columns_of(x)) is not None:
+            if (columns := columns_of(x)) is not None:
                 self._learn_columns(*columns, y, tickets, keys, w)
                 return
             y = self._class_indices(y)
@@ -190,7 +190,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         x = X if x is None else x
         with self._lock:
             proba, is_frame = self._proba_of(x)
-            return _like(x, proba, self._rows.labels) if is_frame else proba
+            return like(x, proba, self._rows.labels) if is_frame else proba
 
     def predict_many(self, x: Any = None, *, X: Any = None) -> Any:
         """Predict many events; changes nothing.
@@ -211,11 +211,11 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
             if not is_frame:
                 return proba.argmax(1).astype(np.int32)
             labels = self._rows.labels
-            return _like(x, [labels[best] for best in proba.argmax(1).tolist()] if labels else [], None)
+            return like(x, [labels[best] for best in proba.argmax(1).tolist()] if labels else [], None)
 
     def _proba_of(self, x: Any) -> tuple[Float64, bool]:
         """Class probabilities float64 [n, C] of an array or a frame, and whether it is a frame."""
-        if (columns := _columns_of(x)) is None:
+        if (columns := columns_of(x)) is None:
             return self._predict(self._checked(x)), False
         if not self._rows.started:
             return np.empty((columns[1], 0)), True
@@ -317,7 +317,7 @@ class EventClassifier(base.Classifier):  # type: ignore[misc]
         return self._predict(self._rows.encode_known(x))
 
 
-def _columns_of(x: Any) -> tuple[dict[Any, Any], int] | None:
+def columns_of(x: Any) -> tuple[dict[Any, Any], int] | None:
     """Return a frame's columns by name, as arrays of numbers or lists, and how many rows it has; None of an array."""
     if isinstance(x, (list, tuple)) and x and all(isinstance(event, Mapping) for event in x):
         return {name: [event.get(name) for event in x] for name in dict.fromkeys(chain(*x))}, len(x)
@@ -336,7 +336,7 @@ def _columns_of(x: Any) -> tuple[dict[Any, Any], int] | None:
     return found, len(x)
 
 
-def _like(x: Any, values: Any, columns: Sequence[Any] | None) -> Any:
+def like(x: Any, values: Any, columns: Sequence[Any] | None) -> Any:
     """Return values as the frame that was given has them: of pandas with its index, else as an array."""
     if isinstance(x, (list, tuple)) or not hasattr(x, "index"):
         return np.asarray(values)

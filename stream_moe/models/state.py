@@ -22,10 +22,10 @@ from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import Schema
 
 if TYPE_CHECKING:
-    from stream_moe.models.contract import BlockClassifier
+    from stream_moe.models.kept import KeptModel
 
 
-def state_to_bytes(learner: BlockClassifier) -> bytes:
+def state_to_bytes(learner: KeptModel) -> bytes:
     """Write down all that a learner has learnt.
 
     Parameters
@@ -56,7 +56,7 @@ def state_to_bytes(learner: BlockClassifier) -> bytes:
     return _to_bytes(learner, kept)
 
 
-def restore_state(learner: BlockClassifier, content: bytes, name: str = "state") -> None:
+def restore_state(learner: KeptModel, content: bytes, name: str = "state") -> None:
     """Go on from what `state_to_bytes` gave.
 
     Parameters
@@ -90,7 +90,7 @@ def restore_state(learner: BlockClassifier, content: bytes, name: str = "state")
             learner.go_on_from_ticket(number("model", kept, "next_ticket"))
 
 
-def write_model(learner: BlockClassifier, path: Path) -> None:
+def write_model(learner: KeptModel, path: Path) -> None:
     """Write a model whole or not at all; ConfigError or CheckpointError says why it could not be."""
     content = _to_bytes(learner, _kept(learner))
     try:
@@ -100,7 +100,7 @@ def write_model(learner: BlockClassifier, path: Path) -> None:
         raise CheckpointError(f"{path}: not written: {error.strerror}") from error
 
 
-def read_model(path: Path, expected: type[BlockClassifier]) -> BlockClassifier:
+def read_model(path: Path, expected: type[KeptModel]) -> KeptModel:
     """Make the model of a file again; CheckpointError says what the file is where it is no such model's."""
     try:
         content = path.read_bytes()
@@ -127,7 +127,7 @@ def read_model(path: Path, expected: type[BlockClassifier]) -> BlockClassifier:
     return model
 
 
-def model_class(name: str) -> type[BlockClassifier] | None:
+def model_class(name: str) -> type[KeptModel] | None:
     """Return the model of this name on the public face of stream_moe; None = there is none.
 
     Examples
@@ -140,7 +140,7 @@ def model_class(name: str) -> type[BlockClassifier] | None:
     return found if hasattr(found, "from_kept") else None
 
 
-def _class_of(name: str, expected: type[BlockClassifier], path: Path) -> type[BlockClassifier]:
+def _class_of(name: str, expected: type[KeptModel], path: Path) -> type[KeptModel]:
     if name == expected.__name__:
         return expected
     known = model_class(name)
@@ -171,7 +171,7 @@ def _what_it_is(content: bytes) -> str:
     return f"a text file that begins with {content[:20].decode(errors='replace')!r}"
 
 
-def _kept(learner: BlockClassifier) -> dict[str, Any]:
+def _kept(learner: KeptModel) -> dict[str, Any]:
     """Return what makes a model anew, as JSON values; ConfigError where a parameter cannot be one."""
     kept = learner.to_kept()
     parameters = {k: v.item() if isinstance(v, np.generic) else v for k, v in kept["parameters"].items()}
@@ -188,7 +188,7 @@ def _kept(learner: BlockClassifier) -> dict[str, Any]:
     return kept
 
 
-def _to_bytes(learner: BlockClassifier, kept: dict[str, Any]) -> bytes:
+def _to_bytes(learner: KeptModel, kept: dict[str, Any]) -> bytes:
     parts: dict[str, Snapshot] = {"learner": learner.snapshot()}
     if kept:
         parts |= {"schema": ({}, learner.schema.to_dict()), "model": ({}, kept)}
@@ -196,5 +196,5 @@ def _to_bytes(learner: BlockClassifier, kept: dict[str, Any]) -> bytes:
     return Checkpoint(0, _owner(learner), plain, arrays).to_bytes()
 
 
-def _owner(learner: BlockClassifier) -> Owner:
+def _owner(learner: KeptModel) -> Owner:
     return Owner.of("", type(learner).__name__, learner.schema, learner.learning_parameters())

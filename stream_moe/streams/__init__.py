@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stream_moe.errors import ConfigError
 from stream_moe.streams.datasets import open_data_set
 from stream_moe.streams.reading import Reading
-from stream_moe.streams.registry import DATA_SETS
+from stream_moe.streams.registry import DATA_SETS, NUMBERS
 from stream_moe.streams.specs import BENCHMARKS, GENERATORS, is_generated
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ GENERATED = [*BENCHMARKS, *GENERATORS]
 
 
 def benchmark_names() -> list[str]:
-    """Return the names `open_stream` knows: generated streams, then data sets.
+    """Return the names `open_stream` knows: generated streams, data sets, then those whose target is a number.
 
     Examples
     --------
     >>> benchmark_names()[:4]
     ['led_a', 'led_g', 'sea_a', 'sea_g']
     """
-    return [*GENERATED, *DATA_SETS]
+    return [*GENERATED, *DATA_SETS, *NUMBERS]
 
 
 def open_stream(
@@ -48,6 +48,7 @@ def open_stream(
     separator: str | None = None,
     encoding: str | None = None,
     unpacked: int | None = None,
+    classes: bool | None = None,
 ) -> Stream:
     """Open a stream by the name of a benchmark or the path of a file.
 
@@ -61,6 +62,10 @@ def open_stream(
     `electricity` (6 features; 8 as `electricity8`) comes with the package. Another data set is looked up in the
     directory that the environment variable STREAM_MOE_DATA names, then in the user's cache, and is downloaded if
     it is in neither. `stream_moe.streams.registry.DATA_SETS` has their shapes and licences.
+
+    `trump-approval`, `water-flow`, `chick-weights`, `airline-passengers` (river's data) and `friedman`,
+    `friedman-lea`, `friedman-gra`, `friedman-gsg`, `planes2d`, `mv` (river's generators, endless) have a number to
+    predict.
 
     A file is read whole when it is opened: .csv, .tsv, .arff, .jsonl, .libsvm (each also .gz or .xz), .parquet, .npz.
     See `stream_moe.streams.files.read_file` for what its columns become.
@@ -91,6 +96,9 @@ def open_stream(
     unpacked
         Megabytes that a file may become in memory; None = 256 or 100 times its size on disk, whichever is more, but
         16,384 at most if it is packed.
+    classes
+        Whether a file's labels are classes (True) or a number to predict (False). None = a label of which all values
+        are numbers is one where there are more than 100 different ones, or more than 30 and some are no whole ones.
 
     Raises
     ------
@@ -112,34 +120,51 @@ def open_stream(
     # Tuples, so that it equals `Reading()` where nothing was said, whatever kind of list said it.
     named, left_out, texts = tuple(nominal), tuple(drop), tuple(missing)
     reading = Reading(
-        label, named, delay, left_out, texts, decimal, thousands, separator, encoding, unpacked=unpacked
-    )
-    if is_generated(name_or_path):
+        label, named, delay, left_out, texts, decimal, thousands, separator, encoding, unpacked=unpacked,
+        classes=classes,
+    )  # fmt: skip
+    if (named_stream := _named(name_or_path, seed, reading)) is not None:
+        return named_stream
+
+    return _file(Path(name_or_path), reading)
+
+
+def _named(name: str, seed: int, reading: Reading) -> Stream | None:
+    """Open a stream by its name; None where there is none of that name. ConfigError for options that do not fit."""
+    if is_generated(name):
         if replace(reading, delay=None) != Reading():
             raise ConfigError(
-                f"{name_or_path} is generated: label, nominal and the other options of files do not fit, "
-                "leave them out"
+                f"{name} is generated: label, nominal and the other options of files do not fit, leave them out"
             )
-        if delay is not None:
+        if reading.delay is not None:
             raise ConfigError(
-                f"{name_or_path} is generated and has no column {delay!r}; give one delay for all labels"
+                f"{name} is generated and has no column {reading.delay!r}; give one delay for all labels"
             )
         from stream_moe.streams.generated import generate
 
-        return generate(name_or_path, seed)
+        return generate(name, seed)
 
-    if name_or_path in DATA_SETS:
-        return open_data_set(name_or_path, reading)
+    if name in DATA_SETS:
+        return open_data_set(name, reading)
 
+    if name in NUMBERS:
+        if reading != Reading():
+            raise ConfigError(f"{name} comes from river as it is: leave label and the other options of files out")
+        from stream_moe.streams.river_numbers import open_numbers
+
+        return open_numbers(name, seed)
+    return None
+
+
+def _file(path: Path, reading: Reading) -> Stream:
+    """Read a file; ConfigError where there is none, and it has no suffix of one."""
     from stream_moe.streams.files import is_known_format, read_file
 
-    path = Path(name_or_path)
     if not (is_known_format(path) or path.exists()):
-        close = difflib.get_close_matches(name_or_path, benchmark_names(), 1)
+        close = difflib.get_close_matches(str(path), benchmark_names(), 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ConfigError(
-            f"{name_or_path!r} is neither a file nor a stream's name; {hint}"
-            f"the names are {', '.join(benchmark_names())}"
+            f"{str(path)!r} is neither a file nor a stream's name; {hint}the names are {', '.join(benchmark_names())}"
         )
     return read_file(path, None, reading)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stream_moe.sparse_rows import SparseRows
 from stream_moe.streams.files import FileStream
-from stream_moe.types import UNLABELLED, Feature, Float32, Int32
+from stream_moe.types import UNLABELLED, Feature, Float32, Int32, has_label
 
 EXAMPLES = 3
 LEAST_ROWS = 20  # of fewer rows all may differ by chance
@@ -86,7 +86,7 @@ def _warnings(
     whole = bool((values == np.floor(values)).all())
     if rows >= LEAST_ROWS and len(values) == rows and (feature.is_nominal or whole):
         yield "as many values as rows: an identifier or a time? It says nothing of rows to come; --drop leaves it out"
-    known = present & (y != UNLABELLED)
+    known = present & has_label(y)
     classes = np.unique(y[known])
     if rows >= LEAST_ROWS and len(classes) > 1 and len(np.unique(column[known])) == len(classes):
         pairs = np.unique(np.column_stack([column[known], y[known].astype(np.float32)]), axis=0)
@@ -119,9 +119,19 @@ def in_short(stream: FileStream) -> str:
         f"{stream.name}: {stream.n_events:,} events, {d} feature{'s' * (d != 1)} ({', '.join(kinds)})"
         + (f", {missing:.1%} of the values missing".replace("%", " %") if missing else "")
         + (f"; label {stream.label!r}" if stream.label is not None else "")
-        + f"; classes {', '.join(_shares(stream))}"
-        + (f"; {without:,} without a label" if (without := int((stream.y == UNLABELLED).sum())) else "")
+        + f"; {_of_labels(stream)}"
+        + (f"; {without:,} without a label" if (without := int((~has_label(stream.y)).sum())) else "")
     )
+
+
+def _of_labels(stream: FileStream) -> str:
+    """Say in short what the labels are."""
+    if (target := stream.schema.target) is None:
+        return f"classes {', '.join(_shares(stream))}"
+    known = stream.y[has_label(stream.y)]
+    low, middle, high = (f"{q:.6g}" for q in np.quantile(known, [0.0, 0.5, 1.0])) if len(known) else ("-", "-", "-")
+    name = f"label {target.name[:SHORTEST]!r}, " if stream.label is None else ""
+    return f"{name}a number from {low} to {high}, median {middle}"
 
 
 def _shares(stream: FileStream) -> Iterator[str]:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stream_moe.errors import DataError
 from stream_moe.streams.numbers import Form, base_of, distances, number_in
 from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import Chunk, Column, Table, is_number, to_float32, vocabulary
@@ -26,7 +25,6 @@ from stream_moe.values import (
     seconds_since_1970,
 )
 
-MAX_CLASSES = 1000  # every event costs time and memory for each class
 MAX_EXACT = 2**53  # integers beyond it are not distinct as float64
 INDEX_NAMES = frozenset(["", "Unnamed: 0"])  # as pandas and R call the column of a frame's index
 _DATE = re.compile(r"\d{1,4}[/.-](?:\d{1,2}|[A-Za-z]{3,9})[/.-]\d{1,4}(?!\d)")  # in another form than ISO 8601
@@ -353,42 +351,6 @@ class FeatureColumn(NominalColumn):
             )
         if self.beyond:
             said.append(f"{name!r} has {self.beyond:,} values that are infinite or beyond float32: taken as missing")
-        return said
-
-
-class LabelColumn(NominalColumn):
-    """The class labels; a missing one is -1."""
-
-    def encode(self, chunk: Chunk) -> Int32:
-        labels = self.encode_codes(chunk)
-        if len(self.codes.tokens) > MAX_CLASSES:
-            raise DataError(
-                f"{self.table.path}: more than {MAX_CLASSES:,} different labels in {self.name!r}, "
-                f"such as {self.codes.tokens[0]!r} and {self.codes.tokens[1]!r}: "
-                "probably a number to predict, not a class; "
-                "name another label column, or group the values into classes first"
-            )
-        return labels
-
-    def finish(self, labels: Int32) -> tuple[str, ...]:
-        """Map codes to class indices in place, and return the classes."""
-        names, index = self.codes.finish()
-        present = labels >= 0
-        if len(index):
-            labels[present] = index[labels[present]]
-        if not (labels >= 0).any():
-            raise DataError(f"{self.table.path}: no row has a label in {self.name!r}; name another label column")
-        return names
-
-    def notes(self) -> list[str]:
-        """Say which labels mean that there is none, and which look alike."""
-        texts = sorted(
-            text for text in {cell.strip() for cell, code in self.codes.items() if code < 0} if text != "?"
-        )
-        said = [f"the label {text!r} in {self.name!r} is taken as missing" for text in texts if text]
-        numbers = [number for token in self.codes.tokens if (number := number_of_text(token)) is not None]
-        if len(set(numbers)) < len(numbers):
-            said.append(f"labels in {self.name!r} are equal as numbers, and different classes as they are written")
         return said
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import zstandard
@@ -17,7 +18,8 @@ import zstandard
 from stream_moe.errors import ConfigError, DataError, one_line
 from stream_moe.streams.allowance import Allowance
 from stream_moe.streams.arff import read_arff
-from stream_moe.streams.encoders import DelayColumn, FeatureColumn, Kind, LabelColumn
+from stream_moe.streams.encoders import DelayColumn, FeatureColumn, Kind
+from stream_moe.streams.labels import LabelColumn
 from stream_moe.streams.libsvm import SUFFIXES, read_libsvm
 from stream_moe.streams.npz import read_npz
 from stream_moe.streams.parquet import read_parquet
@@ -25,6 +27,7 @@ from stream_moe.streams.readers import read_csv, read_jsonl
 from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import Table
 from stream_moe.streams.text import is_packed
+from stream_moe.target import Target
 from stream_moe.types import Block, Float32, Int32, Int64, Schema
 
 _log = logging.getLogger(__name__)
@@ -45,7 +48,10 @@ FORMATS = ".csv, .tsv, .arff, .jsonl, .ndjson, .libsvm (each also .gz, .xz), .pa
 
 @dataclass(frozen=True)
 class FileStream:
-    """A finite stream in memory: x float32 [n, d] or sparse rows, y int32 [n]; its blocks are parts of them."""
+    """A finite stream in memory: x float32 [n, d] or sparse rows, y int32 [n]; its blocks are parts of them.
+
+    Where the schema's target is a number, y is float64 [n].
+    """
 
     name: str
     schema: Schema
@@ -237,14 +243,19 @@ class _Columns:
         index = [j for j, feature in enumerate(self.features) if feature.is_index]
         if len(index) == len(self.features):
             raise DataError(f"{self.table.path}: no column besides an index of the rows; it needs features")
-        x, y = _joined(self._x), np.concatenate(self._y)
+        x, y = _joined(self._x), cast("Any", np.concatenate(self._y))
         if index:
             numbered = ", ".join(str(self.features[j].position + 1) for j in index)
             notes.append(f"column {numbered} has no name and only counts the rows, or is empty: left out")
             x = np.delete(x, index, axis=1)
             self.features = [feature for feature in self.features if not feature.is_index]
         classes = self.labels.finish(y)
-        schema = Schema(tuple(f.finish(x[:, j]) for j, f in enumerate(self.features)), classes)
+        features = tuple(f.finish(x[:, j]) for j, f in enumerate(self.features))
+        if self.labels.is_number:
+            y, schema = self.labels.numbers(y), Schema(features, target=Target(self.labels.name))
+            notes += [f"the label {self.labels.name!r} holds {said}"] if (said := self.labels.said) else []
+        else:
+            schema = Schema(features, classes)
         notes += [note for feature in self.features for note in feature.notes()] + self.labels.notes()
         delays = np.concatenate(self._delay_parts) if self._delay_parts else None
         return FileStream(name, schema, x, y, delays, tuple(notes), self.labels.name)

@@ -16,7 +16,7 @@ import numpy as np
 from stream_moe.errors import DataError
 from stream_moe.sparse_rows import SparseRows, bucket_of
 from stream_moe.streams.allowance import Allowance
-from stream_moe.streams.encoders import MAX_CLASSES
+from stream_moe.streams.labels import MAX_CLASSES
 from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import vocabulary
 from stream_moe.streams.text import is_packed, open_text

@@ -17,7 +17,7 @@ from stream_moe.ports import Stream
 from stream_moe.runtime.files import whole_file
 from stream_moe.streams.allowance import Allowance
 from stream_moe.streams.blocks import labelled_blocks
-from stream_moe.streams.encoders import MAX_CLASSES
+from stream_moe.streams.labels import MAX_CLASSES
 from stream_moe.streams.numbers import base_of, distances
 from stream_moe.streams.reading import Reading
 from stream_moe.streams.tables import to_float32, vocabulary
@@ -34,6 +34,10 @@ def write_npz(stream: Stream, events: int, path: Path) -> int:
         raise ConfigError(f"export: events must be at least 1, not {events}")
     if path.suffix != ".npz":
         raise ConfigError(f"export: {str(path)!r} must end in .npz, or it could not be opened again")
+    if (target := stream.schema.target) is not None:
+        raise ConfigError(
+            f"export: the label {target.name!r} of {stream.name} is a number, which .npz files hold not yet"
+        )
     if stream.schema.sparse:
         raise ConfigError(f"export: {stream.name} has sparse rows, which an array [n, d] has no columns for")
     n = events if stream.n_events is None else min(events, stream.n_events)

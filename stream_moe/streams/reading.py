@@ -32,6 +32,8 @@ class Reading:
         Python's name of what a text file is in; None = UTF-8, or as it shows itself.
     unpacked
         Megabytes that the file may become in memory; None = as `stream_moe.streams.allowance` has it.
+    classes
+        Whether the labels are classes (True) or a number (False); None = their values decide.
     usually_nominal
         As `nominal`, but a column that is not there is no error.
     """
@@ -47,3 +49,4 @@ class Reading:
     encoding: str | None = None
     usually_nominal: Sequence[str] = ()
     unpacked: int | None = None
+    classes: bool | None = None

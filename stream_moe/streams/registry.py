@@ -30,6 +30,11 @@ class DataSet:
 
 _TABLE = tomllib.loads(resources.files(__package__).joinpath("data_sets.toml").read_text(encoding="utf-8"))
 DATA_SETS = {name: DataSet(name, **facts | {"key": tuple(facts.get("key", ()))}) for name, facts in _TABLE.items()}
+# Streams of river's whose target is a number (`stream_moe.streams.river_numbers`): data, then generators.
+NUMBERS = (
+    "trump-approval", "water-flow", "chick-weights", "airline-passengers", "friedman", "friedman-lea", "friedman-gra",
+    "friedman-gsg", "planes2d", "mv",
+)  # fmt: skip
 IN_RIVER = frozenset(["Phishing", "Bananas", "ImageSegments"])  # data that is part of river's own package
 
 

@@ -176,7 +176,7 @@ BAD_FILES: list[tuple[str, str | bytes, str]] = [
     ("t.csv", "a,class\n1,\n2,?\n", "no row has a label in 'class'"),
     (
         "t.csv",
-        "a,class\n" + "".join(f"1,{i}.5\n" for i in range(10_000)),
+        "a,class\n" + "".join(f"1,n{i}\n" for i in range(10_000)),
         "more than 1,000 different labels in 'class', .*name another label column",
     ),
     ("t.csv", b"a,class\n1,\xff\x81\n", "not UTF-8"),

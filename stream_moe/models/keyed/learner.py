@@ -360,8 +360,8 @@ class KeyedLearner(BlockClassifier):
         own = dict(kept["parameters"])
         each = {**own.pop("each"), "vocabulary": RowEncoder(schema).to_dict()}
         kind = model_class(each["name"])
-        if kind is None:
-            raise ConfigError(f"keys: {each['name']!r} is no model of stream_moe")
+        if kind is None or not issubclass(kind, BlockClassifier):
+            raise ConfigError(f"keys: {each['name']!r} is no model of stream_moe that predicts classes")
         return cls(schema, make=lambda schema: kind.from_kept(schema, each), **own)
 
     def learning_parameters(self) -> dict[str, Any]:

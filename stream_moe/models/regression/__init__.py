@@ -1,0 +1,3 @@
+"""Models whose target is a number."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Gates over the distributions that experts answer with where the target is a number."""
+
+from __future__ import annotations
