@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Unpack
 
 from stream_moe.errors import ConfigError
 from stream_moe.streams.datasets import open_data_set
-from stream_moe.streams.reading import Reading
+from stream_moe.streams.reading import FileOptions, Reading
 from stream_moe.streams.registry import DATA_SETS, NUMBERS
 from stream_moe.streams.specs import BENCHMARKS, GENERATORS, is_generated
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["benchmark_names", "export_npz", "open_stream"]
 
 GENERATED = [*BENCHMARKS, *GENERATORS]
+_LISTS = ("nominal", "drop", "missing")
 
 
 def benchmark_names() -> list[str]:
@@ -34,22 +34,7 @@ def benchmark_names() -> list[str]:
     return [*GENERATED, *DATA_SETS, *NUMBERS]
 
 
-def open_stream(
-    name_or_path: str,
-    *,
-    seed: int = 1,
-    label: str | None = None,
-    nominal: Sequence[str] = (),
-    delay: str | None = None,
-    drop: Sequence[str] = (),
-    missing: Sequence[str] = (),
-    decimal: str | None = None,
-    thousands: str | None = None,
-    separator: str | None = None,
-    encoding: str | None = None,
-    unpacked: int | None = None,
-    classes: bool | None = None,
-) -> Stream:
+def open_stream(name_or_path: str, *, seed: int = 1, **options: Unpack[FileOptions]) -> Stream:
     """Open a stream by the name of a benchmark or the path of a file.
 
     Generated streams are endless and depend on the name, its options and `seed` alone. `led_a`, `sea_a` drift
@@ -76,6 +61,11 @@ def open_stream(
         A name of `benchmark_names()`, one that is generated maybe with `:OPTION=VALUE` appended; else a path.
     seed
         Seed of a generated stream; a file does not use it.
+    options
+        How a file is to be read, by name; see below.
+
+    Other Parameters
+    ----------------
     label
         Column of the class labels; if None the last one (that is not `delay`). Files only.
     nominal
@@ -115,18 +105,13 @@ def open_stream(
     >>> open_stream("agrawal:function=3:perturbation=0").bayes_accuracy
     1.0
     """
-    _check_separators(decimal, thousands, separator)
-    _check_encoding(encoding)
     # Tuples, so that it equals `Reading()` where nothing was said, whatever kind of list said it.
-    named, left_out, texts = tuple(nominal), tuple(drop), tuple(missing)
-    reading = Reading(
-        label, named, delay, left_out, texts, decimal, thousands, separator, encoding, unpacked=unpacked,
-        classes=classes,
-    )  # fmt: skip
-    if (named_stream := _named(name_or_path, seed, reading)) is not None:
-        return named_stream
-
-    return _file(Path(name_or_path), reading)
+    given: dict[str, Any] = dict(options)
+    reading = Reading(**given | {name: tuple(given[name]) for name in _LISTS if name in given})
+    _check_separators(reading.decimal, reading.thousands, reading.separator)
+    _check_encoding(reading.encoding)
+    found = _named(name_or_path, seed, reading)
+    return _file(Path(name_or_path), reading) if found is None else found
 
 
 def _named(name: str, seed: int, reading: Reading) -> Stream | None:

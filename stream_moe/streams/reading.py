@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +51,19 @@ class Reading:
     usually_nominal: Sequence[str] = ()
     unpacked: int | None = None
     classes: bool | None = None
+
+
+class FileOptions(TypedDict, total=False):
+    """The options of `open_stream` that are of files, each as the attribute of `Reading` of its name."""
+
+    label: str | None
+    nominal: Sequence[str]
+    delay: str | None
+    drop: Sequence[str]
+    missing: Sequence[str]
+    decimal: str | None
+    thousands: str | None
+    separator: str | None
+    encoding: str | None
+    unpacked: int | None
+    classes: bool | None
