@@ -39,7 +39,7 @@ def log_settings(command: str, settings: dict[str, Any]) -> None:
     from stream_moe.runtime.compiled import is_cold
 
     if is_cold():
-        _log.info("compiling the experts, once on this machine: about half a minute")
+        _log.info("compiling the experts, once on this machine: some 15 seconds")
 
 
 def _version(package: str) -> str | None:

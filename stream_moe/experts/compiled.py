@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 from stream_moe.experts.base import Expert
 from stream_moe.runtime.bound import Bound, call_by_address
 from stream_moe.runtime.compiled import compiled
+from stream_moe.runtime.copies import copy
 from stream_moe.runtime.threads import take_number
 from stream_moe.types import Bool, Float32, Float64, Int32, Int64
 
@@ -117,11 +118,13 @@ def step_some(
     some_x, some_y = np.empty((len(rows), x.shape[1]), np.float32), np.empty(len(rows), np.int32)
     some_weight, some_proba = np.empty(len(rows)), np.empty((len(rows), proba.shape[1]))
     for i in range(len(rows)):
-        some_x[i], some_y[i], some_weight[i], some_proba[i] = x[rows[i]], y[rows[i]], weight[rows[i]], proba[rows[i]]
+        copy(x[rows[i]], some_x[i])
+        copy(proba[rows[i]], some_proba[i])
+        some_y[i], some_weight[i] = y[rows[i]], weight[rows[i]]
     reason = call(function, state, some_x, some_y, some_weight, some_proba, again)
     proba[:] = np.nan
     for i in range(len(rows)):
-        proba[rows[i]] = some_proba[i]
+        copy(some_proba[i], proba[rows[i]])
     return reason
 
 

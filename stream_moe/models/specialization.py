@@ -60,8 +60,11 @@ def tally(counts: Counts, top: Int64, weight: Float32, chosen: Float64 | Bool, r
         counts.sums[CONFIDENCE] += weight[t, top[t]]
         counts.sums[EVENTS] += 1.0
         if counts.events[0] % HALVING == 0:
-            counts.recent[:] *= 0.5
-            counts.sums[:] *= 0.5
+            for e in range(n_experts):
+                for c in range(counts.recent.shape[1]):
+                    counts.recent[e, c] *= 0.5
+            for i in range(counts.sums.shape[0]):
+                counts.sums[i] *= 0.5
 
 
 @compiled

@@ -16,6 +16,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, register_model
 from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import from_dtype
@@ -145,41 +147,86 @@ def _numba_type(kind: Any) -> Any:
     return types.Tuple(parts) if kind[0] is tuple else types.NamedTuple(parts, kind[0])
 
 
+class ViewType(types.Type):  # type: ignore[misc]
+    """What compiled code sees of a NamedTuple of a state: the address of the words that describe it."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+        super().__init__(name=f"View({state})")
+
+
+register_model(ViewType)(_BoundModel)
+
+
+@infer_getattr
+class _ViewAttributes(AttributeTemplate):  # type: ignore[misc]
+    key = ViewType
+
+    def generic_resolve(self, view: ViewType, name: str) -> Any:
+        return _seen(view.state[view.state.fields.index(name)]) if name in view.state.fields else None
+
+
+@lower_getattr_generic(ViewType)
+def _attribute(context: Any, builder: Any, view: ViewType, value: Any, name: str) -> Any:
+    place = view.state.fields.index(name)
+    begin = sum(map(_n_words, view.state.types[:place]))
+    return _read(context, builder, value, begin, view.state[place])
+
+
+def _seen(kind: Any) -> Any:
+    """Return the type that compiled code has a part of a state as."""
+    if isinstance(kind, types.BaseNamedTuple):
+        return ViewType(kind)
+    return types.Tuple([_seen(part) for part in kind]) if isinstance(kind, types.BaseTuple) else kind
+
+
+def _n_words(kind: Any) -> int:
+    if isinstance(kind, types.BaseTuple):
+        return sum(map(_n_words, kind.types))
+    return 1 + kind.ndim if isinstance(kind, types.Array) else 1
+
+
+def _read(context: Any, builder: Any, words: Any, begin: int, kind: Any) -> Any:
+    """Generate what reads a part of a state, whose words begin there."""
+    place = builder.gep(words, [_I64(begin)])
+    if isinstance(kind, types.BaseNamedTuple):
+        return place
+    if isinstance(kind, types.BaseTuple):
+        parts = list[Any]()
+        for part in kind:
+            parts.append(_read(context, builder, words, begin, part))
+            begin += _n_words(part)
+        return context.make_tuple(builder, _seen(kind), parts)
+
+    def word(k: int) -> Any:
+        read = builder.load(builder.gep(words, [_I64(begin + k)]))
+        read.set_metadata("invariant.load", builder.module.add_metadata([]))  # whatever is written to arrays
+        return read
+
+    if not isinstance(kind, types.Array):
+        return (
+            builder.bitcast(word(0), _F64)
+            if kind == types.float64
+            else context.cast(builder, word(0), types.int64, kind)
+        )
+    array = context.make_array(kind)(context, builder)
+    data, shape = builder.inttoptr(word(0), array.data.type), [word(1 + k) for k in range(kind.ndim)]
+    size = _I64(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    strides = [size]
+    for length in shape[:0:-1]:
+        strides.insert(0, builder.mul(strides[0], length))
+    populate_array(array, data=data, shape=shape, strides=strides[-kind.ndim :], itemsize=size, meminfo=None)
+    return array._getvalue()
+
+
 @intrinsic
 def opened(context: Any, bound: Any) -> Any:
     """Return the state: its arrays are counted by nobody, as the `Bound` keeps them."""
 
     def read(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        words = [0]
+        return _read(context, builder, arguments[0], 0, bound.state)
 
-        def word() -> Any:
-            words[0] += 1
-            return builder.load(builder.gep(arguments[0], [_I64(words[0] - 1)]))
-
-        def value(kind: Any) -> Any:
-            if isinstance(kind, types.BaseTuple):
-                return context.make_tuple(builder, kind, [value(part) for part in kind.types])
-            if isinstance(kind, types.Array):
-                array = context.make_array(kind)(context, builder)
-                data, shape = builder.inttoptr(word(), array.data.type), [word() for _ in range(kind.ndim)]
-                size = _I64(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-                strides = [size]
-                for length in shape[:0:-1]:
-                    strides.insert(0, builder.mul(strides[0], length))
-                populate_array(
-                    array, data=data, shape=shape, strides=strides[-kind.ndim :], itemsize=size, meminfo=None
-                )
-                return array._getvalue()
-            bits = word()
-            return (
-                builder.bitcast(bits, _F64)
-                if kind == types.float64
-                else context.cast(builder, bits, types.int64, kind)
-            )
-
-        return value(signature.args[0].state)
-
-    return bound.state(bound), read
+    return _seen(bound.state)(bound), read
 
 
 def call_by_address(context: Any, builder: Any, addresses: tuple[Any, Any], kinds: Any, arguments: Any) -> Any:

@@ -26,9 +26,9 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, overload
 
-from numba import njit
 from numba.core import config
 
+from stream_moe.runtime.kernel import Kernel
 from stream_moe.runtime.trust import who_else_may_write
 
 _log = logging.getLogger(__name__)
@@ -56,8 +56,11 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     directory = cache_directory()
     former, config.CACHE_DIR = config.CACHE_DIR, directory
     try:  # numba reads the directory when it decorates; other code's cache stays where it is
-        options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True} | options
-        return njit(cache=bool(directory), **options)(function)
+        options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "nopython": True} | options
+        kernel = Kernel(function, options)
+        if directory:
+            kernel.enable_caching()
+        return kernel
     finally:
         config.CACHE_DIR = former
 
@@ -94,7 +97,7 @@ def cache_directory() -> str:
     except (OSError, RuntimeError) as error:  # the latter where there is no home
         if parent_process() is None:  # which has told it
             _log.warning(
-                "%s: %s; compiled code cannot be kept, so each start compiles anew, for about half a minute: name a "
+                "%s: %s; compiled code cannot be kept, so each start compiles anew, for some 15 seconds: name a "
                 "directory that you, and nobody else, may write to in NUMBA_CACHE_DIR",
                 base,
                 getattr(error, "strerror", error),

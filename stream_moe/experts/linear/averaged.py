@@ -20,6 +20,7 @@ from stream_moe.experts.state import MOMENTS, ArrayState, keep, no_moments, take
 from stream_moe.ranges import AMOUNT, ANY, COUNT, Range, named
 from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
+from stream_moe.runtime.copies import copy
 from stream_moe.types import Float32, Float64, Int32, Int64, Schema
 
 FIRST_NOISE, LEAST_NOISE, MOST_NOISE = 0.05, 1e-3, 0.5
@@ -52,7 +53,8 @@ def learn(
     if s.evidence[0] > patience:
         s.evidence[0] = 0.0
         s.changes[0] += 1
-        s.average[:] = s.weight
+        for k in range(s.weight.shape[0]):
+            copy(s.weight[k], s.average[k])
         s.counted[:] = 0.0
     trust = clean / (clean + blur)
     s.noise[0] = max(s.noise[0] + NOISE_RATE * (1.0 - trust - s.noise[0]), LEAST_NOISE)

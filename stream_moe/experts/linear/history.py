@@ -19,6 +19,7 @@ from stream_moe.experts.state import MOMENTS, ArrayState, Moments, keep, no_mome
 from stream_moe.ranges import ANY, INPUT, SHARE, Range, check, expect, index, named
 from stream_moe.runtime.bound import opened
 from stream_moe.runtime.compiled import compiled
+from stream_moe.runtime.copies import copy
 from stream_moe.runtime.draws import choose
 from stream_moe.snapshot import Snapshot, pack, unpack
 from stream_moe.types import Feature, Float32, Float64, Int32, Int64, Schema
@@ -68,7 +69,7 @@ def widen(
             out[k] = z_score(moments, row, i) * z_score(moments, row, past.other[k])
     if y >= 0 and weight > 0.0:
         take_in(moments, row, n_categories)
-        past.row[:] = row
+        copy(row, past.row)
         past.label[0] = y
         for r in range(RATES.shape[0]):
             for c in range(past.frequency.shape[1]):

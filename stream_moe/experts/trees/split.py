@@ -29,6 +29,7 @@ from stream_moe.experts.trees.arrays import (
 )
 from stream_moe.experts.trees.screen import MIN_BRANCH_FRACTION, N_CANDIDATES, count_sides, may_win, next_value
 from stream_moe.runtime.compiled import compiled
+from stream_moe.runtime.copies import copy
 from stream_moe.types import Float64
 
 
@@ -215,7 +216,7 @@ def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, scratch: Scra
             else:
                 left_weights(tree, slot, j, threshold, left, right)
             if k == 1:
-                left[:] = right
+                copy(right, left)
         weight = left.sum()
         if weight >= heaviest:
             heaviest, default = weight, k
@@ -225,7 +226,7 @@ def attempt_split(tree: TreeArrays, layout: TreeLayout, node: int, scratch: Scra
             tree.head[SLOTS] += 1
         tree.feature[first_child + k], tree.slot[first_child + k] = -1, target
         clear_slot(tree, target)
-        tree.mass[target] = left
+        copy(left, tree.mass[target])
         tree.leaf[target, LAST_ATTEMPT] = weight
     tree.default[node] = default
     return True

@@ -34,6 +34,7 @@ from stream_moe.router.gates.late import (
 )  # fmt: skip
 from stream_moe.router.gates.waiting import Ring, put, take
 from stream_moe.runtime.compiled import compiled
+from stream_moe.runtime.copies import copy
 from stream_moe.types import Float32, Float64, Int32, Int64
 
 
@@ -90,8 +91,8 @@ def answer_all(
         mix(g, proba, t, row, spare)
         if a.share[0] > ENOUGH:
             answer_late(a, row, late)
-            row.answer[:] = late.answer
-        answers[t] = row.answer
+            copy(late.answer, row.answer)
+        copy(row.answer, answers[t])
 
 
 @compiled
@@ -168,8 +169,8 @@ def run(
             if comes_late or (y[t] < 0 and tickets[t] >= 0):
                 answer_late(a, row, late)
             if a.share[0] > ENOUGH:
-                row.answer[:] = late.answer
-        answers[t] = row.answer
+                copy(late.answer, row.answer)
+        copy(row.answer, answers[t])
         apart[:] = 0.0
         if a.share[0] > ENOUGH:
             late_shares(g, late, last, apart)
