@@ -17,6 +17,7 @@ from stream_moe.cli.outputs import JsonFile, OutputList, check_writable
 from stream_moe.cli.progress import make_display
 from stream_moe.cli.start import forbid_core_dumps, log_settings, start_logs
 from stream_moe.errors import ConfigError
+from stream_moe.models.catalogue import is_own
 from stream_moe.models.keyed.settings import MAX_KEYS, MEMORY_BYTES, KeySettings, NullKey
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def run(settings: RunSettings) -> None:
 def model_factory(settings: RunSettings) -> s.MakeLearner:
     """Return what builds the model for a schema; a wrong word is an error before anything is opened."""
     name = settings.model.name
-    if ":" in name:
+    if ":" in name and not is_own(name):
         raise ConfigError(f"--model {name}: the state of another library's model cannot be kept; replay takes it")
     make_learner = settings.model.factory()
     if (keys := settings.keys.settings()) is not None:

@@ -129,10 +129,19 @@ class Model(Settings):
         str,
         Option(
             "--model",
-            help=f"Which model learns: {', '.join(model_names())}, river:CLASS(...) or capymoa:CLASS(...); where the "
-            f"label is a number: {NUMBER_MODEL}, which is the default then.",
+            help=f"Which model learns: {', '.join(model_names())}, river:CLASS(...), capymoa:CLASS(...), or a class "
+            "of your own, package.module:Class, whose code RUNS then; where the label is a number: "
+            f"{NUMBER_MODEL}, which is the default then.",
         ),
     ] = DEFAULT_MODEL
+    experts: Annotated[
+        list[str],
+        Option(
+            "--expert",
+            metavar="package.module:Class",
+            help="An expert of your own beside those of driftmoe, whose code RUNS then; may be repeated.",
+        ),
+    ] = field(default_factory=list)
     seed: Annotated[int, AT_LEAST_0, Option(help="Of the model, and of a generated stream.")] = 1
     set: Annotated[
         list[str], Option("--set", metavar="KEY=VALUE", help="A parameter of the model; may be repeated.")
@@ -190,6 +199,7 @@ class Model(Settings):
             device=device,
             options=options,
             class_weight=class_weight,
+            experts=self.experts,
         )
 
     def find_device(self) -> str:

@@ -17,6 +17,7 @@ from stream_moe.cli.flags import Flag, S, groups_of
 from stream_moe.cli.run import RunSettings
 from stream_moe.cli.settings import split_names, with_secrets
 from stream_moe.errors import ConfigError
+from stream_moe.models.catalogue import is_own
 from stream_moe.runtime.files import read_toml
 
 ENVIRONMENT = "STREAM_MOE_"
@@ -66,8 +67,25 @@ def read(kind: type[S], given: dict[Flag, Any], file: Path | None) -> S:
         found = create_model("Settings", __base__=Sources, **parts)(**flags)
     except ValidationError as error:
         raise ConfigError(_first(error, file)) from None
+    _check_code(found, flags.get("model", {}))
     own = {flag.field: value for flag, value in given.items() if not flag.group}
     return kind(**own, **{name: getattr(found, name) for name in groups})
+
+
+def _check_code(found: Any, flags: dict[str, Any]) -> None:
+    """Raise ConfigError where a file or the environment names code that is to run."""
+    if (model := getattr(found, "model", None)) is None:
+        return
+    named = {"--model": [model.name] if "name" not in flags else [], "--expert": model.experts}
+    if "experts" in flags:
+        del named["--expert"]
+    for flag, names in named.items():
+        for name in names:
+            if flag == "--expert" or is_own(name):
+                raise ConfigError(
+                    f"{flag} {name}: a class of your own is code that runs; name it on the command line alone, not "
+                    "in the environment or the file of --config"
+                )
 
 
 def _content(file: Path | None) -> dict[str, Any]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from stream_moe.errors import ConfigError, one_line
+from stream_moe.errors import ConfigError
 from stream_moe.rows import as_event
+from stream_moe.runtime import own
 from stream_moe.types import UNLABELLED, Float32, Float64, Int32, Schema
 
 
@@ -78,7 +75,7 @@ class Guarded:
         try:
             proba = np.asarray(self._subject.step(x, y), np.float64)
         except Exception as error:
-            raise _one_line(self._name, error) from error
+            raise own.in_one_line(self._name, error) from error
         if proba.ndim != 2 or len(proba) != len(y):
             raise ConfigError(
                 f"{self._name}: step gave shape {proba.shape} for {len(y)} events; give float64 [n, classes]"
@@ -92,26 +89,7 @@ def load_class(name: str, folder: Path) -> Callable[..., Any]:
     The module is looked for in the folder if it is not installed; that stays on the path, as the class may import
     more. ConfigError if the class cannot be imported, or has not the methods of a model.
     """
-    module_name, colon, class_name = name.partition(":")
-    if not (module_name and colon and class_name.isidentifier()):
-        raise ConfigError(f"--class {name!r}: write it as package.module:Class")
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))  # at the end: a file named like a module of ours must not take its place
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise _one_line(f"--class {name}", error) from error  # the module is there and misses another
-        raise ConfigError(
-            f"--class {name}: no module {error.name!r}; it must be installed here or lie in {str(folder)!r}"
-        ) from None
-    except Exception as error:
-        raise _one_line(f"--class {name}", error) from error
-    kind = getattr(module, class_name, None)
-    if not isinstance(kind, type):
-        own = [key for key, each in vars(module).items() if isinstance(each, type) and not key.startswith("_")]
-        shown = ", ".join(own[:10]) + (", ..." if len(own) > 10 else "")
-        raise ConfigError(f"--class {name}: {module.__name__} has no class {class_name!r}; it has {shown or 'none'}")
+    kind = own.load_class("--class", name, folder)
     one_by_one = hasattr(kind, "learn_one") and (hasattr(kind, "predict_one") or hasattr(kind, "predict_proba_one"))
     if not (one_by_one or hasattr(kind, "step")):
         raise ConfigError(
@@ -123,17 +101,5 @@ def load_class(name: str, folder: Path) -> Callable[..., Any]:
 
 def make_user_subject(name: str, kind: Callable[..., Any], schema: Schema, seed: int, asks: int = 1) -> Subject:
     """Make a new one of a user's class; its constructor gets `schema` and `seed` where it has such parameters."""
-    try:
-        parameters = inspect.signature(kind).parameters
-        given = {key: value for key, value in {"schema": schema, "seed": seed}.items() if key in parameters}
-        model = kind(**given)
-    except Exception as error:
-        raise _one_line(name, error) from error
+    model = own.make(name, kind, {"schema": schema, "seed": seed})
     return Guarded(model if hasattr(model, "step") else OneByOne(model, schema, asks), name)
-
-
-def _one_line(name: str, error: Exception) -> ConfigError:
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return ConfigError(
-        f"{name}: {type(error).__name__}: {one_line(error)} ({Path(where.filename).name}, line {where.lineno})"
-    )

@@ -13,7 +13,7 @@ from stream_moe.errors import ConfigError
 from stream_moe.experts.kinds import FORMER, KINDS, current_kind, expert_class
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from stream_moe.models.contract import BlockClassifier
     from stream_moe.types import Schema
@@ -25,6 +25,7 @@ _MIXTURES = {
     _TASK: "published.task.DriftMoETask",
     _TWO_STAGE: "published.two_stage.DriftMoETwoStage",
 }
+_FOREIGN = ("river", "capymoa")  # begin the name of another library's model
 _FORMER_SETTINGS = {"home": "executor"}
 _NOT_SETTINGS = {"schema", "seed", "threads", "device", "class_weight"}  # have a way of their own
 MOST_TEXT = 10_000  # characters of a literal
@@ -48,12 +49,29 @@ def number_model_names() -> list[str]:
     return [_NUMBER]
 
 
+def is_own(name: str) -> bool:
+    """Say whether a model's name is that of a class of the user's own.
+
+    Examples
+    --------
+    >>> is_own("shop.models:Mine"), is_own("river:ARFClassifier()"), is_own("driftmoe")
+    (True, False, False)
+    """
+    package, colon, _ = name.partition(":")
+    return bool(colon) and package not in _FOREIGN
+
+
 def check_name(name: str, options: Iterable[str] = ()) -> None:
     """Raise ConfigError for a name that cannot be a model; of another library's only its settings are looked at."""
+    if is_own(name):
+        from stream_moe.models.own import model_class
+
+        model_class(name)
+        return
     if name not in {*model_names(), *number_model_names(), *FORMER} and ":" not in name:
         raise ConfigError(
-            f"model: {name!r} does not exist; choose one of {', '.join([*model_names(), *number_model_names()])}, or "
-            "another library's: river:CLASS(...), capymoa:CLASS(...)"
+            f"model: {name!r} does not exist; choose one of {', '.join([*model_names(), *number_model_names()])}, "
+            "another library's: river:CLASS(...), capymoa:CLASS(...), or a class of your own, package.module:Class"
         )
     if ":" in name and list(options):
         raise ConfigError(f"{name}: its settings go into its brackets, as in river:ARFClassifier(n_models=10)")
@@ -68,6 +86,7 @@ def build_model(
     device: str = "cpu",
     options: dict[str, str] | None = None,
     class_weight: dict[str, float] | None = None,
+    experts: Sequence[str] = (),
 ) -> BlockClassifier:
     """Make a model.
 
@@ -84,6 +103,8 @@ def build_model(
         Settings by name, as text: keyword parameters of the mixture's or the expert's constructor.
     class_weight
         How much an event of a class counts in learning, by name; of the default mixture, or of a single expert.
+    experts
+        Experts of the user's own beside those of the default mixture, package.module:Class each.
 
     Raises
     ------
@@ -107,8 +128,14 @@ def build_model(
     is_sparse = schema is not None and schema.sparse
     if weighed and (is_sparse or ":" in name or (name in _MIXTURES and name != "driftmoe")):
         raise ConfigError(f"{name}: takes no class weights here; driftmoe and the single experts do, over dense rows")
+    if experts and (name != "driftmoe" or is_sparse):
+        raise ConfigError(f"--expert {experts[0]}: stands beside the experts of driftmoe, over dense rows, alone")
     if schema is not None and is_sparse:
         return _over_sparse_rows(name, schema, seed, threads, options or {})
+    if is_own(name):
+        from stream_moe.models.own import build_own, model_class
+
+        return build_own(name, schema, seed, _settings(name, model_class(name), options or {}))
     if ":" in name:
         from stream_moe.models.foreign import build_baseline
 
@@ -120,6 +147,10 @@ def build_model(
             settings["device"] = device
         elif name == _TASK and device != "cpu":
             raise ConfigError(f"device: {device!r}; {name}'s router learns event by event, on the CPU only")
+        if experts:
+            from stream_moe.models.own import with_experts
+
+            mixture = with_experts(experts)
         return mixture(schema, seed=seed, threads=threads, **settings, **weighed)
     return _single_expert(current_kind(name), schema, seed, options or {}, class_weight)
 

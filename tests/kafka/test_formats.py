@@ -71,8 +71,8 @@ class Case:
         s = self.settings
         return self.start(
             "run", "--predictions", s.predictions, "--dead-letters", s.dead_letters, "--group", s.group,
-            "--state-dir", str(self.state), "--json", str(self.result), "--metrics-port", "0", "--model", "naive-bayes",
-            *more,
+            "--state-dir", str(self.state), "--json", str(self.result), "--metrics-port", "0", "--model",
+            "naive-bayes", *more,
             **environment,
         )  # fmt: skip
 

@@ -44,7 +44,7 @@ def test_there_are_snippets() -> None:
     assert len(PYTHON) == 2
     assert [len(commands(block)) for block in CONSOLE] == [2, 3, 3]
     assert len(EXCERPTS) == 4
-    assert len(SHELL) == 6
+    assert len(SHELL) == 7
 
 
 def test_the_check_of_console_snippets_notices(tmp_path: Path) -> None:
