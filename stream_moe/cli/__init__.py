@@ -73,7 +73,7 @@ _VERBS: dict[Callable[..., None], str] = {
     verb(run): "The daemon: learn from Kafka and write predictions.",
     verb(produce): "Write the events of a stream to a Kafka topic.",
     verb(export): "Write the events of a stream to an .npz file.",
-    verb(schema): "Show what is read of a file, and write its schema.",
+    verb(schema): "Show what is read of a file or a topic, and write its schema.",
     inspect: "Show a checkpoint, or why it is bad.",
     datasets: "List the streams that have names.",
     verb(audit): "Check a model for leaks of the label.",

@@ -15,6 +15,7 @@ from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings, shown
 from stream_moe.cli.outputs import JsonFile, OutputList, check_writable
 from stream_moe.cli.progress import make_display
+from stream_moe.cli.records import Records
 from stream_moe.cli.start import forbid_core_dumps, log_settings, start_logs
 from stream_moe.errors import ConfigError
 from stream_moe.models.catalogue import is_own
@@ -118,9 +119,7 @@ class RunSettings(Settings):
     predictions_format: Annotated[
         str, Option(help="Of predictions: json, or avro, by a schema that is registered.")
     ] = "json"
-    schema: Annotated[
-        str | None, Option(help="Schema: JSON file, or name of a benchmark; else the producer's, from the log.")
-    ] = None
+    records: Records = Records()
     model: s.Model = s.Model()
     answers: s.Answers = s.Answers()
     metrics: Metrics = Metrics()
@@ -131,12 +130,19 @@ class RunSettings(Settings):
     config: s.Config = None
     output: DaemonOutput = DaemonOutput()
 
+    @property
+    def schema(self) -> str | None:
+        """File or name of the schema, if one is given."""
+        return self.records.schema
+
     def engine_settings(self) -> EngineSettings:
         """Return what the engine takes."""
         from stream_moe.engine.loop import EngineSettings
 
         loop = {each.name: getattr(self.engine, each.name) for each in fields(self.engine)}
-        return EngineSettings(self.model.name, **loop, keys=self.keys.settings(), answers=self.answers.rule())
+        keys = self.keys.settings()
+        records = self.records.engine_settings(keys=keys is not None, labels=self.kafka.labels is not None)
+        return EngineSettings(self.model.name, **loop, **records, keys=keys, answers=self.answers.rule())
 
 
 def run(settings: RunSettings) -> None:

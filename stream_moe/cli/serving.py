@@ -179,10 +179,14 @@ def _inputs(reports: Sequence[PartitionReport]) -> dict[str, Any]:
     for each in found:
         names.update(each.names)
     gone = {name for each in found for name in each.gone}
+    grown: Counter[str] = Counter()
+    for each in found:
+        grown.update(each.grown)
     return {
         "unknown_names": dict(names),
         "unknown_categories": sum(int(each.categories.sum()) for each in found),
         "features_gone": sorted(gone),
+        "schema_grown": {kind: n for kind, n in grown.items() if n},
     }
 
 

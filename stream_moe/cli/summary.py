@@ -63,6 +63,8 @@ def _strange(result: dict[str, Any]) -> Iterator[str]:
         if names:
             left = len(names) - MOST_NAMES
             yield f"  {what:<15} {', '.join(list(names)[:MOST_NAMES])}" + (f" and {left:,} more" if left > 0 else "")
+    if grown := result.get("schema_grown"):
+        yield f"  {'schema grew by':<15} {', '.join(f'{kind} {n:,}' for kind, n in grown.items())}"
 
 
 def _rare(result: dict[str, Any]) -> Iterator[str]:

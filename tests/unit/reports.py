@@ -25,7 +25,7 @@ def make_inputs(features: int = 2, **changes: Any) -> InputReport:
     missing, none = np.arange(features) / 1000, np.zeros(features, np.int64)
     fields: dict[str, Any] = {"features": names, "names": {}, "other_names": 0, "missing": missing, "gone": (),
                               "categories": none}  # fmt: skip
-    return InputReport(**fields | changes)
+    return InputReport(**{"grown": {"feature": 1, "category": 2, "class": 0}} | fields | changes)
 
 
 def make_report(experts: int = 3, classes: int = 3, features: int = 2, **changes: Any) -> PartitionReport:

@@ -71,7 +71,7 @@ def test_every_group_of_run_is_a_table(tmp_path: Path, monkeypatch: pytest.Monke
     [
         ("[kafka]\ntopik = 'a'", "unknown key 'topik'; [kafka] takes bootstrap, topic"),
         ("[engine]\nrows = 3", "unknown key 'rows'; [engine] takes until_caught_up"),
-        ("[river]\na = 3", r"unknown key 'river'; it takes the tables [kafka], [model]"),
+        ("[river]\na = 3", r"unknown key 'river'; it takes the tables [kafka], [records], [model]"),
         ("kafka = 3", "unknown key 'kafka'; it takes the tables"),
         ("[engine]\nblock_rows = 0", r"[engine] block_rows 0: it should be greater than or equal to 1"),
         ("[model]\nset = 'k=3'", r"[model] set 'k=3': it should be a valid list"),

@@ -147,12 +147,16 @@ class SchemaLearner:
         for name, each in picked.features.items():
             if len(name) < LONGEST_NAME and is_text(name):
                 self._members.setdefault(name, _Values()).take(each)
-        if _is_label(picked.label):
-            self._classes[name_of(picked.label)] = None
+        self.know_class(picked.label)
+
+    def know_class(self, label: Any) -> None:
+        """Take a label; ConfigError where there are too many different ones."""
+        if _is_label(label):
+            self._classes[name_of(label)] = None
             if len(self._classes) > MOST_CLASSES:
                 raise ConfigError(
-                    f"schema: {shown(self._form.label)} has more than {MOST_CLASSES} values in {self.records:,} "
-                    "records: probably a number to predict, not a class; name another --label-field"
+                    f"schema: the label {shown(self._form.label)} has more than {MOST_CLASSES} values in "
+                    f"{self.records:,} records: probably a number to predict, not a class; name another field"
                 )
 
     def _take_label(self, value: bytes | None) -> None:
