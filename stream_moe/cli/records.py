@@ -9,6 +9,7 @@ from typer import Option
 
 from stream_moe.cli.flags import Settings
 from stream_moe.cli.settings import choice, split_names
+from stream_moe.cli.terminal import say
 from stream_moe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -99,6 +100,13 @@ class Records(Settings):
             raise ConfigError(
                 f"--labels-label-field {apart.label!r}: no topic of labels; name it with --labels, or the label of "
                 "the events with --label-field"
+            )
+        if labels and (self.time_field is None) != (self.labels_time_field is None):
+            timed, other = ("events", "labels") if self.labels_time_field is None else ("labels", "events")
+            say(
+                f"stream-moe: the {timed} have a time of their own, and the {other} the records' timestamps: where "
+                "these are of two clocks, events expire before their labels come; name a time of both, or of neither",
+                err=True,
             )
         return {
             "mapping": self.mapping(), "labels": apart, "unknown": unknown, "schema_records": self.schema_records

@@ -59,14 +59,17 @@ def commands(settings: KafkaSettings) -> tuple[list[str], list[str]]:
 def test_a_shops_topics_give_predictions_as_the_page_says(settings: KafkaSettings, tmp_path: Path) -> None:
     plain = orders(2000)
     send(settings, settings.topic, plain)
-    send(
-        settings, f"{settings.topic}.r", [{"ref": o["order_id"], "is_fraud": o["amount"] > 150} for o in plain[:1800]]
-    )
+    labels = [
+        {"ref": order["order_id"], "is_fraud": order["amount"] > 150, "reported_at": order["created_at"]}
+        for order in plain[:1800]
+    ]
+    send(settings, f"{settings.topic}.r", labels)
     first, second = commands(settings)
     told = finish(stream_moe(*(str(tmp_path / word) if word == "shop.json" else word for word in first)))
     for line in (
         "id order_id, labels' id ref: 100% of the labels' values are ids of events",
         "time created_at: its name, and each value is a moment",
+        "labels' time reported_at: its name, and each value is a moment",
         "drop email: each record has a text of its own there",
         "offset 0: id 'o-0', label none, time 2026-03-01T00:00:00Z; amount=",
     ):

@@ -82,6 +82,10 @@ def test_ids_are_the_field_that_the_labels_name() -> None:
     found = propose(records, labels, FieldMapping())
     assert found.mapping.id == "order_id"
     assert found.labels == FieldMapping("ref", "verdict")
+    assert (found.mapping.time, found.mapping.drop) == (None, ("ts", "customer_id"))
+    assert any("time ts: not taken, as the labels have no such field" in reason for reason in found.reasons)
+    found = propose(records, [label | {"ts": 1.7e9} for label in labels], FieldMapping())
+    assert (found.mapping.time, found.labels) == ("ts", FieldMapping("ref", "verdict", "ts"))
 
 
 @pytest.mark.parametrize(

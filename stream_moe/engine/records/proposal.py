@@ -72,9 +72,11 @@ def propose(
         return proposal
     _find_envelope(proposal, records)
     columns = _columns(records, proposal.mapping.envelope)
-    _find_time(proposal, columns)
+    theirs = {} if labels is None else _columns(labels, "")
+    proposal.labels = given_labels
+    _find_time(proposal, columns, None if labels is None else theirs)
     if labels is not None:
-        _find_labels(proposal, columns, labels, given_labels)
+        _find_labels(proposal, columns, theirs)
     elif proposal.mapping.label is None:
         _find_label(proposal, columns)
     if proposal.mapping.id is None:
@@ -123,14 +125,32 @@ def _free(proposal: Proposal, columns: Mapping[str, list[Any]]) -> Iterator[str]
     return (name for name in columns if name not in taken and not mapping.drops(name))
 
 
-def _find_time(proposal: Proposal, columns: Mapping[str, list[Any]]) -> None:
-    if proposal.mapping.time is not None:
-        return
-    for name in _free(proposal, columns):
-        words = _words(name)
-        if (set(words) & set(TIMES) or words[-1] == "at") and _are_moments(columns[name]):
-            _take(proposal, "time", name, "its name, and each value is a moment")
+def _find_time(proposal: Proposal, columns: Mapping[str, list[Any]], labels: Mapping[str, list[Any]] | None) -> None:
+    """Find the time of the events, and of the labels where they have a topic: of both, or of none.
+
+    How long an event waits for its label is measured between the two, so they must be times of one clock.
+    """
+    own, theirs = proposal.mapping.time, proposal.labels.time if proposal.labels is not None else None
+    own = own or next((name for name in _free(proposal, columns) if _is_time(name, columns[name])), None)
+    if labels is not None:
+        theirs = theirs or next((name for name in labels if _is_time(name, labels[name])), None)
+        if (own is None) != (theirs is None):
+            other = "labels" if theirs is None else "events"
+            why = f"not taken, as the {other} have no such field, and both must be of one clock"
+            proposal.reasons.append(f"time {own or theirs}: {why}; the records' timestamps count")
+            if own is not None and proposal.mapping.time is None:  # no feature either: none of it comes again
+                proposal.mapping = replace(proposal.mapping, drop=(*proposal.mapping.drop, own))
             return
+        if theirs is not None:
+            proposal.labels = replace(proposal.labels or FieldMapping(), time=theirs)
+            proposal.reasons.append(f"labels' time {theirs}: its name, and each value is a moment")
+    if own is not None and proposal.mapping.time is None:
+        _take(proposal, "time", own, "its name, and each value is a moment")
+
+
+def _is_time(name: str, values: list[Any]) -> bool:
+    words = _words(name)
+    return bool(set(words) & set(TIMES) or words[-1] == "at") and _are_moments(values)
 
 
 def _are_moments(values: list[Any]) -> bool:
@@ -151,14 +171,9 @@ def _find_label(proposal: Proposal, columns: Mapping[str, list[Any]]) -> None:
     )
 
 
-def _find_labels(
-    proposal: Proposal,
-    columns: Mapping[str, list[Any]],
-    labels: Sequence[Mapping[str, Any]],
-    given: FieldMapping | None,
-) -> None:
+def _find_labels(proposal: Proposal, columns: Mapping[str, list[Any]], theirs: Mapping[str, list[Any]]) -> None:
     """Find in both topics the fields that hold the same ids, and what is left of the labels' as the label."""
-    theirs, mapping = _columns(labels, ""), given or FieldMapping()
+    mapping = proposal.labels or FieldMapping()
     own = [proposal.mapping.id] if proposal.mapping.id is not None else list(_free(proposal, columns))
     pairs = [
         (shared, -a, -b, mine, other)
