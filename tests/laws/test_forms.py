@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream_moe.engine.codec import JsonCodec
+from stream_moe.engine.records.codec import RecordCodec
+from stream_moe.engine.records.mapping import FieldMapping
 from stream_moe.models.catalogue import build_model
 from stream_moe.streams import export_npz, open_stream
 from stream_moe.streams.files import FileStream
@@ -180,6 +182,13 @@ def test_the_same_stream_in_every_form_gives_the_same_model(table: tuple[list[st
     block, dead = JsonCodec(schema).decode(RecordBatch(np.arange(n), np.zeros(n, np.int64), [None] * n, values, n))
     assert not dead
     assert digest(schema, lambda model: model.learn_many(block.x, block.y)) == right
+    label = columns[-1]
+    if "." not in "".join(columns) and "id" not in columns:  # whose paths would lead elsewhere
+        flat: list[bytes | None] = [json.dumps(row).encode() for row in rows]
+        mapped = RecordCodec(schema, mapping=FieldMapping(label=label))
+        block, dead = mapped.decode(RecordBatch(np.arange(n), np.zeros(n, np.int64), [b"k"] * n, flat, n))
+        assert not dead
+        assert digest(schema, lambda model: model.learn_many(block.x, block.y)) == right
 
 
 def parquet(folder: str, columns: list[str], rows: Rows) -> dict[str, str]:
