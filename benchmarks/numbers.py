@@ -1,6 +1,7 @@
 """Numbers to predict: our one default, the last value, and CapyMOA's regressors on the same events in the same order.
 
     python -m benchmarks.numbers [STREAM ...] [--seed 1] [--events 100000] [--peers KNN,SOKNL,SGBR,FIMT,ARF]
+    python -m benchmarks.numbers --ablation --events 20000
 
 prints a Markdown table: MAE / RMSE, what the 90 % interval holds (of all targets, and the least and the most of 5,000
 in a row), and events per CPU-second. Settings were chosen on the streams of `CHOSEN`; those of `APART` were looked at
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from stream_moe.evaluation.numbers import NumberScores
-from stream_moe.models.regression.driftmoe import DriftMoERegressor
+from stream_moe.models.regression.driftmoe import DriftMoERegressor, number_experts
 from stream_moe.runtime.extras import need
 from stream_moe.streams import open_stream
 from stream_moe.types import Float32, Float64, Schema
@@ -79,11 +80,11 @@ def table_of(source: Source, events: int) -> tuple[Schema, Float32, Float64]:
     return stream.schema, block.x, np.asarray(block.y, np.float64)
 
 
-def ours(schema: Schema, x: Float32, y: Float64, seed: int) -> tuple[NumberScores, float]:
+def ours(schema: Schema, x: Float32, y: Float64, seed: int, without: str = "") -> tuple[NumberScores, float]:
     """Return our scores, and CPU-seconds; what is compiled is compiled before."""
-    warm = DriftMoERegressor(schema, seed=seed)
-    warm.step(x[:WARM], y[:WARM])
-    model, scores, begin = DriftMoERegressor(schema, seed=seed), NumberScores(), time.process_time()
+    NumberScores().update(DriftMoERegressor(schema, seed=seed).step(x[:WARM], y[:WARM]), y[:WARM])
+    model, scores = DriftMoERegressor(schema, seed=seed, without=without), NumberScores()
+    begin = time.process_time()
     for start in range(0, len(y), ROWS):
         part = slice(start, start + ROWS)
         scores.update(model.step(x[part], y[part]), y[part])
@@ -117,13 +118,28 @@ def peer(make: Callable[[Any], Any], x: Float32, y: Float64) -> tuple[float, flo
     return float(np.abs(errors).mean()), float(np.sqrt((errors**2).mean())), seconds
 
 
+def ablation(names: list[str], events: int, seed: int) -> None:
+    """Print MAE and RMSE without each kind of expert, as a ratio to those with all of them."""
+    tables = [table_of(STREAMS[name], events) for name in names]
+    whole = [ours(*table, seed)[0].report() for table in tables]
+    print("| without | " + " | ".join(names) + " |\n|" + " --- |" * (len(names) + 1), flush=True)
+    for kind in dict.fromkeys(expert.kind for expert in number_experts(1, seed)[1:]):
+        found = [ours(*table, seed, kind)[0].report() for table in tables]
+        cells = [f"{f.mae / w.mae:.3f} / {f.rmse / w.rmse:.3f}" for f, w in zip(found, whole, strict=True)]
+        print(f"| {kind} | " + " | ".join(cells) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("streams", nargs="*", metavar="STREAM", help=f"of {', '.join(STREAMS)}; all unless named")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--peers", default="", help="CapyMOA's, separated by commas: KNN, SOKNL, SGBR, FIMT, ARF")
+    parser.add_argument("--ablation", action="store_true", help="leave out each kind of expert instead")
     given = parser.parse_args()
+    if given.ablation:
+        ablation(given.streams or list(CHOSEN), given.events, given.seed)
+        return
     names = [name for name in given.peers.split(",") if name]
     known = learners() if names else {}
     head = ["stream (events x features)", "last value", "ours", "holds (of 5,000)", "events/s", *names]

@@ -81,7 +81,7 @@ class DriftMoERegressor(BlockRegressor):
     --------
     >>> from river import datasets, evaluate, metrics
     >>> evaluate.progressive_val_score(datasets.TrumpApproval(), DriftMoERegressor(seed=1), metrics.MAE())
-    MAE: 0.18435
+    MAE: 0.183743
     """
 
     def __init__(

@@ -28,8 +28,10 @@ FAST, CALM, RECENT, SUDDEN, STACK, SQUARED = range(6)
 SHARES = (0.05, 0.005)  # that the two fixed share gates give away at each label
 SHARPNESS = (30.0, 15.0, 8.0)  # of the weights by recent errors
 RATES = (0.01, 0.05, 0.02)
-TOP_SHARE, TOP_RATE = 0.002, 0.5  # of the last level: what it gives away, and the power of a density
-LEAST = -20.0  # log density below the best one, at most: no part is ever lost
+TOP_SHARE = 0.002  # that the last level gives away
+# Powers of a density, and how far a log density lies below the best one at most: where all are wrong by far, the
+# widest law is the most likely, and should not take all of the weight for that.
+SHARE_RATE, TOP_RATE, LEAST = 0.5, 0.25, -5.0
 STACK_PRIOR, STACK_MEMORY, STACK_LIMIT = 0.3, 0.999, 10.0
 SCALE_RATE, SCALE_FLOOR = 0.02, 1e-12  # of squared scales; in squared units
 MOST_UNITS = 50.0  # of an error that counts
@@ -175,7 +177,7 @@ def learn_gates(gates: Gates, half: float, said: Float64, y: float, scratch: Flo
     for g in range(2):
         total = 0.0
         for e in range(n):
-            gates.share[g, e] *= math.exp(max(logs[e] - best_expert, LEAST))
+            gates.share[g, e] *= math.exp(max(SHARE_RATE * (logs[e] - best_expert), LEAST))
             total += gates.share[g, e]
         for e in range(n):
             gates.share[g, e] = (1.0 - SHARES[g]) * gates.share[g, e] / total + SHARES[g] / n
