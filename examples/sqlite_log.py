@@ -24,10 +24,11 @@ from connectors.files import FileCheckpointStore
 from stream_moe import build_model, open_stream
 from stream_moe.engine.codec import JsonCodec
 from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import FencedError, LogError, UnavailableError
 from stream_moe.ports import Change
 from stream_moe.report import PartitionReport
-from stream_moe.types import JournalEntry, Outputs, RecordBatch, Schema
+from stream_moe.types import Outputs, RecordBatch, Schema
 
 PARTITION, WAIT_SECONDS = 0, 0.02
 TABLES = """

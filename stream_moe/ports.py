@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from stream_moe.types import Block, JournalEntry, Outputs, RecordBatch, Schema
+from stream_moe.entries import JournalEntry
+from stream_moe.types import Block, Outputs, RecordBatch, Schema
 
 
 class Stream(Protocol):

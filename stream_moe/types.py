@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from stream_moe.errors import ConfigError, LogError
+from stream_moe.entries import JournalEntry
+from stream_moe.errors import ConfigError
 from stream_moe.target import Target
 from stream_moe.values import name_of
 
@@ -286,58 +286,6 @@ class Block:
         """Return some of its events, without their ids and offsets."""
         times, delays = (None if each is None else each[rows] for each in (self.timestamps, self.delays))
         return Block(self.x[rows], self.y[rows], timestamps=times, delays=delays)
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """What a committed block says of itself: beside the committed offset, and in the journal where there is one.
-
-    Parameters
-    ----------
-    sequence
-        Its number among the blocks of its partition, from 1.
-    offset
-        Of the next record of the input topic.
-    labels
-        Of the next record of the labels' topic; None without one.
-    digest
-        crc32 (hex) of all answers that the model has given so far: what differs in its state shows in them.
-
-    Examples
-    --------
-    >>> entry = JournalEntry(7, 120, 40, "0badcafe")
-    >>> entry.position, JournalEntry.from_json(entry.to_json()) == entry
-    (160, True)
-    """
-
-    sequence: int
-    offset: int
-    labels: int | None
-    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
-
-    @property
-    def pair(self) -> tuple[int, int]:
-        """The two next offsets: of the input topic, and of the labels' topic (0 without one)."""
-        return self.offset, self.labels or 0
-
-    @property
-    def position(self) -> int:
-        """The partition's position: the sum of `pair`."""
-        return sum(self.pair)
-
-    def to_json(self) -> bytes:
-        """Write the entry as JSON bytes; `from_json` reads them."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> JournalEntry:
-        """Read what `to_json` wrote; LogError when it is not that."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except msgspec.MsgspecError as error:
-            raise LogError(
-                f"journal: {text[:80]!r} is no entry of one ({error}); name another topic with --journal"
-            ) from None
 
 
 @dataclass(slots=True)

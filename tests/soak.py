@@ -11,8 +11,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--brokers", type=int, choices=(1, 3), default=1, help="3: killed, frozen and restarted in turn"
+    )
     options = parser.parse_args()
-    print(soak(options.minutes * 60, options.seed))
+    print(soak(options.minutes * 60, options.seed, cluster=options.brokers == 3))
 
 
 if __name__ == "__main__":

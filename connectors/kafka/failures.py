@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from kafka import errors
 
 from connectors.kafka.internals import is_fenced, is_first_contact, refusal
 from connectors.kafka.settings import KafkaSettings
 from stream_moe.errors import FencedError, InDoubtError, LogError, UnavailableError
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+# The brokers take one that is dead for alive for 9 s; a frozen one costs each try that asks it 3 s and more.
+PATIENCE_SECONDS = 30.0
+PAUSE_SECONDS = 0.5
 
 _FENCED = (
     errors.ProducerFencedError,
@@ -58,6 +68,24 @@ def as_log_error(settings: KafkaSettings, doing: str, *, commits: bool = False) 
         if isinstance(error, errors.RetriableError | errors.KafkaConnectionError) and not refused:
             raise UnavailableError(text) from error
         raise LogError(text) from error
+
+
+def persistently(settings: KafkaSettings, doing: str, call: Callable[[], T]) -> T:
+    """Make a call that may be made again, again while only a broker is away that the client chose to ask.
+
+    `UnavailableError` as soon as no address answers at all, or after `PATIENCE_SECONDS`.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            with as_log_error(settings, doing):
+                return call()
+        except UnavailableError as error:
+            nobody = isinstance(error.__cause__, errors.KafkaError) and is_first_contact(error.__cause__)
+            if nobody or time.monotonic() > deadline:
+                raise
+            logger.warning("%s; asking again", error)
+            time.sleep(PAUSE_SECONDS)
 
 
 def _is_fenced(error: errors.KafkaError) -> bool:

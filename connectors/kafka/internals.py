@@ -62,22 +62,37 @@ def refusal(error: BaseException | None) -> Exception | None:
 
 
 _ENDS = 3  # a connection may end this often while we authenticate before we take it for a refusal
+# What a broker has to answer a new connection in, from the first try to the fifth; the client's own are 10 and 30 s,
+# which a frozen broker takes from us each time.
+_SETUP = {"socket_connection_setup_timeout_ms": 3000, "socket_connection_setup_timeout_max_ms": 10_000}
 
 
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
     def __init__(self, net: NetworkSelector, **options: Any) -> None:
         self._refused: dict[Any, Exception] = {}
         self._ended: Counter[Any] = Counter()
+        self._tried: Counter[Any] = Counter()  # how often each address of the bootstrap was
         self._reached = False
-        super().__init__(net, **options)
+        super().__init__(net, **_SETUP | options)
+        self._addresses = self.cluster.bootstrap_brokers()
+        self.cluster.bootstrap_brokers = self._next_addresses
 
-    def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> KafkaConnection:
+    def _next_addresses(self) -> list[Any]:
+        """Give the addresses that were tried least often: the client chooses one of these by chance."""
+        least = min(self._tried[broker.node_id] for broker in self._addresses)
+        return [broker for broker in self._addresses if self._tried[broker.node_id] == least]
+
+    def get_connection(self, node_id: Any, timeout_ms: float | None = None, **options: Any) -> KafkaConnection:
         # Once the brokers have been reached, a refusal may pass (a broker starts without its users for a moment).
         self._reached = self._reached or self.bootstrapped
-        if not self._reached and all(broker.node_id in self._refused for broker in self.cluster.bootstrap_brokers()):
+        if not self._reached and all(broker.node_id in self._refused for broker in self._addresses):
             reason = next(iter(self._refused.values()))
             raise reason if isinstance(reason, errors.KafkaError) else errors.KafkaConnectionError(reason)
-        connection = super().get_connection(node_id, *arguments, **options)
+        if self.cluster.is_bootstrap(node_id):
+            if timeout_ms is not None:  # what is left, in equal parts for those whose turn is still to come
+                timeout_ms /= len(self._next_addresses())
+            self._tried[node_id] += 1
+        connection = super().get_connection(node_id, timeout_ms=timeout_ms, **options)
 
         def note(error: BaseException) -> None:
             found = refusal(error)
@@ -95,18 +110,31 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
 
 
 class Client(KafkaNetClient):  # type: ignore[misc]
-    """The `kafka_client` of our consumers, producers and admin clients: it stops at a refusal.
+    """The `kafka_client` of our consumers, producers and admin clients: it stops at a refusal, not at a dead broker.
 
-    Reaches: the client's connection manager, whose `get_connection` it overrides.
+    Reaches: the client's connection manager, whose `get_connection` it overrides, with the addresses of the first
+    contact and the time that a new connection has; and `await_ready`.
     Why: the client tries a broker again and again until its time is up, and then reports the time only. A wrong
     password or an expired certificate looks like a broker that is not there, eight seconds and a dozen refused
     attempts later (enough to lock an account). Here the first contact ends as soon as every address has refused us
-    for good.
+    for good. It may also spend all its time on one frozen broker while two others would answer: here each address
+    gets its part. And the producer's sender takes a broker that is away for one of which `await_ready` says False,
+    while it raises: the request of the transaction is then never sent again, which stands until our watchdog ends
+    the process.
     """
 
     def __init__(self, **options: Any) -> None:
         net = NetworkSelector(**options)
         super().__init__(net, _Manager(net, **options))
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
+        """Wait for the connection to a broker; False where there is none in time."""
+        try:
+            return bool(
+                super().await_ready(node_id, min(timeout_ms, _SETUP["socket_connection_setup_timeout_max_ms"]))
+            )
+        except errors.KafkaConnectionError:
+            return False
 
 
 def quiet_loggers() -> None:

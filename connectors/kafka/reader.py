@@ -12,7 +12,7 @@ import numpy as np
 from kafka import KafkaConsumer, TopicPartition, errors
 
 from connectors.kafka import internals
-from connectors.kafka.failures import as_log_error
+from connectors.kafka.failures import as_log_error, persistently
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import require_topic
 from connectors.kafka.watchdog import Watchdog
@@ -69,8 +69,7 @@ class KafkaReader:
 
     def open(self) -> None:
         """Connect; whether the topic exists is asked when the first of its partitions is."""
-        with as_log_error(self._settings, f"reading {self.topic!r}"):
-            self._consumer = self._connect(group_id=None)
+        self._consumer = persistently(self._settings, f"reading {self.topic!r}", lambda: self._connect(group_id=None))
 
     def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
         """Give the next records of each partition in log order; none if none came within `timeout` seconds.

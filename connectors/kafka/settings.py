@@ -20,6 +20,7 @@ from stream_moe.shown import holds_secret
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 CONNECT_SECONDS = 8.0  # a broker that is not there is reported within about 10 s
+REQUEST_MS = 10_000  # a broker that is frozen is given up after this; the others take it for dead after 9 s
 
 # Without crc32c the checksum runs in Python: 44,000 records of 200 bytes a second instead of 267,000.
 _HELPERS = ("crc32c", "lz4")
@@ -219,6 +220,7 @@ class KafkaSettings:
             "client_id": "stream-moe",
             "bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000),
             "reconnect_backoff_max_ms": 1000,  # back soon after a restart of the broker
+            "request_timeout_ms": REQUEST_MS,
             "security_protocol": self.security_protocol,
             "ssl_context": self._tls() if self.uses_tls else None,
             "kafka_client": Client,

@@ -13,13 +13,14 @@ from kafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import MemberState
 
 from connectors.kafka import internals
-from connectors.kafka.failures import as_log_error
+from connectors.kafka.failures import as_log_error, persistently
 from connectors.kafka.reader import CALL_SECONDS, FETCH_BYTES, PARTITION_BYTES, KafkaReader
 from connectors.kafka.settings import KafkaSettings
-from connectors.kafka.topics import require_topic
+from connectors.kafka.topics import require_every_record, require_topic
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import FencedError, LogError, UnavailableError
 from stream_moe.ports import Change
-from stream_moe.types import JournalEntry, RecordBatch
+from stream_moe.types import RecordBatch
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +77,12 @@ class KafkaSource(KafkaReader):
     def open(self) -> None:
         """Ask to join the group; the partitions come in `poll`, when the other members know of us.
 
-        Raises `LogError` when no broker answers (within about 10 s) and when the topic is missing.
+        Raises `LogError` when no broker answers (within about 10 s), and when the topic is missing or compacted.
         """
         count = require_topic(self._settings, self.topic)
+        require_every_record(self._settings)
         self._partition_bytes = max(_LEAST_BYTES, min(PARTITION_BYTES, FETCH_BYTES // count))
-        self._join()
+        persistently(self._settings, f"joining group {self.group!r}", self._join)
 
     def poll(self, max_records: int, timeout: float) -> list[RecordBatch]:
         """Give the next records as `KafkaReader.poll` does; partitions come and go in here, see `changes`."""
@@ -132,13 +134,14 @@ class KafkaSource(KafkaReader):
             raise FencedError(f"group {self.group!r} removed this member; it joins again")
         return found
 
-    def commit(self, partition: int, next_offset: int, timeout: float) -> None:
-        """Commit a position outside of any transaction: for the sink's mode at-least-once."""
+    def commit(self, partition: int, next_offset: int, note: str, timeout: float) -> None:
+        """Commit a position and its note outside of any transaction: for the sink's mode at-least-once."""
         self.group_metadata()
         place = TopicPartition(self.topic, partition)
-        self._opened().commit({place: OffsetAndMetadata(next_offset, "", -1)}, timeout_ms=timeout * 1000)
+        self._opened().commit({place: OffsetAndMetadata(next_offset, note, -1)}, timeout_ms=timeout * 1000)
 
     def _join(self) -> None:
+        self.close()  # what an earlier try may have left
         with as_log_error(self._settings, f"joining group {self.group!r}"):
             assignor = internals.Assignor()
             self._listener = _Listener(assignor)
@@ -151,7 +154,7 @@ class KafkaSource(KafkaReader):
             )
             consumer.subscribe([self.topic], listener=self._listener)
             # A member that joins before it knows the topic's partitions is given none and has to join again: so
-            # wait for an answer of the broker about all topics.
+            # wait for an answer of a broker about all topics.
             self._ask_for_topics(consumer)
         self._unsettled_since = self._topic_seen_at = time.monotonic()
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from typing import TypeVar
 
 from kafka import KafkaAdminClient, errors
+from kafka.admin import ConfigResource, ConfigResourceType
 
-from connectors.kafka.failures import as_log_error
+from connectors.kafka.failures import persistently
 from connectors.kafka.settings import KafkaSettings
 from stream_moe.errors import LogError
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
 def partition_counts(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, int]:
     """Say how many partitions each topic has; 0 = it does not exist."""
-    with _admin(settings, "looking for topics") as admin:
-        return _counts(admin, list(topics))
+    names = list(topics)
+    return _asked(settings, "looking for topics", lambda admin: _counts(admin, names))
 
 
 def ensure_topics(settings: KafkaSettings, topics: Iterable[str], partitions: int = 1) -> None:
@@ -26,22 +29,26 @@ def ensure_topics(settings: KafkaSettings, topics: Iterable[str], partitions: in
 
     Raises LogError when a topic neither exists nor may be created.
     """
-    with _admin(settings, "creating topics") as admin:
-        for topic in [name for name, count in _counts(admin, list(topics)).items() if count == 0]:
-            # A compacted journal would lose blocks: a replay needs each of them.
-            configs = {"cleanup.policy": "delete"} if topic == settings.journal_topic else {}
-            try:
-                admin.create_topics(
-                    {topic: {"num_partitions": partitions, "configs": configs}}, wait_for_metadata=True
-                )
-                logger.info("created topic %s with %d partition(s)", topic, partitions)
-            except errors.TopicAlreadyExistsError:
-                admin.wait_for_topics([topic])  # somebody else was faster, and may not be done
-            except (errors.BrokerResponseError, errors.KafkaTimeoutError) as error:
-                raise LogError(
-                    f"Kafka at {settings.bootstrap}: topic {topic!r} is not there and cannot be created "
-                    f"({type(error).__name__}); create it with the broker's tools"
-                ) from error
+    names = list(topics)
+    _asked(settings, "creating topics", lambda admin: _create(admin, settings, names, partitions))
+
+
+def _create(admin: KafkaAdminClient, settings: KafkaSettings, topics: list[str], partitions: int) -> None:
+    for topic in [name for name, count in _counts(admin, topics).items() if count == 0]:
+        # A compacted journal would lose blocks: a replay needs each of them.
+        configs = {"cleanup.policy": "delete"} if topic == settings.journal_topic else {}
+        try:
+            admin.create_topics({topic: {"num_partitions": partitions, "configs": configs}}, wait_for_metadata=True)
+            logger.info("created topic %s with %d partition(s)", topic, partitions)
+        except errors.TopicAlreadyExistsError:
+            admin.wait_for_topics([topic])  # somebody else was faster, and may not be done
+        except errors.RequestTimedOutError:
+            raise  # a broker that is away was asked, or had to be
+        except (errors.BrokerResponseError, errors.KafkaTimeoutError) as error:
+            raise LogError(
+                f"Kafka at {settings.bootstrap}: topic {topic!r} is not there and cannot be created "
+                f"({type(error).__name__}); create it with the broker's tools"
+            ) from error
 
 
 def require_topic(settings: KafkaSettings, topic: str) -> int:
@@ -76,21 +83,48 @@ def prepare_outputs(settings: KafkaSettings) -> int:
     return wanted
 
 
+def require_every_record(settings: KafkaSettings) -> None:
+    """Raise LogError where a topic that is read is compacted: a replay would miss records that were learnt."""
+    topics = [topic for topic in (settings.topic, settings.labels, settings.journal_topic) if topic is not None]
+    named = [ConfigResource(ConfigResourceType.TOPIC, topic, ["cleanup.policy"]) for topic in topics]
+    doing = "asking for the topics' cleanup.policy"
+    found = _asked(settings, doing, lambda admin: admin.describe_configs(named, config_filter="all")).get("topic", {})
+    for topic in topics:
+        policy = found.get(topic, {}).get("cleanup.policy", {}).get("value")
+        if policy is None and topic != settings.journal_topic:  # which may be still to be made
+            logger.warning(
+                "topic %s: its cleanup.policy may not be read, so nobody knows whether it is compacted; "
+                "allow DescribeConfigs on it",
+                topic,
+            )
+        if "compact" in (policy or ""):
+            raise LogError(
+                f"Kafka at {settings.bootstrap}: topic {topic!r} has cleanup.policy={policy}: compaction takes away "
+                "records that were learnt, and a replay without them comes to another state; set its cleanup.policy "
+                "to delete, or read a topic that keeps every record"
+            )
+
+
 def grow_outputs(settings: KafkaSettings) -> int:
     """Give the output topics the partitions that the input has got while we ran; return how many that is."""
     wanted = require_topic(settings, settings.topic)
-    with _admin(settings, "adding partitions to the output topics") as admin:
+
+    def grow(admin: KafkaAdminClient) -> None:
         for topic in [name for name, count in _counts(admin, settings.outputs).items() if count < wanted]:
             with suppress(errors.InvalidPartitionsError):  # another member was faster
                 admin.create_partitions({topic: wanted})
                 logger.info("topic %s has %d partitions now, as the input", topic, wanted)
+
+    _asked(settings, "adding partitions to the output topics", grow)
     return wanted
 
 
-@contextmanager
-def _admin(settings: KafkaSettings, doing: str) -> Iterator[KafkaAdminClient]:
-    with as_log_error(settings, doing), closing(KafkaAdminClient(**settings.client())) as admin:
-        yield admin
+def _asked(settings: KafkaSettings, doing: str, question: Callable[[KafkaAdminClient], T]) -> T:
+    def ask() -> T:
+        with closing(KafkaAdminClient(**settings.client())) as admin:
+            return question(admin)
+
+    return persistently(settings, doing, ask)
 
 
 def _counts(admin: KafkaAdminClient, topics: list[str]) -> dict[str, int]:

@@ -35,7 +35,6 @@ def producer_options(settings: KafkaSettings) -> dict[str, Any]:
         "batch_size": 256 << 10,
         "max_request_size": 4 << 20,
         "max_block_ms": 10_000,
-        "request_timeout_ms": 10_000,
         "delivery_timeout_ms": 40_000,
         "allow_auto_create_topics": False,
     }
@@ -124,23 +123,23 @@ class PartitionWriter:
     def _commit(self, outputs: Outputs) -> None:
         producer = self._producer
         assert producer is not None
-        note = outputs.entry.to_json() if outputs.entry is not None else b""
+        note = outputs.entry.to_json().decode() if outputs.entry is not None else ""
         if self._settings.guarantee == "at-least-once":
-            self._publish(producer, outputs, note)
-            self._source.commit(self._partition, outputs.next_offset, COMMIT_SECONDS)
+            self._publish(producer, outputs)
+            self._source.commit(self._partition, outputs.next_offset, note, COMMIT_SECONDS)
             return
         group = self._source.group_metadata()
         producer.begin_transaction()
         self._in_transaction = True
-        self._publish(producer, outputs, note)
+        self._publish(producer, outputs)
         place = TopicPartition(self._settings.topic, self._partition)
-        position = OffsetAndMetadata(outputs.next_offset, note.decode(), -1)
+        position = OffsetAndMetadata(outputs.next_offset, note, -1)
         producer.send_offsets_to_transaction({place: position}, group)
         reach("offsets-sent")
         producer.commit_transaction()
         self._in_transaction = False
 
-    def _publish(self, producer: KafkaProducer, outputs: Outputs, note: bytes) -> None:
+    def _publish(self, producer: KafkaProducer, outputs: Outputs) -> None:
         """Write predictions, dead letters, drifts and the journal's entry, and wait until all are delivered."""
         to, partition = self._settings, self._partition
         for piece in _pieces(outputs.predictions, lambda record: len(record[1])):
@@ -151,8 +150,8 @@ class PartitionWriter:
             _delivered(producer, sent)
         if to.drifts is not None:
             _delivered(producer, [producer.send(to.drifts, drift, None, None, partition) for drift in outputs.drifts])
-        if to.journal_topic is not None:
-            _delivered(producer, [producer.send(to.journal_topic, note, None, None, partition)])
+        if to.journal_topic is not None and outputs.entry is not None:
+            _delivered(producer, [producer.send(to.journal_topic, outputs.entry.brief(), None, None, partition)])
         reach("flushed")
 
     def _letter(self, letter: DeadLetter) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:

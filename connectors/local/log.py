@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from connectors.local.incoming import Taken
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import LogError, UnavailableError
-from stream_moe.types import JournalEntry
 
 KEPT = 1_000_000  # lines behind the committed position, for a replay from an older checkpoint
 _TRIM = 50_000  # lines deleted at once

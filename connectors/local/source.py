@@ -10,9 +10,10 @@ import numpy as np
 
 from connectors.local.incoming import Incoming, Taken
 from connectors.local.log import LocalLog
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import EndOfLogError, UnavailableError
 from stream_moe.ports import Change
-from stream_moe.types import JournalEntry, RecordBatch
+from stream_moe.types import RecordBatch
 
 PARTITION = 0
 RETRY_SECONDS = 0.5

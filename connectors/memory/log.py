@@ -9,8 +9,9 @@ from enum import Enum
 
 import numpy as np
 
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import EndOfLogError, FencedError, LogError
-from stream_moe.types import JournalEntry, RecordBatch
+from stream_moe.types import RecordBatch
 
 
 class Mark(Enum):

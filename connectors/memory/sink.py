@@ -69,7 +69,7 @@ class MemorySink:
         if self._drifts is not None:
             writes += [(self._drifts, Record(drift)) for drift in outputs.drifts]
         if self._journal is not None and outputs.entry is not None:
-            writes.append((self._journal, Record(outputs.entry.to_json())))
+            writes.append((self._journal, Record(outputs.entry.brief())))
         whose = self._topic, self._group, partition, self._epochs[partition]
         self._deliver(partition, partial(self._log.commit, *whose, outputs.next_offset, writes, outputs.entry))
         self.commits += 1

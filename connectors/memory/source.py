@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable
 from typing import Literal
 
 from connectors.memory.log import Mark, MemoryLog
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import EndOfLogError, LogError
 from stream_moe.ports import Change
-from stream_moe.types import JournalEntry, RecordBatch
+from stream_moe.types import RecordBatch
 
 
 class MemoryReader:

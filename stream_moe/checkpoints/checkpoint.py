@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msgspec import MsgspecError
@@ -55,6 +55,28 @@ class Owner:
         text = {name: repr(value) for name, value in parameters.items()}
         then = {_fingerprint(name, schema, old): old for name, old in former(model, text)}
         return cls(_fingerprint(model, schema, text), source, text, then, model, schema)
+
+    @property
+    def note(self) -> dict[str, str]:
+        """What the fingerprint was made from, to stand beside a committed position."""
+        return {"model": self.model, **self._with_schema(self.parameters)}
+
+    def _with_schema(self, parameters: dict[str, str]) -> dict[str, str]:
+        return {"schema": self.schema.digest[:8], **parameters} if self.schema is not None else parameters
+
+    def check_position(self, fingerprint: str | None, note: Mapping[str, str] | None) -> None:
+        """Raise CheckpointError where another model committed the position of our group.
+
+        Of one that a former version committed nothing is known (None).
+        """
+        if fingerprint is not None:
+            then, former = dict(note or {}), {key: self._with_schema(old) for key, old in self.former.items()}
+            replace(self, parameters=self._with_schema(self.parameters), former=former).check(
+                Owner(fingerprint, self.source, {key: value for key, value in then.items() if key != "model"}),
+                f"the committed position of {self.source}",
+                "run with the old ones, or choose another --group, --state-dir and output topics",
+                model=then.get("model", ""),
+            )
 
     def check(
         self,

@@ -6,9 +6,11 @@ import logging
 from collections import Counter
 from dataclasses import replace
 
+from stream_moe.checkpoints.checkpoint import Owner
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import ConfigError, FencedError, InDoubtError, LogError, UnavailableError
 from stream_moe.ports import Sink, Source
-from stream_moe.types import JournalEntry, Outputs
+from stream_moe.types import Outputs
 
 DOUBTS = 3  # commits of one block whose outcome nobody knew, before the process gives up
 _log = logging.getLogger(__name__)
@@ -56,20 +58,27 @@ class CommitPoint:
             )
         return True
 
-    def commit(self, outputs: Outputs, *, labels: int | None, digest: str) -> None:
+    def check(self, owner: Owner) -> None:
+        """Raise CheckpointError where it is another model that committed the position."""
+        if self.entry is not None:
+            owner.check_position(self.entry.fingerprint, self.entry.parameters)
+
+    def commit(self, outputs: Outputs, *, owner: Owner, labels: int | None, digest: str) -> None:
         """Commit a block; where nobody knows whether that was done, ask as its one writer, and never learn twice.
 
         Parameters
         ----------
         outputs
             Of the block, without its entry.
+        owner
+            Whose state it is: what its next start must be as well.
         labels
             Of the labels' topic: the offset behind the block; None without one.
         digest
             crc32 (hex) of all answers so far.
         """
         partition, sequence = self._partition, 1 + (self.entry.sequence if self.entry is not None else 0)
-        entry = JournalEntry(sequence, outputs.next_offset, labels, digest)
+        entry = JournalEntry(sequence, outputs.next_offset, labels, digest, owner.fingerprint, owner.note)
         outputs = replace(outputs, entry=entry)
         for _ in range(DOUBTS):
             try:

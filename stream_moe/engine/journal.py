@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import ConfigError, EndOfLogError, LogError, UnavailableError
 from stream_moe.ports import Change, Reader, Source
 from stream_moe.sparse_rows import SparseRows
-from stream_moe.types import Block, JournalEntry, RecordBatch
+from stream_moe.types import Block, RecordBatch
 
 JOURNAL_SECONDS = 60.0  # without a record of the journal after which its reading is given up
 JOURNAL_ROWS = 4096  # read at once; in a longer journal the place to begin is looked for first

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from stream_moe.checkpoints.checkpoint import Checkpoint, Owner, understood
 from stream_moe.engine.checkpoint import newest_usable
 from stream_moe.engine.state import LogCounts, PartitionState
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import CheckpointError, LogError
 from stream_moe.ports import CheckpointStore
 from stream_moe.ranges import of
 from stream_moe.snapshot import unpack
-from stream_moe.types import JournalEntry
 
 _log = logging.getLogger(__name__)
 

@@ -195,6 +195,7 @@ class Task:
             self.partition, self._source.topic, self._store, self._owner, self._commits.position, self.begin,
             self.end, refused,
         )  # fmt: skip
+        self._commits.check(self._owner)
         if (found := self.recovery.checkpoint) is not None and self._grows:
             try:
                 now = grown_schema(found, schema)
@@ -341,6 +342,7 @@ class Task:
     ) -> None:
         self._commits.commit(
             Outputs(batch.next_offset, predictions, dead, [drift.to_json() for drift in drifts]),
+            owner=self._owner,
             labels=None if batch.labels is None else batch.labels.next_offset,
             digest=self.learnt.counts.digest,
         )

@@ -7,11 +7,12 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import EndOfLogError, UnavailableError
 from stream_moe.formats.framing import Formats
 from stream_moe.formats.writing import AvroPredictions
 from stream_moe.ports import Change, Reader, Sink, Source
-from stream_moe.types import JournalEntry, Outputs, RecordBatch
+from stream_moe.types import Outputs, RecordBatch
 
 RETRY_SECONDS = (0.5, 10.0)  # until a registry that is away is asked again: at first, and at most
 _log = logging.getLogger(__name__)

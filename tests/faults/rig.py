@@ -24,6 +24,7 @@ from connectors.kafka import KafkaProducerLog, KafkaSettings
 from connectors.memory import CONTROL, EOF, MemoryLog, MemoryReader, MemorySink, MemorySource, Record
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.entries import JournalEntry
 from stream_moe.models.catalogue import build_model
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.models.keyed.factory import for_each_key
@@ -31,11 +32,12 @@ from stream_moe.models.keyed.settings import KeySettings
 from stream_moe.ports import Source
 from stream_moe.runtime.failpoints import VARIABLE
 from stream_moe.streams import open_stream
-from stream_moe.types import UNLABELLED, JournalEntry, Schema
+from stream_moe.types import UNLABELLED, Schema
 from tests.faults import daemon
 from tests.faults.member import PATIENCE_SECONDS, Member, wait_for
 from tests.faults.proxy import Proxy
 from tests.kafka.broker import Broker, free_ports
+from tests.kafka.broker.cluster import Cluster
 from tests.simulation.inputs import Rehearsal
 
 MODEL = "hoeffding-tree"
@@ -110,7 +112,7 @@ class Case:
 
     def __init__(
         self,
-        broker: FaultyBroker,
+        broker: FaultyBroker | Cluster,
         partitions: int = 1,
         model: str = MODEL,
         schema: Schema = STREAM.schema,
@@ -167,7 +169,10 @@ class Case:
     def start(self, *more: str, fail_at: str = "", proxied: bool = False, **conditions: Any) -> Member:
         """Start a daemon; `conditions` are those of `tests.faults.daemon`."""
         number, names = len(self.members), self.settings
-        arguments = ["run", "--bootstrap", self.broker.proxy.address if proxied else names.bootstrap]
+        arguments = ["run", "--bootstrap", names.bootstrap]
+        if proxied:
+            assert isinstance(self.broker, FaultyBroker)
+            arguments[-1] = self.broker.proxy.address
         arguments += ["--topic", names.topic, "--predictions", names.predictions, "--group", names.group]
         arguments += ["--dead-letters", names.dead_letters, "--state-dir", str(self.state)]
         arguments += ["--metrics-port", "0", "--json", str(self.folder / f"{number}.json")]

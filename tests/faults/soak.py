@@ -7,13 +7,16 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 
 from connectors.kafka import KafkaProducerLog
 from stream_moe.engine.codec import schema_header
 from stream_moe.errors import LogError
 from tests.faults.member import Member, wait_for
 from tests.faults.rig import CODEC, SMALL, STREAM, Case, FaultyBroker
+from tests.kafka.broker.cluster import NODES, Cluster
 
 MEMBERS, PARTITIONS = 3, 8
 RATE = 400  # events a second
@@ -112,13 +115,24 @@ def shake(
     began = time.monotonic()
 
     def restart_broker() -> None:
+        assert isinstance(case.broker, FaultyBroker)
         case.broker.kill()
         group.rest(chance.uniform(1, 8))
         case.broker.start()
 
+    def away(how: Callable[[Cluster, int], None]) -> None:
+        assert isinstance(case.broker, Cluster)
+        how(case.broker, chance.choice(NODES))
+        group.rest(chance.uniform(1, 20))
+        case.broker.heal()
+
     faults = {"kill -9": group.kill, "pause": group.pause, "rolling restart": group.roll}
     weights = [5, 3, 1]
-    if brokers:
+    if isinstance(case.broker, Cluster):
+        for name, how in ("killed", Cluster.kill), ("frozen", Cluster.freeze), ("restarted", Cluster.restart):
+            faults[f"broker {name}"] = partial(away, how)
+            weights.append(1)
+    elif brokers:
         faults["broker restart"] = restart_broker
         weights.append(1)
     while time.monotonic() - began < seconds:
@@ -129,10 +143,10 @@ def shake(
         done[name] += 1
 
 
-def soak(seconds: float, seed: int, brokers: bool = True) -> str:
+def soak(seconds: float, seed: int, brokers: bool = True, cluster: bool = False) -> str:
     """Run for so long and check; AssertionError where an invariant does not hold. Gives the report."""
     chance, done = random.Random(seed), Counter[str]()
-    broker = FaultyBroker()
+    broker = Cluster() if cluster else FaultyBroker()
     try:
         broker.start()
         with Case(broker, PARTITIONS) as case:
@@ -161,7 +175,8 @@ def soak(seconds: float, seed: int, brokers: bool = True) -> str:
     faults_done = ", ".join(f"{n} x {name}" for name, n in done.items())
     codes = ", ".join(f"{n} x {code}" for code, n in sorted(group.codes.items()))
     return (
-        f"seed {seed}, {seconds / 60:.0f} minutes, {MEMBERS} members, {PARTITIONS} partitions\n"
+        f"seed {seed}, {seconds / 60:.0f} minutes, {MEMBERS} members, {PARTITIONS} partitions, "
+        f"{len(NODES) if cluster else 1} broker(s)\n"
         f"faults: {faults_done}; daemons started again after exit code: {codes}\n"
         f"{producing.sent:,} events sent, {records:,} offsets in the log: each answered exactly once, in order; "
         f"{PARTITIONS} state digests equal an uninterrupted run's; no commit went back"

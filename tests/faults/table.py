@@ -9,8 +9,21 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tests.faults.rig import FaultyBroker
+from tests.kafka.broker.cluster import stop_shared
 
-GROUPS = ("kill -9", "checkpoint", "keys", "broker", "group", "labels", "two topics", "input", "process", "ops")
+GROUPS = (
+    "kill -9",
+    "checkpoint",
+    "keys",
+    "broker",
+    "cluster",
+    "group",
+    "labels",
+    "two topics",
+    "input",
+    "process",
+    "ops",
+)
 Run = Callable[[FaultyBroker], str]
 R = TypeVar("R", bound=Run)
 
@@ -74,9 +87,12 @@ def run_all(rows: Sequence[Row], broker: FaultyBroker, jobs: int) -> Iterator[tu
         return one.run(broker), time.monotonic() - began
 
     runnable = [one for one in rows if one.run is not None]
-    for alone in (False, True):
-        with ThreadPoolExecutor(1 if alone else jobs) as pool:
-            futures = [(one, pool.submit(timed, one)) for one in runnable if one.alone == alone]
-            for one, future in futures:
-                future.exception()  # wait
-                yield one, future
+    try:
+        for alone in (False, True):
+            with ThreadPoolExecutor(1 if alone else jobs) as pool:
+                futures = [(one, pool.submit(timed, one)) for one in runnable if one.alone == alone]
+                for one, future in futures:
+                    future.exception()  # wait
+                    yield one, future
+    finally:
+        stop_shared()

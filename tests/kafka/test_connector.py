@@ -14,7 +14,8 @@ import cramjam
 import lz4.frame
 import numpy as np
 import pytest
-from kafka import KafkaProducer, errors
+from kafka import KafkaAdminClient, KafkaProducer, errors
+from kafka.admin import ConfigResource, ConfigResourceType
 from pydantic import SecretStr
 
 from connectors.kafka import (
@@ -293,6 +294,21 @@ def test_what_was_read_when_the_broker_went_away_is_read_again(
     batches = read(source, 10)
     assert lost
     assert [value for batch in batches for value in batch.values] == values
+
+
+@pytest.mark.parametrize("which", ["topic", "labels"])
+def test_a_compacted_topic_is_refused(settings: KafkaSettings, which: str) -> None:
+    """Compaction would take away records that were learnt: a replay then comes to another state, and says nothing."""
+    settings = dataclasses.replace(settings, labels=f"{settings.topic}.labels")
+    ensure_topics(settings, [settings.topic, f"{settings.labels}"])
+    with contextlib.closing(KafkaAdminClient(**settings.client())) as admin:
+        policy = {"cleanup.policy": "compact,delete"}
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, getattr(settings, which), policy)])
+    refused = (
+        rf"topic '{getattr(settings, which)}' has cleanup.policy=compact,delete.*set its cleanup.policy to delete"
+    )
+    with contextlib.closing(KafkaSource(settings)) as source, pytest.raises(LogError, match=refused):
+        source.open()
 
 
 def test_topics_that_do_not_fit(settings: KafkaSettings) -> None:

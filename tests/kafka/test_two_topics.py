@@ -16,9 +16,9 @@ from connectors.files import FileCheckpointStore
 from connectors.kafka import KafkaProducerLog, KafkaSettings, partition_counts
 from connectors.memory import EOF, MemoryLog, MemoryReader, MemorySink, MemorySource, Record
 from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.entries import JournalEntry
 from stream_moe.models.catalogue import build_model
 from stream_moe.streams import open_stream
-from stream_moe.types import JournalEntry
 from tests.kafka.daemons import finish, run_arguments, stream_moe
 from tests.kafka.steps import committed_records
 from tests.simulation.inputs import Rehearsal

@@ -16,9 +16,9 @@ from stream_moe.engine import checkpoint, journal, loop, task
 from stream_moe.engine.checkpoint import AHEAD
 from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import CheckpointError, ConfigError, LogError
 from stream_moe.models.keyed import barrier, residents, segments
-from stream_moe.types import JournalEntry
 from tests.simulation.inputs import (
     GROUP,
     JOURNAL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from stream_moe.engine import journal
 from stream_moe.engine.codec import JsonCodec, schema_header
 from stream_moe.engine.journal import JournaledSource
 from stream_moe.engine.loop import Engine, EngineSettings
+from stream_moe.entries import JournalEntry
 from stream_moe.errors import CheckpointError, ConfigError, LogError, UnavailableError
 from stream_moe.models.catalogue import build_model
 from stream_moe.models.contract import BlockClassifier
 from stream_moe.report import PartitionReport
 from stream_moe.streams import open_stream
-from stream_moe.types import UNLABELLED, Block, JournalEntry, Schema
+from stream_moe.types import UNLABELLED, Block, Schema
 from tests.simulation.inputs import Rehearsal
 
 EVENTS, LATE, MODEL = 600, 40, "naive-bayes"
@@ -186,7 +188,7 @@ def plain_engine(log: MemoryLog, state: Path, **options: Any) -> Engine:
         MemorySink(log, "events", "group"),
         lambda _: FileCheckpointStore(state),
         options.pop("make_learner", make_learner),
-        EngineSettings(MODEL, block_rows=50, checkpoint_events=130),
+        EngineSettings(options.pop("model", MODEL), block_rows=50, checkpoint_events=130),
         **options,
     )
 
@@ -198,6 +200,39 @@ def test_a_group_keeps_to_its_kind(tmp_path: Path) -> None:
     plain_engine(plain := filled_log(), tmp_path / "c").run()
     with pytest.raises(ConfigError, match="go on without --labels"):
         make_engine(plain, tmp_path / "d").run()
+
+
+def test_a_group_keeps_to_its_model_where_the_state_is_gone(tmp_path: Path) -> None:
+    plain_engine(log := filled_log(), tmp_path / "a").run()
+    other = {"make_learner": lambda schema: build_model("no-change", schema)}
+    differs = (
+        f"position of group/events/0: made by another model.*the model was {MODEL}, is no-change.*another --group"
+    )
+    with pytest.raises(CheckpointError, match=differs):
+        plain_engine(log, tmp_path / "b", model="no-change", **other).run()
+    plain_engine(log, tmp_path / "c").run()  # the same model learns the log anew
+
+
+def test_a_position_that_a_former_version_committed_tells_of_no_model(tmp_path: Path) -> None:
+    plain_engine(log := filled_log(), tmp_path / "a").run()
+    entry = log.entry("events", "group", 0)
+    assert entry is not None
+    assert entry.fingerprint is not None
+    assert entry.parameters is not None
+    former = JournalEntry.from_json(entry.brief())
+    assert former == replace(entry, fingerprint=None, parameters=None)
+    log.commit("events", "group", 0, log.fence("events", "group"), entry.offset, [], former)
+    other = {"make_learner": lambda schema: build_model("no-change", schema)}
+    plain_engine(log, tmp_path / "b", model="no-change", **other).run()
+
+
+def test_a_note_beside_the_position_stays_below_what_kafka_takes() -> None:
+    entry = JournalEntry(1 << 60, 1 << 60, 1 << 60, "0badcafe", "f" * 64, {"names": "x" * 3400})
+    assert 3400 < len(entry.to_json()) < 4096
+    assert JournalEntry.from_json(entry.to_json()) == entry
+    assert entry.parameters is not None
+    longer = replace(entry, parameters=entry.parameters | {"more": "y" * 100})
+    assert JournalEntry.from_json(longer.to_json()) == replace(entry, parameters=None)
 
 
 def test_the_topic_of_the_labels_is_part_of_whose_state_it_is(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import logging
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import BaseCoordinator
 from kafka.future import Future
+from kafka.net.compat import KafkaNetClient
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from connectors.kafka import internals
@@ -115,6 +118,35 @@ def test_connections_that_end_in_the_authentication_are_a_refusal() -> None:
             connection.init_future.failure(errors.KafkaConnectionError("closed"))
         with pytest.raises(errors.SaslAuthenticationFailedError, match="ends in the authentication"):
             manager.get_connection("bootstrap-0")
+
+
+def test_a_broker_that_is_away_is_no_error_of_await_ready() -> None:
+    """The producer's sender asks `elif not await_ready(...)`: what it raises loses the transaction's request."""
+    source = Path(kafka.__file__).with_name("producer") / "sender.py"
+    assert source.read_text().count("elif not self._client.await_ready(target_node, timeout_ms=") == 2
+    options = {"bootstrap_servers": NOWHERE, "api_version": (3, 9)}
+    with contextlib.closing(KafkaNetClient(**options)) as theirs, pytest.raises(errors.KafkaConnectionError):
+        theirs.await_ready("bootstrap-0", timeout_ms=100)
+    with contextlib.closing(internals.Client(**options)) as ours:
+        assert ours.await_ready("bootstrap-0", timeout_ms=100) is False
+
+
+def test_the_first_contact_gives_each_address_its_part_of_the_time() -> None:
+    with contextlib.ExitStack() as held:
+        frozen = [
+            held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)
+        ]  # take in, never answer
+        ports = [one.getsockname()[1] for one in frozen]
+        client = internals.Client(bootstrap_servers=[f"127.0.0.1:{port}" for port in ports])
+        held.callback(client.close)
+        began = time.monotonic()
+        with pytest.raises(errors.KafkaTimeoutError) as caught:
+            client._manager.bootstrap(1500)
+        assert internals.is_first_contact(caught.value)
+        assert 1.0 < time.monotonic() - began < 5
+        for one in frozen:
+            one.settimeout(0.1)
+            one.accept()[0].close()  # TimeoutError where it was not asked
 
 
 def test_the_clients_loggers_stay_above_debug() -> None:

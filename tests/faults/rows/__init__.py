@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
-from tests.faults.rows import brokers, checkpoints, groups, inputs, keys, kills, labels, ops, processes, two_topics
+from tests.faults.rows import (
+    brokers,
+    checkpoints,
+    cluster,
+    groups,
+    inputs,
+    keys,
+    kills,
+    labels,
+    ops,
+    processes,
+    two_topics,
+)
 
-__all__ = ["brokers", "checkpoints", "groups", "inputs", "keys", "kills", "labels", "ops", "processes", "two_topics"]
+__all__ = [
+    "brokers",
+    "checkpoints",
+    "cluster",
+    "groups",
+    "inputs",
+    "keys",
+    "kills",
+    "labels",
+    "ops",
+    "processes",
+    "two_topics",
+]

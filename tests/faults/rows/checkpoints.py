@@ -217,3 +217,14 @@ def directory_gone(broker: FaultyBroker) -> str:
 not_produced("checkpoint", "a disk that takes a write and loses it at a power cut",
              "no power cut can be had here; fsync of file and directory, and reading back before the rename, are in "
              "tests/unit/test_file_store.py")  # fmt: skip
+
+
+@row("checkpoint", "the state is gone, and the model is another", "refused in one line that names what differs")
+def another_model(broker: FaultyBroker) -> str:
+    with Case(broker) as case:
+        case.produce(events(0, 300))
+        case.finished()
+        line = case.start(*SMALL, "--state-dir", str(case.folder / "empty"), "--model", "naive-bayes").ended(
+            2, "the model was hoeffding-tree, is naive-bayes"
+        )
+        return f"exit code 2 ({line.split(': ', 1)[1][:60]}...)"

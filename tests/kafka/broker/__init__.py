@@ -103,11 +103,22 @@ class Broker:
         wins over an earlier one.
     format_options
         More options of the command that formats the data directory.
+    controller
+        Port of its controller; 0 = a free one.
+    java
+        Options of the virtual machine.
     """
 
-    def __init__(self, port: int = 0, properties: str = "", format_options: Sequence[str] = ()) -> None:
-        plain, sasl, controller = free_ports(3)
-        plain = port or plain
+    def __init__(
+        self,
+        port: int = 0,
+        properties: str = "",
+        format_options: Sequence[str] = (),
+        controller: int = 0,
+        java: Sequence[str] = ("-Xmx512m",),
+    ) -> None:
+        plain, sasl, free = free_ports(3)
+        plain, controller = port or plain, controller or free
         self.bootstrap = f"127.0.0.1:{plain}"
         self.sasl_bootstrap = f"127.0.0.1:{sasl}"
         self.directory = Path(tempfile.mkdtemp(prefix="stream-moe-broker-"))
@@ -122,14 +133,23 @@ class Broker:
                 password=SASL_PASSWORD,
             )
         )
-        self._classpath = f"{jars()}{os.sep}*"
+        self._command = ["java", *java, "-cp", f"{jars()}{os.sep}*"]
         self._process: subprocess.Popen[bytes] | None = None
         cluster = ("-t", "MkU3OEVBNTcwNTJENDM2Qg")
         self._java("kafka.tools.StorageTool", "format", *cluster, *format_options, "-c").wait(START_SECONDS)
 
     def start(self) -> None:
         """Start (or start again, with the data it had) and wait until it answers."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start and do not wait: `wait` does."""
         self._process = self._java("kafka.Kafka")
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         host, port = self.bootstrap.split(":")
         while True:
@@ -142,7 +162,7 @@ class Broker:
 
     def kill(self) -> None:
         """End it at once, as a power cut does; `start` brings it back."""
-        self._end(signal.SIGKILL)
+        self.end(signal.SIGKILL)
 
     def pause(self) -> None:
         """Stop it where it stands: connections stay open and nothing answers. `resume` goes on."""
@@ -155,7 +175,7 @@ class Broker:
 
     def stop(self) -> None:
         """End it and delete its data."""
-        self._end(signal.SIGTERM)
+        self.end(signal.SIGTERM)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def output(self) -> str:
@@ -163,11 +183,12 @@ class Broker:
         return (self.directory / "output").read_text(errors="replace")
 
     def _java(self, main: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = ["java", "-Xmx512m", "-cp", self._classpath, main, *arguments, str(self._properties)]
+        command = [*self._command, main, *arguments, str(self._properties)]
         with (self.directory / "output").open("ab") as output:
             return subprocess.Popen(command, stdout=output, stderr=output, cwd=self.directory, start_new_session=True)
 
-    def _end(self, how: signal.Signals) -> None:
+    def end(self, how: signal.Signals) -> None:
+        """End it by a signal; `start` brings it back."""
         process, self._process = self._process, None
         if process is None:
             return
