@@ -344,3 +344,17 @@ def test_the_replay_of_a_made_stream_scores_what_the_model_said() -> None:
     for error in np.abs(said - block.y).tolist():
         mean.update(error)
     assert result.scores["mae"] == pytest.approx(mean.get())
+
+
+def test_a_daemon_says_that_it_takes_no_number_yet(tmp_path: Path) -> None:
+    from connectors.files import FileCheckpointStore
+    from connectors.memory import MemorySink, MemorySource
+    from stream_moe.engine.loop import Engine, EngineSettings
+    from tests.unit.test_engine import filled_log
+
+    log = filled_log()
+    ports = MemorySource(log, "events", "g"), MemorySink(log, "events", "g"), lambda _: FileCheckpointStore(tmp_path)
+    settings = EngineSettings("driftmoe")
+    engine = Engine(*ports, lambda schema: build_model("driftmoe", schema), settings, schema=SCHEMA)
+    with pytest.raises(ConfigError, match="'load' is a number, and a daemon learns classes so far"):
+        engine.run()
