@@ -5,6 +5,11 @@ each other across files, so a change in one would leave stale code in the caller
 kept in a directory of the user's named after the content of all kernel files together: any change, an upgrade say,
 starts a new one. The environment variable NUMBA_CACHE_DIR moves it.
 
+Sums are vectorised, and as many lanes as a processor has, so many partial sums there are. So that a state is the same
+to the last bit on all machines that share a group, code is made for what x86-64 processors have had since 2013, on
+whichever newer one it runs: no slower (`stream-moe replay electricity`, led_a and rbf_f: 0.98 to 1.02 of the CPU time
+of code for a processor with AVX-512). NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say otherwise.
+
 What numba keeps it reads back as pickle, so whoever may write there runs code as us. The directory is 0700, and used
 only where it and all that it lies in belong to us or to root, and nobody else may write to any of them.
 """
@@ -26,6 +31,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, overload
 
+from llvmlite import binding
 from numba.core import config
 
 from stream_moe.runtime.kernel import Kernel
@@ -34,7 +40,19 @@ from stream_moe.runtime.trust import who_else_may_write
 _log = logging.getLogger(__name__)
 _MARK = b"@compiled"
 _OURS = re.compile(r"kernels-[0-9a-f]{16}")
+_TARGET, _NEEDS = "haswell", ("avx2", "bmi2", "fma")
 _KEPT_DAYS = 30  # a cache of other kernels, not used for so long, is deleted
+
+
+def _fix_target() -> None:
+    """Compile for the same processor everywhere; where this one is another kind, for this one."""
+    if config.CPU_NAME is None and config.CPU_FEATURES is None:
+        features = binding.get_host_cpu_features()
+        if all(features.get(name) for name in _NEEDS):
+            config.CPU_NAME, config.CPU_FEATURES = _TARGET, ""
+
+
+_fix_target()  # before anything is compiled: numba asks once
 
 
 @overload
