@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from stream_moe import open_stream, replay
 from stream_moe.checkpoints.format import VERSION
+from stream_moe.cli.settings import Model
 from stream_moe.models.catalogue import model_names
 
 CLI = [sys.executable, "-m", "stream_moe"]
@@ -66,8 +68,21 @@ def test_replay_writes_everything_it_was_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", model_names())
 @pytest.mark.parametrize("delay", [0, 50])
-def test_chunks_and_threads_change_no_state(model: str, delay: int, tmp_path: Path) -> None:
-    digests = set()
+def test_chunks_and_threads_change_no_state(model: str, delay: int) -> None:
+    digests = {
+        replay(
+            open_stream("electricity"),
+            Model(name=model, threads=threads).factory(),
+            events=1000, chunk=chunk, label_delay=delay,
+        ).state_digest
+        for chunk, threads in ((7, 1), (4096, 2))
+    }  # fmt: skip
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("model", ["driftmoe", "driftmoe-two-stage"])
+def test_chunks_and_threads_from_the_terminal_change_no_state(model: str, tmp_path: Path) -> None:
+    digests, delay = set(), 50
     for number, options in enumerate((["--chunk", 7], ["--chunk", 4096, "--threads", 2])):
         path = tmp_path / f"{number}.json"
         arguments = ["--events", 1000, "--model", model, "--label-delay", delay, "--json", path, *options]
@@ -204,7 +219,8 @@ def test_a_mistake_is_one_line(arguments: list[str], said: str) -> None:
     done = stream_moe(*arguments)
     assert done.returncode != 0
     assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+    slow = ": this takes longer than 1 s"  # on a machine that has much else to do
+    assert len([line for line in done.stderr.splitlines() if not line.endswith(slow)]) == 1, done.stderr
 
 
 def test_without_arguments_comes_the_help() -> None:
