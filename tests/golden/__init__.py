@@ -8,8 +8,7 @@ with the state that each must reach in `MIXTURES`. Nothing writes them any more:
 the mixtures had other class names and other parameters.
 
 From version 7 on there is a file of an adaptive tree (`version-7-adaptive-tree.ckpt.xz`), which counts the columns of
-few values: three of electricity's, until they vary. The states to be reached from any of them are `COUNTED`: where
-sums may be taken in another order, the last bits depend on how wide the CPU's vectors are.
+few values: three of electricity's, until they vary. The state to be reached from any of them is `COUNTED`.
 """
 
 from __future__ import annotations
@@ -34,10 +33,7 @@ HERE = Path(__file__).parent
 MODEL = "hoeffding-tree"
 EVENTS, AT, LATE = 4000, 3000, 200  # events, records before the checkpoint, records that a late label is late
 DIGEST = "4441745da9add7dc93c8b4a6658352d10aba0f45654cb629efb1394ebef68c99"
-COUNTED = (
-    "7d4ed07f05eb95a7b48653112e52eaf32daca3f02e8c485d99176b8db42d54ac",  # 256 bits; NUMBA_CPU_NAME=haswell
-    "e5b3e9c623c04a87bfbdc285fc5b321db8d8ba60becad486573218257ec322ae",  # 512 bits
-)
+COUNTED = "7d4ed07f05eb95a7b48653112e52eaf32daca3f02e8c485d99176b8db42d54ac"
 STREAM = open_stream("electricity")
 LEARNT, ON = 1500, 500  # events in the state as bytes, the last 50 of them without a label; events learnt after it
 
