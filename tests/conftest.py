@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stream_moe.runtime.origin import SAFE
+from stream_moe.telemetry.logs import OUR_LOGGERS
 
 HERE = Path(__file__).parent
 # What starts a broker, a cluster or a browser does so once for all of its tests; the longest group begins first.
@@ -46,3 +48,13 @@ def modules_are_found_as_before() -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+@pytest.fixture(autouse=True)
+def loggers_are_as_before() -> Iterator[None]:
+    """Undo what the command line does to the levels of our loggers: what a test reads of the log hangs on them."""
+    loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)

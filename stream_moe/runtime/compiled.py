@@ -49,7 +49,9 @@ def _fix_target() -> None:
     if config.CPU_NAME is None and config.CPU_FEATURES is None:
         features = binding.get_host_cpu_features()
         if all(features.get(name) for name in _NEEDS):
-            config.CPU_NAME, config.CPU_FEATURES = _TARGET, ""
+            # In the environment, which numba reads anew whenever it has changed, and which child processes get.
+            os.environ |= {"NUMBA_CPU_NAME": _TARGET, "NUMBA_CPU_FEATURES": ""}
+            config.reload_config()
 
 
 _fix_target()  # before anything is compiled: numba asks once

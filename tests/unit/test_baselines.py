@@ -94,7 +94,7 @@ def test_settings_go_into_the_brackets_and_into_the_digest() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("moa:ARF", r"'moa:ARF': no library 'moa'; write river:CLASS"),
+        ("nolibrary:ARF", r"nolibrary:ARF: no module 'nolibrary'; it must be installed here"),
         ("river:", r"write it as LIBRARY:CLASS or"),
         ("river:tree.HoeffdingTreeClassifier", r"write it as LIBRARY:CLASS"),
         ("river:GaussianNB()()", r"write it as LIBRARY:CLASS"),
