@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from stream_moe.cli.outputs import Ended, Output, Standing
+from stream_moe.cli.outputs import Standing
+from stream_moe.cli.progress import Rows, log_end
 from stream_moe.cli.terminal import say
 from stream_moe.errors import ConfigError
 
@@ -36,47 +36,31 @@ def check_number(settings: ReplaySettings, schema: Schema) -> None:
         raise ConfigError(f"{wrong[0]}: is of classes so far, and {schema.target.name!r} is a number; leave it out")
 
 
-class NumberRowsShown(Output):
-    """A row whenever the number of events has doubled, as a table or as log records; then the summary."""
+def number_rows(*, json_logs: bool) -> Rows:
+    """Return what shows rows, as a table or as log records, and the summary."""
+    if json_logs:
+        return Rows(_log_row, log_end)
+    return Rows(_table(), lambda content: say("\n" + "\n".join(summary(content))))
 
-    def __init__(self, *, logs: bool) -> None:
-        self._logs, self._next, self._header = logs, 1, True
 
-    def marks(self) -> Iterator[int]:
-        return (2**n for n in itertools.count())
+def _log_row(at: Standing) -> None:
+    logged = {name: getattr(at.quality, name) for name in LOGGED}
+    fields = {"events": at.events, "seconds": round(at.seconds, 3), **logged, "drifts": at.learner.mixture_drifts}
+    _log.info("progress", extra={"fields": fields})
 
-    def is_due(self, events: int) -> bool:
-        return events >= self._next
 
-    def progress(self, at: Standing) -> None:
-        if self.is_due(at.events):
-            while self._next <= at.events:
-                self._next *= 2
-            self._show(at.events, at.seconds, at.quality, at.learner)
+def _table() -> Callable[[Standing], None]:
+    header = [COLUMNS]
 
-    def end(self, ended: Ended) -> None:
-        found, content = ended.replay, ended.content
-        if found is not None and found.events * 2 > self._next:
-            self._show(found.events, found.seconds, found.quality, found.learner)
-        if self._logs:
-            _log.info(
-                "done", extra={"fields": {k: v for k, v in content.items() if isinstance(v, str | int | float)}}
-            )
-        else:
-            say("\n" + "\n".join(summary(content)))
-
-    def _show(self, events: int, seconds: float, quality: Any, learner: Any) -> None:
-        if self._logs:
-            logged = {name: getattr(quality, name) for name in LOGGED}
-            fields = {"events": events, "seconds": round(seconds, 3), **logged, "drifts": learner.mixture_drifts}
-            _log.info("progress", extra={"fields": fields})
-            return
-        if self._header:
-            say("".join(name.rjust(width) for name, width in zip(COLUMNS, _WIDTHS, strict=True)))
-            self._header = False
+    def show(at: Standing) -> None:
+        quality: Any = at.quality
         scores = (quality.mae, quality.window_mae, quality.last_mae, quality.rmse, quality.r2, quality.coverage)
-        cells = [f"{events:,}", f"{seconds:.1f}", *map(shown, scores), str(learner.mixture_drifts)]
-        say("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
+        row = (f"{at.events:,}", f"{at.seconds:.1f}", *map(shown, scores), str(at.learner.mixture_drifts))
+        for cells in (*header, row):
+            say("".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)))
+        header.clear()
+
+    return show
 
 
 def shown(value: float | None) -> str:

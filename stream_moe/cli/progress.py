@@ -19,7 +19,7 @@ _WIDTHS = (12, 9, 9, 8, 8, 15, 9, 7, 6)
 _log = logging.getLogger(__name__)
 
 
-class _Rows(Output):
+class Rows(Output):
     """A row whenever the number of events has doubled: as readable for a stream of any length."""
 
     def __init__(self, show: Callable[[Standing], None], sum_up: Callable[[dict[str, Any]], None]) -> None:
@@ -65,7 +65,7 @@ def _log_row(at: Standing) -> None:
     _log.info("progress", extra={"fields": fields})
 
 
-def _log_end(content: dict[str, Any]) -> None:
+def log_end(content: dict[str, Any]) -> None:
     numbers = {name: value for name, value in content.items() if isinstance(value, str | int | float)}
     _log.info("done", extra={"fields": numbers})
 
@@ -75,9 +75,9 @@ def make_display(title: str, total: int | None, quiet: bool, json_logs: bool) ->
     if quiet:
         return Output()
     if json_logs:
-        return _Rows(_log_row, _log_end)
+        return Rows(_log_row, log_end)
     if sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}:
         from stream_moe.cli.live import LiveView
 
         return LiveView(title, total)
-    return _Rows(_table(), print_summary)
+    return Rows(_table(), print_summary)

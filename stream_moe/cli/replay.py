@@ -13,7 +13,7 @@ from typer import Option
 
 from stream_moe.cli import settings as s
 from stream_moe.cli.flags import Settings, shown
-from stream_moe.cli.numbers import NumberRowsShown, check_number
+from stream_moe.cli.numbers import check_number, number_rows
 from stream_moe.cli.outputs import (
     CSV_EVERY,
     CsvFile,
@@ -91,7 +91,7 @@ class ReplayOutput(s.Output):
     def _display(self, title: str, source: Stream, events: int | None) -> Output:
         if source.schema.target is None or self.quiet:
             return make_display(title, events, self.quiet, self.json_logs)
-        return NumberRowsShown(logs=self.json_logs)
+        return number_rows(json_logs=self.json_logs)
 
 
 class ReplaySettings(Settings):

@@ -38,16 +38,6 @@ DICTS = Decoder(lambda kind: lambda record: msgspec.convert(record, kind), Any)
 BESIDE = FieldMapping(label="y", drop=("x",))  # features beside id and y
 
 
-def json_decoder(kind: Any) -> Callable[[Any], Any]:
-    """Read JSON as a type."""
-    return msgspec.json.Decoder(kind).decode
-
-
-def dict_decoder(kind: Any) -> Callable[[Any], Any]:
-    """Take a dict as a type."""
-    return lambda record: msgspec.convert(record, kind)
-
-
 class Form(Protocol):
     """How records are taken apart."""
 
