@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,12 @@ QUICK_CLI = [
 ]
 
 
-def stream_moe(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([*CLI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def stream_moe(*arguments: str, kafka: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start a command; `kafka` are settings that it finds in the environment."""
+    environment = os.environ | {f"STREAM_MOE_KAFKA_{key}": value for key, value in (kafka or {}).items()}
+    return subprocess.Popen(
+        [*CLI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 180) -> str:

@@ -27,7 +27,7 @@ from stream_moe.telemetry.logs import setup_logging
 from tests.certificates import Authority
 from tests.kafka.broker import missing_tools
 from tests.kafka.broker.secured import SecuredBroker
-from tests.kafka.daemons import CLI
+from tests.kafka.daemons import stream_moe
 from tests.kafka.steps import committed_records
 
 pytestmark = pytest.mark.kafka
@@ -97,17 +97,6 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield found
 
 
-def start(verb: str, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    ours = {f"STREAM_MOE_KAFKA_{key}": value for key, value in environment.items()}
-    return subprocess.Popen(
-        [*CLI, verb, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ours},
-    )
-
-
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
     """Wait for the end, check the exit code and that no secret was printed; give what stderr has."""
     out, err = process.communicate(timeout=120)
@@ -146,8 +135,8 @@ def test_the_right_credentials_work_from_end_to_end(secured: Secured, way: str, 
     else:
         environment = secured.scram(mechanism=way)
     name = way.replace(" ", "-")
-    finish(start("produce", environment, *produce_arguments(name)))
-    finish(start("run", environment, *run_arguments(name, tmp_path), "--until-caught-up"))
+    finish(stream_moe("produce", *produce_arguments(name), kafka=environment))
+    finish(stream_moe("run", *run_arguments(name, tmp_path), "--until-caught-up", kafka=environment))
     assert predictions(secured, name) == EVENTS
 
 
@@ -193,7 +182,9 @@ def test_a_wrong_way_in_is_one_line_that_names_the_way_out(secured: Secured, way
     if way == "no right":
         arguments[-1] = "somebody-else's"
     began = time.monotonic()
-    err = finish(start("produce", wrong_way(secured, way), *arguments), 2 if way == "wrong passphrase" else 3)
+    err = finish(
+        stream_moe("produce", *arguments, kafka=wrong_way(secured, way)), 2 if way == "wrong passphrase" else 3
+    )
     # The client alone would try for 8 s; the bound only says that it did not, whatever else the machine does.
     assert time.monotonic() - began < 20
     assert len(err.splitlines()) == 1, err
@@ -215,11 +206,11 @@ def without(secured: Secured, kind: Kind) -> Iterator[None]:
 def test_a_right_that_is_taken_away_ends_the_daemon(secured: Secured, kind: Kind, tmp_path: Path) -> None:
     environment, name = secured.scram(), f"revoked-{kind.name}"
     administrator = {"BOOTSTRAP": secured.broker.bootstrap}
-    finish(start("produce", environment, *produce_arguments(name)))
+    finish(stream_moe("produce", *produce_arguments(name), kafka=environment))
     users = tmp_path / "users"
     users.write_text(f"scraper:{hash_password(HTTP_PASSWORD)}\n")
     arguments = run_arguments(name, tmp_path / "state")
-    daemon = start("run", environment, *arguments, "--metrics-auth-file", str(users))
+    daemon = stream_moe("run", *arguments, "--metrics-auth-file", str(users), kafka=environment)
     assert daemon.stderr is not None
     page = next(part for line in daemon.stderr for part in line.split() if part.startswith("metrics="))
     url = page.removeprefix("metrics=")
@@ -236,7 +227,7 @@ def test_a_right_that_is_taken_away_ends_the_daemon(secured: Secured, kind: Kind
                                 check=True).stdout)  # fmt: skip
     with without(secured, kind):
         if kind is Kind.TRANSACTIONAL_ID:  # asked for by the next commit only
-            finish(start("produce", administrator, *produce_arguments(name)))
+            finish(stream_moe("produce", *produce_arguments(name), kafka=administrator))
         err = finish(daemon, 3)
     last = err.splitlines()[-1]
     assert last.startswith("stream-moe: ")

@@ -17,7 +17,7 @@ from connectors.kafka.logins import Tokens, TokenSettings
 from stream_moe.errors import LogError, UnavailableError
 from tests.kafka.broker import missing_tools
 from tests.kafka.broker.tokens import CLIENT, SECRET, TokenBroker, TokenEndpoint, token
-from tests.kafka.daemons import CLI
+from tests.kafka.daemons import stream_moe
 from tests.kafka.steps import committed_records
 
 pytestmark = pytest.mark.kafka
@@ -60,17 +60,6 @@ def endpoint() -> Iterator[TokenEndpoint]:
     found.close()
 
 
-def start(verb: str, topic: str, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    ours = {f"STREAM_MOE_KAFKA_{key}": value for key, value in environment.items()}
-    return subprocess.Popen(
-        [*CLI, verb, *arguments, "--topic", topic],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ours},
-    )
-
-
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, out + err
@@ -92,27 +81,18 @@ def test_a_daemon_outlives_its_tokens(broker: TokenBroker, endpoint: TokenEndpoi
     }
     plain = KafkaSettings(broker.bootstrap, topic, predictions="renewed.out", group="renewed")
     outputs = ["--predictions", plain.predictions, "--dead-letters", "renewed.bad", "--group", plain.group]
-    shown = finish(start("produce", topic, environment, "electricity", "--events", str(EVENTS)))
+    produce = ["produce", "electricity", "--events", str(EVENTS), "--topic", topic]
+    shown = finish(stream_moe(*produce, kafka=environment))
     before, endpoint.seconds = len(endpoint.given), 3
     state = tmp_path / "state"
-    daemon = start(
-        "run",
-        topic,
-        environment,
-        *outputs,
-        "--state-dir",
-        str(state),
-        "--metrics-port",
-        "0",
-        "--model",
-        "naive-bayes",
-    )
+    outputs += ["--state-dir", str(state), "--metrics-port", "0", "--model", "naive-bayes"]
+    daemon = stream_moe("run", *outputs, "--topic", topic, kafka=environment)
     try:
         shown += Path(f"/proc/{daemon.pid}/cmdline").read_text()
         deadline = time.monotonic() + 100
         for wave in range(1, WAVES + 1):
             if wave > 1:
-                shown += finish(start("produce", topic, environment, "electricity", "--events", str(EVENTS)))
+                shown += finish(stream_moe(*produce, kafka=environment))
             while not has(plain, wave * EVENTS):
                 assert daemon.poll() is None, daemon.communicate()
                 assert time.monotonic() < deadline
